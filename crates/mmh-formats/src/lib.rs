@@ -1,0 +1,18 @@
+//! Where the tensors lie in a file: containers parsed to a [`Layout`] whose parts tile the file.
+//!
+//! A parser reads a header and says name, element type, shape and place of each tensor; it never
+//! executes anything, never trusts a length before comparing it with the file, and never decides
+//! what is stored: joining the parts gives the file back whatever the parser believed. A file
+//! that contradicts itself is [`Container::Unknown`] bytes with a note that says why.
+
+#![warn(clippy::indexing_slicing)]
+
+pub mod container;
+pub mod error;
+pub mod layout;
+pub mod read_at;
+
+pub use container::Container;
+pub use error::{Error, Result};
+pub use layout::{External, Layout, LayoutBuilder, Part, PartKind};
+pub use read_at::{ReadAt, read_vec};
