@@ -15,6 +15,9 @@ pub trait Canonical: Serialize + DeserializeOwned {
     /// The object's type, for messages and for the `type` field.
     const WHAT: &'static str;
 
+    /// Longest encoding that is written or read.
+    const LEN_MAX: usize = limits::OBJECT_LEN_MAX;
+
     /// Checks what the types alone do not guarantee.
     ///
     /// # Errors
@@ -25,7 +28,7 @@ pub trait Canonical: Serialize + DeserializeOwned {
 /// Encodes a checked object.
 ///
 /// # Errors
-/// Those of [`Canonical::check`]; `Error::TooLarge` beyond [`limits::OBJECT_LEN_MAX`].
+/// Those of [`Canonical::check`]; [`Error::TooLarge`] beyond [`Canonical::LEN_MAX`].
 pub fn encode<T: Canonical>(value: &T) -> Result<Vec<u8>> {
     value.check()?;
     let bytes = serde_ipld_dagcbor::to_vec(value)
@@ -53,12 +56,9 @@ pub fn decode<T: Canonical>(bytes: &[u8]) -> Result<T> {
 }
 
 fn limit_len<T: Canonical>(len: usize) -> Result<()> {
-    if len > limits::OBJECT_LEN_MAX {
-        return Err(Error::TooLarge {
-            what: T::WHAT,
-            value: len as u64,
-            limit: limits::OBJECT_LEN_MAX as u64,
-        });
+    if len > T::LEN_MAX {
+        let (value, limit) = (len as u64, T::LEN_MAX as u64);
+        return Err(Error::TooLarge { what: T::WHAT, value, limit });
     }
     Ok(())
 }

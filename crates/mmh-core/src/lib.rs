@@ -7,12 +7,12 @@ pub mod canonical;
 pub mod error;
 pub mod id;
 pub mod limits;
-//NAME
-//OBJ
+pub mod name;
+pub mod object;
 pub mod ports;
 pub mod range;
 pub mod tensor;
-//TREE
+pub mod tree;
 pub mod verified;
 
 pub use error::{Error, ErrorKind, Result};

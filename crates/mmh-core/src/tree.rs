@@ -1,0 +1,341 @@
+//! Directories: sorted entries, split into pages where the entries' own names say so.
+//!
+//! A page ends after an entry whose name hashes to a boundary, so inserting or removing one
+//! entry changes one page and the path above it, and two trees that differ in one file share all
+//! other pages. FORMAT.md, "Trees".
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::canonical::{self, Canonical};
+use crate::error::{Error, Result};
+use crate::id::{FileId, ObjectId, TreeId};
+use crate::limits;
+use crate::name::check_file_name;
+use crate::object::tag;
+use crate::tensor::limits_check;
+
+/// A page ends where `BLAKE3(level ‖ name)` has this many zero bits at its start: 512 entries a
+/// page on average.
+pub const PAGE_BOUNDARY_BITS: u32 = 9;
+
+tag!(TreeTag, "tree");
+
+/// What a name in a directory stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Node {
+    /// A file.
+    File {
+        /// Its content.
+        id: FileId,
+        /// Its length in bytes.
+        size: u64,
+        /// Whether its owner may execute it.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        executable: bool,
+    },
+    /// A directory.
+    Dir {
+        /// Its entries.
+        id: TreeId,
+    },
+    /// A symbolic link; never followed by us.
+    Link {
+        /// Where it points, as it was.
+        target: String,
+    },
+}
+
+/// A name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The name, see [`check_file_name`].
+    pub name: String,
+    /// What it stands for.
+    pub node: Node,
+}
+
+/// A page below this one: the first name in it and its id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page(pub String, pub TreeId);
+
+/// The entries of a directory, or links to pages of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Body {
+    /// Entries sorted by name (bytewise), each name once.
+    Entries(Vec<Entry>),
+    /// Pages sorted by first name.
+    Pages(Vec<Page>),
+}
+
+/// One page of a directory; the root page is the directory's id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tree {
+    /// Always `"tree"`.
+    pub r#type: TreeTag,
+    /// What it holds.
+    pub body: Body,
+}
+
+impl Canonical for Tree {
+    const WHAT: &'static str = "tree";
+
+    fn check(&self) -> Result<()> {
+        let bad = |reason: &str| Error::BadObject { what: Self::WHAT, reason: reason.to_owned() };
+        match &self.body {
+            Body::Entries(entries) => {
+                limits_check("entries of a tree page", entries.len(), limits::TREE_PAGE_ENTRIES_MAX)?;
+                entries.iter().try_for_each(|e| check_file_name(&e.name))?;
+                if !entries.is_sorted_by(|a, b| a.name < b.name) {
+                    return Err(bad("entries are not sorted by name, each name once"));
+                }
+                let target = |e: &Entry| match &e.node {
+                    Node::Link { target } => target.len(),
+                    _ => 0,
+                };
+                let longest = entries.iter().map(target).max().unwrap_or(0);
+                limits_check("link target length", longest, limits::PATH_LEN_MAX)
+            }
+            Body::Pages(pages) => {
+                limits_check("pages of a tree page", pages.len(), limits::TREE_PAGE_ENTRIES_MAX)?;
+                if pages.is_empty() || !pages.is_sorted_by(|a, b| a.0 < b.0) {
+                    return Err(bad("pages are not sorted by first name"));
+                }
+                pages.iter().try_for_each(|p| check_file_name(&p.0))
+            }
+        }
+    }
+}
+
+fn is_boundary(level: u8, name: &str) -> bool {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[level]);
+    hasher.update(name.as_bytes());
+    let first = hasher.finalize().as_bytes()[..4].try_into().map(u32::from_be_bytes);
+    first.is_ok_and(|x| x.leading_zeros() >= PAGE_BOUNDARY_BITS)
+}
+
+/// Splits sorted items after each boundary, and where a page would grow beyond its limit.
+fn split<T>(items: Vec<T>, level: u8, name: impl Fn(&T) -> &str) -> Vec<Vec<T>> {
+    let mut pages = Vec::new();
+    let mut page = Vec::new();
+    for item in items {
+        let ends = is_boundary(level, name(&item));
+        page.push(item);
+        if ends || page.len() == limits::TREE_PAGE_ENTRIES_MAX {
+            pages.push(std::mem::take(&mut page));
+        }
+    }
+    if !page.is_empty() || pages.is_empty() {
+        pages.push(page);
+    }
+    pages
+}
+
+/// Writes a directory and returns its id. `put` stores the encoding of one page; `entries` may be
+/// in any order.
+///
+/// # Errors
+/// [`Error::BadObject`] if a name occurs twice, those of [`check_file_name`], and those of `put`.
+pub fn write<E: From<Error>>(
+    mut entries: Vec<Entry>,
+    put: &mut dyn FnMut(ObjectId, Vec<u8>) -> std::result::Result<(), E>,
+) -> std::result::Result<TreeId, E> {
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(pair) = entries.windows(2).find(|w| w[0].name == w[1].name) {
+        let reason = format!("`{}` occurs twice", crate::error::shorten(&pair[0].name));
+        return Err(Error::BadObject { what: Tree::WHAT, reason }.into());
+    }
+    let mut put_page = |first: String, body: Body| -> std::result::Result<Page, E> {
+        let bytes = canonical::encode(&Tree { r#type: TreeTag::Tag, body })?;
+        let id = TreeId::of(&bytes);
+        put(id.object(), bytes)?;
+        Ok(Page(first, id))
+    };
+    let first = |e: Option<&Entry>| e.map_or_else(String::new, |e| e.name.clone());
+    let mut pages = split(entries, 0, |e| &e.name)
+        .into_iter()
+        .map(|page| put_page(first(page.first()), Body::Entries(page)))
+        .collect::<std::result::Result<Vec<_>, E>>()?;
+    for level in 1..=limits::TREE_PAGE_DEPTH_MAX {
+        if let [Page(_, id)] = pages[..] {
+            return Ok(id);
+        }
+        let level = u8::try_from(level).expect("the deepest level fits a byte");
+        pages = split(pages, level, |p| &p.0)
+            .into_iter()
+            .map(|page| put_page(page[0].0.clone(), Body::Pages(page)))
+            .collect::<std::result::Result<Vec<_>, E>>()?;
+    }
+    match pages[..] {
+        [Page(_, id)] => Ok(id),
+        _ => Err(too_deep().into()),
+    }
+}
+
+/// Reads pages on behalf of the functions below.
+pub type Get<'a, E> = dyn FnMut(TreeId) -> std::result::Result<Tree, E> + 'a;
+
+fn too_deep() -> Error {
+    let limit = limits::TREE_PAGE_DEPTH_MAX as u64;
+    Error::TooLarge { what: "depth of tree pages", value: limit + 1, limit }
+}
+
+/// Finds one name in a directory.
+///
+/// # Errors
+/// Those of `get`; [`Error::TooLarge`] for pages nested too deep.
+pub fn find<E: From<Error>>(
+    root: TreeId,
+    name: &str,
+    get: &mut Get<'_, E>,
+) -> std::result::Result<Option<Node>, E> {
+    let mut id = root;
+    for _ in 0..=limits::TREE_PAGE_DEPTH_MAX {
+        match get(id)?.body {
+            Body::Entries(mut entries) => {
+                let found = entries.binary_search_by(|e| e.name.as_str().cmp(name)).ok();
+                return Ok(found.map(|i| entries.swap_remove(i).node));
+            }
+            Body::Pages(pages) => {
+                let after = pages.partition_point(|p| p.0.as_str() <= name);
+                let Some(page) = after.checked_sub(1).and_then(|i| pages.get(i)) else {
+                    return Ok(None);
+                };
+                id = page.1;
+            }
+        }
+    }
+    Err(too_deep().into())
+}
+
+/// Calls `visit` for each leaf page that `keep` accepts, in order of name.
+fn leaves<E: From<Error>>(
+    id: TreeId,
+    depth: usize,
+    get: &mut Get<'_, E>,
+    keep: &dyn Fn(&TreeId) -> bool,
+    visit: &mut dyn FnMut(TreeId, Vec<Entry>),
+) -> std::result::Result<(), E> {
+    if depth > limits::TREE_PAGE_DEPTH_MAX {
+        return Err(too_deep().into());
+    }
+    if !keep(&id) {
+        return Ok(());
+    }
+    match get(id)?.body {
+        Body::Entries(entries) => visit(id, entries),
+        Body::Pages(pages) => {
+            for page in pages {
+                leaves(page.1, depth + 1, get, keep, visit)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All entries of a directory, in order of name.
+///
+/// # Errors
+/// Those of `get`; [`Error::TooLarge`] for pages nested too deep; [`Error::BadObject`] if pages
+/// are out of order.
+pub fn entries<E: From<Error>>(
+    root: TreeId,
+    get: &mut Get<'_, E>,
+) -> std::result::Result<Vec<Entry>, E> {
+    let mut all: Vec<Entry> = Vec::new();
+    leaves(root, 0, get, &|_| true, &mut |_, page| all.extend(page))?;
+    if !all.is_sorted_by(|a, b| a.name < b.name) {
+        let reason = "pages are out of order".to_owned();
+        return Err(Error::BadObject { what: Tree::WHAT, reason }.into());
+    }
+    Ok(all)
+}
+
+/// What happened to a name between two directories.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Only in the new one.
+    Added(Entry),
+    /// Only in the old one.
+    Removed(Entry),
+    /// In both, with another node: old, new.
+    Changed(Entry, Entry),
+}
+
+/// Compares two directories (not what lies below them), reading only pages that differ.
+///
+/// # Errors
+/// As [`entries`].
+pub fn diff<E: From<Error>>(
+    old: TreeId,
+    new: TreeId,
+    get: &mut Get<'_, E>,
+) -> std::result::Result<Vec<Change>, E> {
+    if old == new {
+        return Ok(Vec::new());
+    }
+    let mut ids = HashSet::new();
+    pages_of(old, 0, get, &mut ids)?;
+    let (mut common, mut after) = (HashSet::new(), Vec::new());
+    let mut of_new = HashSet::new();
+    pages_of(new, 0, get, &mut of_new)?;
+    common.extend(ids.intersection(&of_new).copied());
+    let keep = |id: &TreeId| !common.contains(id);
+    let mut before = Vec::new();
+    leaves(old, 0, get, &keep, &mut |_, page| before.extend(page))?;
+    leaves(new, 0, get, &keep, &mut |_, page| after.extend(page))?;
+    Ok(merge(before, after))
+}
+
+/// Collects the ids of all pages of a directory that are reached through page lists; leaf pages
+/// are named, not read.
+fn pages_of<E: From<Error>>(
+    id: TreeId,
+    depth: usize,
+    get: &mut Get<'_, E>,
+    ids: &mut HashSet<TreeId>,
+) -> std::result::Result<(), E> {
+    if depth > limits::TREE_PAGE_DEPTH_MAX {
+        return Err(too_deep().into());
+    }
+    ids.insert(id);
+    if let Body::Pages(pages) = get(id)?.body {
+        ids.extend(pages.iter().map(|p| p.1));
+        if let Some(Page(_, first)) = pages.first()
+            && matches!(get(*first)?.body, Body::Pages(_))
+        {
+            for page in &pages {
+                pages_of(page.1, depth + 1, get, ids)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn merge(before: Vec<Entry>, after: Vec<Entry>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let (mut old, mut new) = (before.into_iter().peekable(), after.into_iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (None, None) => return changes,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(a), Some(b)) => a.name.cmp(&b.name),
+        };
+        let a = if order.is_le() { old.next() } else { None };
+        let b = if order.is_ge() { new.next() } else { None };
+        match (a, b) {
+            (Some(a), Some(b)) if a.node != b.node => changes.push(Change::Changed(a, b)),
+            (Some(a), None) => changes.push(Change::Removed(a)),
+            (None, Some(b)) => changes.push(Change::Added(b)),
+            _ => {}
+        }
+    }
+}
