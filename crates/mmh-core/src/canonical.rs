@@ -31,8 +31,10 @@ pub trait Canonical: Serialize + DeserializeOwned {
 /// Those of [`Canonical::check`]; [`Error::TooLarge`] beyond [`Canonical::LEN_MAX`].
 pub fn encode<T: Canonical>(value: &T) -> Result<Vec<u8>> {
     value.check()?;
-    let bytes = serde_ipld_dagcbor::to_vec(value)
-        .map_err(|e| Error::BadObject { what: T::WHAT, reason: e.to_string() })?;
+    let bytes = serde_ipld_dagcbor::to_vec(value).map_err(|e| Error::BadObject {
+        what: T::WHAT,
+        reason: e.to_string(),
+    })?;
     limit_len::<T>(bytes.len())?;
     Ok(bytes)
 }
@@ -44,13 +46,18 @@ pub fn encode<T: Canonical>(value: &T) -> Result<Vec<u8>> {
 /// those of [`Canonical::check`].
 pub fn decode<T: Canonical>(bytes: &[u8]) -> Result<T> {
     limit_len::<T>(bytes.len())?;
-    let not_canonical = |reason: String| Error::NotCanonical { what: T::WHAT, reason };
+    let not_canonical = |reason: String| Error::NotCanonical {
+        what: T::WHAT,
+        reason,
+    };
     let value: T =
         serde_ipld_dagcbor::from_slice(bytes).map_err(|e| not_canonical(e.to_string()))?;
     value.check()?;
     let again = serde_ipld_dagcbor::to_vec(&value).map_err(|e| not_canonical(e.to_string()))?;
     if again != bytes {
-        return Err(not_canonical("a second spelling of the same value".to_owned()));
+        return Err(not_canonical(
+            "a second spelling of the same value".to_owned(),
+        ));
     }
     Ok(value)
 }
@@ -58,7 +65,11 @@ pub fn decode<T: Canonical>(bytes: &[u8]) -> Result<T> {
 fn limit_len<T: Canonical>(len: usize) -> Result<()> {
     if len > T::LEN_MAX {
         let (value, limit) = (len as u64, T::LEN_MAX as u64);
-        return Err(Error::TooLarge { what: T::WHAT, value, limit });
+        return Err(Error::TooLarge {
+            what: T::WHAT,
+            value,
+            limit,
+        });
     }
     Ok(())
 }

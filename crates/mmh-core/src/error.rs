@@ -105,7 +105,9 @@ impl ErrorKind {
             Self::Denied => "check permissions and credentials",
             Self::Conflict => "another writer was first; run the command again",
             Self::Unavailable => "free the resource (disk, network) and run the command again",
-            Self::Corrupt => "run `mmh verify` to see what is hit, and restore it from another copy",
+            Self::Corrupt => {
+                "run `mmh verify` to see what is hit, and restore it from another copy"
+            }
             Self::Internal => "this is a fault in mmh; please report it with the command you ran",
         }
     }
@@ -262,10 +264,22 @@ mod tests {
     #[test]
     fn io_errors_map_to_what_the_caller_can_do() {
         use std::io::{Error as Io, ErrorKind as K};
-        assert_eq!(ErrorKind::of_io(&Io::from(K::NotFound)), ErrorKind::NotFound);
-        assert_eq!(ErrorKind::of_io(&Io::from(K::StorageFull)), ErrorKind::Unavailable);
-        assert_eq!(ErrorKind::of_io(&Io::from(K::ReadOnlyFilesystem)), ErrorKind::Denied);
-        assert_eq!(ErrorKind::of_io(&Io::from(K::UnexpectedEof)), ErrorKind::Corrupt);
+        assert_eq!(
+            ErrorKind::of_io(&Io::from(K::NotFound)),
+            ErrorKind::NotFound
+        );
+        assert_eq!(
+            ErrorKind::of_io(&Io::from(K::StorageFull)),
+            ErrorKind::Unavailable
+        );
+        assert_eq!(
+            ErrorKind::of_io(&Io::from(K::ReadOnlyFilesystem)),
+            ErrorKind::Denied
+        );
+        assert_eq!(
+            ErrorKind::of_io(&Io::from(K::UnexpectedEof)),
+            ErrorKind::Corrupt
+        );
     }
 
     #[test]

@@ -80,12 +80,22 @@ fn to_cid(codec: u64, digest: &Digest) -> Cid {
 
 fn from_cid(cid: &Cid, codec: u64) -> std::result::Result<Digest, String> {
     if cid.codec() != codec {
-        return Err(format!("multicodec {:#x}, expected {codec:#x}", cid.codec()));
+        return Err(format!(
+            "multicodec {:#x}, expected {codec:#x}",
+            cid.codec()
+        ));
     }
     if cid.hash().code() != MULTIHASH_BLAKE3 {
-        return Err(format!("multihash {:#x}, expected BLAKE3", cid.hash().code()));
+        return Err(format!(
+            "multihash {:#x}, expected BLAKE3",
+            cid.hash().code()
+        ));
     }
-    let array = cid.hash().digest().try_into().map_err(|_| "digest is not 32 bytes".to_owned())?;
+    let array = cid
+        .hash()
+        .digest()
+        .try_into()
+        .map_err(|_| "digest is not 32 bytes".to_owned())?;
     Ok(Digest(array))
 }
 
@@ -242,13 +252,19 @@ mod tests {
             id.digest().to_string(),
             "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
         );
-        assert_eq!(id.to_string(), "bafkr4ifpcne3t5pzugtkaqcn5i3nzskjtpfslsnnyejlpte2spfoihzsmi");
+        assert_eq!(
+            id.to_string(),
+            "bafkr4ifpcne3t5pzugtkaqcn5i3nzskjtpfslsnnyejlpte2spfoihzsmi"
+        );
     }
 
     #[test]
     fn an_id_of_another_kind_is_refused() {
         let text = ChunkId::of(b"x").to_string();
-        assert!(matches!(text.parse::<TreeId>(), Err(Error::BadId { what: "tree", .. })));
+        assert!(matches!(
+            text.parse::<TreeId>(),
+            Err(Error::BadId { what: "tree", .. })
+        ));
     }
 
     #[test]

@@ -18,7 +18,11 @@ pub const DEFAULT_BRANCH: &str = "main";
 pub const FAMILIES: [&str; 4] = ["models", "datasets", "spaces", "trees"];
 
 fn bad(what: &'static str, text: &str, reason: &'static str) -> Error {
-    Error::BadName { what, text: shorten(text), reason }
+    Error::BadName {
+        what,
+        text: shorten(text),
+        reason,
+    }
 }
 
 /// A full repository name: `models/acme/minilm`, `datasets/squad`, `trees/backup/2026`.
@@ -53,7 +57,10 @@ fn check_component(text: &str, part: &str) -> Result<()> {
     if part.is_empty() || part.len() > 96 {
         return fail("each part has 1 to 96 characters");
     }
-    if !part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+    if !part
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    {
         return fail("use letters, digits, `-`, `_` and `.`");
     }
     if part.starts_with(['-', '.']) || part.ends_with(['-', '.']) || part.contains("..") {
@@ -77,7 +84,11 @@ impl FromStr for RepoName {
         }
         let most = if full.starts_with("trees/") { 8 } else { 2 };
         if below.len() > most {
-            return Err(bad("name", text, "too many parts; plain trees begin with `trees/`"));
+            return Err(bad(
+                "name",
+                text,
+                "too many parts; plain trees begin with `trees/`",
+            ));
         }
         Ok(Self(full))
     }
@@ -98,11 +109,16 @@ pub fn check_rev(text: &str) -> Result<()> {
     if text.is_empty() || text.len() > limits::NAME_LEN_MAX {
         return fail("it has 1 to 255 characters");
     }
-    if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/')) {
+    if !text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/'))
+    {
         return fail("use letters, digits, `-`, `_`, `.` and `/`");
     }
     if text.starts_with('-')
-        || text.split('/').any(|p| p.is_empty() || p.starts_with('.') || p.ends_with('.') || p.contains(".."))
+        || text
+            .split('/')
+            .any(|p| p.is_empty() || p.starts_with('.') || p.ends_with('.') || p.contains(".."))
     {
         return fail("parts are not empty and neither begin nor end with `.`");
     }
@@ -168,7 +184,11 @@ impl RefName {
     /// Those of [`check_rev`].
     pub fn branch(repo: RepoName, rev: &str) -> Result<Self> {
         check_rev(rev)?;
-        Ok(Self { repo, kind: RefKind::Branch, rev: rev.to_owned() })
+        Ok(Self {
+            repo,
+            kind: RefKind::Branch,
+            rev: rev.to_owned(),
+        })
     }
 
     /// Names a tag.
@@ -177,7 +197,11 @@ impl RefName {
     /// Those of [`check_rev`].
     pub fn tag(repo: RepoName, rev: &str) -> Result<Self> {
         check_rev(rev)?;
-        Ok(Self { repo, kind: RefKind::Tag, rev: rev.to_owned() })
+        Ok(Self {
+            repo,
+            kind: RefKind::Tag,
+            rev: rev.to_owned(),
+        })
     }
 
     /// The branch's or tag's own name.
@@ -223,7 +247,9 @@ impl Serialize for RefName {
 
 impl<'de> Deserialize<'de> for RefName {
     fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(d)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -257,7 +283,11 @@ impl FromStr for Target {
             check_path(path)?;
         }
         let (rev, path) = (rev.map(str::to_owned), path.map(str::to_owned));
-        Ok(Self { repo: repo.parse()?, rev, path })
+        Ok(Self {
+            repo: repo.parse()?,
+            rev,
+            path,
+        })
     }
 }
 
@@ -287,16 +317,19 @@ mod tests {
 
     #[test]
     fn hostile_names_are_refused() {
-        for text in
-            ["", "/", "a/", "../x", "a/..", "a/b/c", ".git", "a b", "a\0", "é", "models/", "-x", "x-", "a..b"]
-        {
+        for text in [
+            "", "/", "a/", "../x", "a/..", "a/b/c", ".git", "a b", "a\0", "é", "models/", "-x",
+            "x-", "a..b",
+        ] {
             assert!(text.parse::<RepoName>().is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn paths_cannot_leave_their_folder() {
-        for path in ["", "/a", "a/", "a//b", "../a", "a/../b", "./a", "a\\b", "a\nb", "a\0"] {
+        for path in [
+            "", "/a", "a/", "a//b", "../a", "a/../b", "./a", "a\\b", "a\nb", "a\0",
+        ] {
             assert!(check_path(path).is_err(), "{path:?}");
         }
         assert!(check_path("onnx/model.onnx").is_ok());

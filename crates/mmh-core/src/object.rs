@@ -35,9 +35,31 @@ tag!(OperationTag, "operation");
 tag!(CheckpointTag, "checkpoint");
 tag!(RecordTag, "record");
 
-/// A chunk and the number of its raw bytes.
+/// Raw bytes of a chunk: `(id, start, len)`. Usually all of them; small parts of a file that are
+/// not adjacent share a chunk and refer to slices of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChunkRef(pub ChunkId, pub u32);
+pub struct ChunkRef(pub ChunkId, pub u32, pub u32);
+
+impl ChunkRef {
+    /// The chunk's id.
+    #[must_use]
+    pub const fn id(&self) -> &ChunkId {
+        &self.0
+    }
+
+    /// Offset of the first byte meant, within the raw chunk.
+    #[must_use]
+    pub const fn start(&self) -> u32 {
+        self.1
+    }
+
+    /// Number of bytes meant; never 0.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "never empty")]
+    pub const fn len(&self) -> u32 {
+        self.2
+    }
+}
 
 /// Where a tensor lies relative to a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,21 +91,33 @@ pub struct Segment {
 
 impl Segment {
     fn check(&self) -> Result<()> {
-        let bad = |reason: String| Error::BadObject { what: "segment", reason };
+        let bad = |reason: String| Error::BadObject {
+            what: "segment",
+            reason,
+        };
         let mut sum = 0u64;
-        for ChunkRef(id, len) in &self.chunks {
-            if *len == 0 || *len as usize > limits::CHUNK_LEN_MAX {
-                return Err(bad(format!("chunk {id} claims {len} bytes")));
+        for ChunkRef(id, start, len) in &self.chunks {
+            let end = u64::from(*start) + u64::from(*len);
+            if *len == 0 || end > limits::CHUNK_LEN_MAX as u64 {
+                return Err(bad(format!(
+                    "bytes {start}..{end} of chunk {id} are no part of it"
+                )));
             }
             sum += u64::from(*len);
         }
         if sum != self.len {
-            return Err(bad(format!("chunks add up to {sum} bytes, not {}", self.len)));
+            return Err(bad(format!(
+                "chunks add up to {sum} bytes, not {}",
+                self.len
+            )));
         }
         for span in &self.tensors {
             span.info.check()?;
             if span.start >= self.len {
-                return Err(bad(format!("tensor `{}` begins after its end", span.info.name)));
+                return Err(bad(format!(
+                    "tensor `{}` begins after its end",
+                    span.info.name
+                )));
             }
         }
         Ok(())
@@ -101,8 +135,14 @@ fn check_segments(segments: &[Segment]) -> Result<u64> {
     segments.iter().try_for_each(Segment::check)?;
     let items = segments.iter().map(Segment::items).sum();
     limits_check("items in a file page", items, limits::FILE_PAGE_ITEMS_MAX)?;
-    let overflow = || Error::BadObject { what: "file", reason: "length overflows".to_owned() };
-    segments.iter().try_fold(0u64, |n, s| n.checked_add(s.len)).ok_or_else(overflow)
+    let overflow = || Error::BadObject {
+        what: "file",
+        reason: "length overflows".to_owned(),
+    };
+    segments
+        .iter()
+        .try_fold(0u64, |n, s| n.checked_add(s.len))
+        .ok_or_else(overflow)
 }
 
 /// A page of the segments of a large file.
@@ -171,9 +211,16 @@ impl Canonical for File {
         };
         if covered != self.size {
             let reason = format!("segments cover {covered} of {} bytes", self.size);
-            return Err(Error::BadObject { what: Self::WHAT, reason });
+            return Err(Error::BadObject {
+                what: Self::WHAT,
+                reason,
+            });
         }
-        limits_check("container name length", self.container.len(), limits::NAME_LEN_MAX)?;
+        limits_check(
+            "container name length",
+            self.container.len(),
+            limits::NAME_LEN_MAX,
+        )?;
         let note = self.note.as_ref().map_or(0, String::len);
         limits_check("note length", note, limits::PATH_LEN_MAX)
     }
@@ -201,9 +248,17 @@ impl Canonical for Snapshot {
     const WHAT: &'static str = "snapshot";
 
     fn check(&self) -> Result<()> {
-        limits_check("parents of a snapshot", self.parents.len(), limits::PARENTS_MAX)?;
+        limits_check(
+            "parents of a snapshot",
+            self.parents.len(),
+            limits::PARENTS_MAX,
+        )?;
         limits_check("author length", self.author.len(), limits::NAME_LEN_MAX)?;
-        limits_check("message length", self.message.len(), limits::MESSAGE_LEN_MAX)
+        limits_check(
+            "message length",
+            self.message.len(),
+            limits::MESSAGE_LEN_MAX,
+        )
     }
 }
 
@@ -248,12 +303,25 @@ impl Canonical for Operation {
     const WHAT: &'static str = "operation";
 
     fn check(&self) -> Result<()> {
-        let bad = |reason: &str| Error::BadObject { what: Self::WHAT, reason: reason.to_owned() };
-        limits_check("changes of an operation", self.changes.len(), limits::CHANGES_MAX)?;
+        let bad = |reason: &str| Error::BadObject {
+            what: Self::WHAT,
+            reason: reason.to_owned(),
+        };
+        limits_check(
+            "changes of an operation",
+            self.changes.len(),
+            limits::CHANGES_MAX,
+        )?;
         limits_check("author length", self.author.len(), limits::NAME_LEN_MAX)?;
-        limits_check("command length", self.command.len(), limits::MESSAGE_LEN_MAX)?;
+        limits_check(
+            "command length",
+            self.command.len(),
+            limits::MESSAGE_LEN_MAX,
+        )?;
         if self.seq == 0 || (self.seq == 1) != self.prev.is_none() {
-            return Err(bad("the first entry has number 1 and alone has no predecessor"));
+            return Err(bad(
+                "the first entry has number 1 and alone has no predecessor",
+            ));
         }
         if self.undoes.is_some_and(|seq| seq >= self.seq) {
             return Err(bad("an undo names an earlier entry"));
@@ -284,7 +352,9 @@ impl Canonical for Checkpoint {
     const LEN_MAX: usize = 256 << 20;
 
     fn check(&self) -> Result<()> {
-        self.refs.keys().try_for_each(|key| key.parse::<RefName>().map(drop))
+        self.refs
+            .keys()
+            .try_for_each(|key| key.parse::<RefName>().map(drop))
     }
 }
 
@@ -322,8 +392,16 @@ impl Canonical for Record {
     const WHAT: &'static str = "record";
 
     fn check(&self) -> Result<()> {
-        limits_check("payload type length", self.payload_type.len(), limits::NAME_LEN_MAX)?;
-        limits_check("signatures of a record", self.signatures.len(), limits::PARENTS_MAX)?;
+        limits_check(
+            "payload type length",
+            self.payload_type.len(),
+            limits::NAME_LEN_MAX,
+        )?;
+        limits_check(
+            "signatures of a record",
+            self.signatures.len(),
+            limits::PARENTS_MAX,
+        )?;
         self.signatures.iter().try_for_each(|s| {
             limits_check("algorithm length", s.algorithm.len(), limits::NAME_LEN_MAX)?;
             limits_check("key id length", s.key_id.len(), limits::NAME_LEN_MAX)

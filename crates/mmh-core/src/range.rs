@@ -39,7 +39,10 @@ impl ByteRange {
     /// [`Error::BadRange`].
     pub fn within(self, len: u64) -> Result<Self> {
         if self.start > self.end || self.end > len {
-            return Err(Error::BadRange { text: format!("{}-{}", self.start, self.end), len });
+            return Err(Error::BadRange {
+                text: format!("{}-{}", self.start, self.end),
+                len,
+            });
         }
         Ok(self)
     }
@@ -64,13 +67,20 @@ impl RangeSpec {
     /// # Errors
     /// [`Error::BadRange`] if nothing can be selected.
     pub fn resolve(self, len: u64) -> Result<ByteRange> {
-        let bad = || Error::BadRange { text: format!("{self:?}"), len };
+        let bad = || Error::BadRange {
+            text: format!("{self:?}"),
+            len,
+        };
         let (start, end) = match self {
             Self::Bounded(a, b) => (a, b.saturating_add(1).min(len)),
             Self::From(a) => (a, len),
             Self::Suffix(n) => (len.saturating_sub(n), len),
         };
-        if start >= end { Err(bad()) } else { Ok(ByteRange { start, end }) }
+        if start >= end {
+            Err(bad())
+        } else {
+            Ok(ByteRange { start, end })
+        }
     }
 }
 
@@ -78,16 +88,29 @@ impl FromStr for RangeSpec {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let bad = |reason| Error::BadName { what: "range", text: shorten(text), reason };
-        let number = |s: &str| s.parse::<u64>().map_err(|_| bad("bounds are whole numbers"));
-        let (a, b) = text.split_once('-').ok_or_else(|| bad("write A-B, A- or -N"))?;
+        let bad = |reason| Error::BadName {
+            what: "range",
+            text: shorten(text),
+            reason,
+        };
+        let number = |s: &str| {
+            s.parse::<u64>()
+                .map_err(|_| bad("bounds are whole numbers"))
+        };
+        let (a, b) = text
+            .split_once('-')
+            .ok_or_else(|| bad("write A-B, A- or -N"))?;
         match (a.is_empty(), b.is_empty()) {
             (true, true) => Err(bad("write A-B, A- or -N")),
             (true, false) => Ok(Self::Suffix(number(b)?)),
             (false, true) => Ok(Self::From(number(a)?)),
             (false, false) => {
                 let (a, b) = (number(a)?, number(b)?);
-                if a > b { Err(bad("the end lies before the start")) } else { Ok(Self::Bounded(a, b)) }
+                if a > b {
+                    Err(bad("the end lies before the start"))
+                } else {
+                    Ok(Self::Bounded(a, b))
+                }
             }
         }
     }

@@ -161,11 +161,15 @@ impl FromStr for Dtype {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::ALL.iter().copied().find(|d| d.as_str() == text).ok_or_else(|| Error::BadName {
-            what: "dtype",
-            text: shorten(text),
-            reason: "unknown element type",
-        })
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|d| d.as_str() == text)
+            .ok_or_else(|| Error::BadName {
+                what: "dtype",
+                text: shorten(text),
+                reason: "unknown element type",
+            })
     }
 }
 
@@ -177,7 +181,9 @@ impl Serialize for Dtype {
 
 impl<'de> Deserialize<'de> for Dtype {
     fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(d)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -217,14 +223,22 @@ impl TensorInfo {
     /// # Errors
     /// [`Error::TooLarge`].
     pub fn check(&self) -> Result<()> {
-        limits_check("tensor name length", self.name.len(), limits::TENSOR_NAME_LEN_MAX)?;
+        limits_check(
+            "tensor name length",
+            self.name.len(),
+            limits::TENSOR_NAME_LEN_MAX,
+        )?;
         limits_check("tensor rank", self.shape.len(), limits::TENSOR_RANK_MAX)
     }
 }
 
 pub(crate) fn limits_check(what: &'static str, value: usize, limit: usize) -> Result<()> {
     if value > limit {
-        return Err(Error::TooLarge { what, value: value as u64, limit: limit as u64 });
+        return Err(Error::TooLarge {
+            what,
+            value: value as u64,
+            limit: limit as u64,
+        });
     }
     Ok(())
 }
@@ -249,8 +263,11 @@ mod tests {
 
     #[test]
     fn a_shape_that_overflows_has_no_size() {
-        let info =
-            TensorInfo { name: String::new(), dtype: Dtype::F32, shape: vec![u64::MAX, 2] };
+        let info = TensorInfo {
+            name: String::new(),
+            dtype: Dtype::F32,
+            shape: vec![u64::MAX, 2],
+        };
         assert_eq!(info.bytes(), None);
     }
 }

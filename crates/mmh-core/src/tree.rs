@@ -87,10 +87,17 @@ impl Canonical for Tree {
     const WHAT: &'static str = "tree";
 
     fn check(&self) -> Result<()> {
-        let bad = |reason: &str| Error::BadObject { what: Self::WHAT, reason: reason.to_owned() };
+        let bad = |reason: &str| Error::BadObject {
+            what: Self::WHAT,
+            reason: reason.to_owned(),
+        };
         match &self.body {
             Body::Entries(entries) => {
-                limits_check("entries of a tree page", entries.len(), limits::TREE_PAGE_ENTRIES_MAX)?;
+                limits_check(
+                    "entries of a tree page",
+                    entries.len(),
+                    limits::TREE_PAGE_ENTRIES_MAX,
+                )?;
                 entries.iter().try_for_each(|e| check_file_name(&e.name))?;
                 if !entries.is_sorted_by(|a, b| a.name < b.name) {
                     return Err(bad("entries are not sorted by name, each name once"));
@@ -103,7 +110,11 @@ impl Canonical for Tree {
                 limits_check("link target length", longest, limits::PATH_LEN_MAX)
             }
             Body::Pages(pages) => {
-                limits_check("pages of a tree page", pages.len(), limits::TREE_PAGE_ENTRIES_MAX)?;
+                limits_check(
+                    "pages of a tree page",
+                    pages.len(),
+                    limits::TREE_PAGE_ENTRIES_MAX,
+                )?;
                 if pages.is_empty() || !pages.is_sorted_by(|a, b| a.0 < b.0) {
                     return Err(bad("pages are not sorted by first name"));
                 }
@@ -117,7 +128,9 @@ fn is_boundary(level: u8, name: &str) -> bool {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&[level]);
     hasher.update(name.as_bytes());
-    let first = hasher.finalize().as_bytes()[..4].try_into().map(u32::from_be_bytes);
+    let first = hasher.finalize().as_bytes()[..4]
+        .try_into()
+        .map(u32::from_be_bytes);
     first.is_ok_and(|x| x.leading_zeros() >= PAGE_BOUNDARY_BITS)
 }
 
@@ -150,10 +163,17 @@ pub fn write<E: From<Error>>(
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(pair) = entries.windows(2).find(|w| w[0].name == w[1].name) {
         let reason = format!("`{}` occurs twice", crate::error::shorten(&pair[0].name));
-        return Err(Error::BadObject { what: Tree::WHAT, reason }.into());
+        return Err(Error::BadObject {
+            what: Tree::WHAT,
+            reason,
+        }
+        .into());
     }
     let mut put_page = |first: String, body: Body| -> std::result::Result<Page, E> {
-        let bytes = canonical::encode(&Tree { r#type: TreeTag::Tag, body })?;
+        let bytes = canonical::encode(&Tree {
+            r#type: TreeTag::Tag,
+            body,
+        })?;
         let id = TreeId::of(&bytes);
         put(id.object(), bytes)?;
         Ok(Page(first, id))
@@ -184,7 +204,11 @@ pub type Get<'a, E> = dyn FnMut(TreeId) -> std::result::Result<Tree, E> + 'a;
 
 fn too_deep() -> Error {
     let limit = limits::TREE_PAGE_DEPTH_MAX as u64;
-    Error::TooLarge { what: "depth of tree pages", value: limit + 1, limit }
+    Error::TooLarge {
+        what: "depth of tree pages",
+        value: limit + 1,
+        limit,
+    }
 }
 
 /// Finds one name in a directory.
@@ -253,7 +277,11 @@ pub fn entries<E: From<Error>>(
     leaves(root, 0, get, &|_| true, &mut |_, page| all.extend(page))?;
     if !all.is_sorted_by(|a, b| a.name < b.name) {
         let reason = "pages are out of order".to_owned();
-        return Err(Error::BadObject { what: Tree::WHAT, reason }.into());
+        return Err(Error::BadObject {
+            what: Tree::WHAT,
+            reason,
+        }
+        .into());
     }
     Ok(all)
 }

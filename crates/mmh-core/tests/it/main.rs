@@ -1,0 +1,6 @@
+//! The object model against bytes from outside: one value, one spelling, and nothing else.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod objects;
+mod trees;

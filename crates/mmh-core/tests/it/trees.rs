@@ -1,0 +1,157 @@
+//! Paged directories against a plain sorted map.
+
+use std::collections::{BTreeMap, HashMap};
+
+use mmh_core::canonical;
+use mmh_core::tree::{self, Body, Change, Entry, Node, Page, Tree, TreeTag};
+use mmh_core::{Error, FileId, ObjectId, TreeId};
+use proptest::prelude::*;
+
+#[derive(Default)]
+struct Pages(HashMap<ObjectId, Vec<u8>>, std::cell::Cell<usize>);
+
+impl Pages {
+    fn write(&mut self, entries: Vec<Entry>) -> Result<TreeId, Error> {
+        tree::write(entries, &mut |id, bytes| {
+            self.0.insert(id, bytes);
+            Ok(())
+        })
+    }
+
+    fn get(&self, id: TreeId) -> Result<Tree, Error> {
+        self.1.set(self.1.get() + 1);
+        canonical::decode(&self.0[&id.object()])
+    }
+}
+
+fn file(name: &str, content: u64) -> Entry {
+    let id = FileId::of(&content.to_le_bytes());
+    Entry {
+        name: name.to_owned(),
+        node: Node::File {
+            id,
+            size: content,
+            executable: false,
+        },
+    }
+}
+
+fn many(n: u64) -> Vec<Entry> {
+    (0..n)
+        .map(|i| file(&format!("model-{i:07}.safetensors"), i))
+        .collect()
+}
+
+#[test]
+fn an_empty_directory_is_one_page() {
+    let mut pages = Pages::default();
+    let root = pages.write(Vec::new()).unwrap();
+    assert!(
+        tree::entries(root, &mut |id| pages.get(id))
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn large_directories_are_paged_and_found_again() {
+    let mut pages = Pages::default();
+    let root = pages.write(many(20_000)).unwrap();
+    assert!(pages.0.len() > 20);
+    assert_eq!(
+        tree::entries(root, &mut |id| pages.get(id)).unwrap(),
+        many(20_000)
+    );
+    for i in [0, 1, 7_777, 19_999] {
+        let name = format!("model-{i:07}.safetensors");
+        let node = tree::find(root, &name, &mut |id| pages.get(id)).unwrap();
+        assert_eq!(node, Some(file(&name, i).node));
+    }
+    for absent in ["", "a", "zzz", "model-0000001.safetensor"] {
+        assert_eq!(
+            tree::find(root, absent, &mut |id| pages.get(id)).unwrap(),
+            None
+        );
+    }
+}
+
+/// The order in which entries were collected leaves no trace in the id.
+#[test]
+fn order_of_insertion_does_not_matter() {
+    let mut pages = Pages::default();
+    let mut reversed = many(3_000);
+    reversed.reverse();
+    let a = pages.write(reversed).unwrap();
+    assert_eq!(pages.write(many(3_000)).unwrap(), a);
+}
+
+/// A change of one entry rewrites one leaf and the path above it; comparing reads no more.
+#[test]
+fn one_change_costs_one_page() {
+    let mut pages = Pages::default();
+    let old = pages.write(many(20_000)).unwrap();
+    let before = pages.0.len();
+    let mut entries = many(20_000);
+    entries.remove(10_000);
+    let new = pages.write(entries).unwrap();
+    assert!(
+        pages.0.len() - before <= 3,
+        "{} new pages",
+        pages.0.len() - before
+    );
+    pages.1.set(0);
+    let changes = tree::diff(old, new, &mut |id| pages.get(id)).unwrap();
+    assert_eq!(changes.len(), 1);
+    assert!(matches!(&changes[0], Change::Removed(e) if e.name.contains("0010000")));
+    assert!(pages.1.get() < 12, "{} pages read", pages.1.get());
+}
+
+#[test]
+fn names_that_occur_twice_are_refused() {
+    let mut pages = Pages::default();
+    assert!(pages.write(vec![file("a", 1), file("a", 2)]).is_err());
+    assert!(pages.write(vec![file("../a", 1)]).is_err());
+}
+
+/// A page that links to itself would be read for ever.
+#[test]
+fn page_cycles_end_in_an_error() {
+    let id = TreeId::of(b"cycle");
+    let pages = vec![Page("a".to_owned(), id)];
+    let cyclic = Tree {
+        r#type: TreeTag::Tag,
+        body: Body::Pages(pages),
+    };
+    let mut get = |_| Ok::<_, Error>(cyclic.clone());
+    assert!(tree::find(id, "b", &mut get).is_err());
+    assert!(tree::entries(id, &mut get).is_err());
+    assert!(tree::diff(id, TreeId::of(b"other"), &mut get).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Any two sets of entries: what was written is read, and the difference is the map's.
+    #[test]
+    fn trees_behave_like_a_sorted_map(
+        a in prop::collection::btree_map("[a-c]{1,3}", 0u64..4, 0..40),
+        b in prop::collection::btree_map("[a-c]{1,3}", 0u64..4, 0..40),
+    ) {
+        let mut pages = Pages::default();
+        let list = |m: &BTreeMap<String, u64>| m.iter().map(|(k, &v)| file(k, v)).collect::<Vec<_>>();
+        let (old, new) = (pages.write(list(&a)).unwrap(), pages.write(list(&b)).unwrap());
+        prop_assert_eq!(old == new, a == b);
+        prop_assert_eq!(tree::entries(old, &mut |id| pages.get(id)).unwrap(), list(&a));
+        let mut model = a.clone();
+        for change in tree::diff(old, new, &mut |id| pages.get(id)).unwrap() {
+            match change {
+                Change::Removed(e) => { prop_assert!(model.remove(&e.name).is_some()); }
+                Change::Added(e) | Change::Changed(_, e) => {
+                    let Node::File { size, .. } = e.node else { unreachable!() };
+                    model.insert(e.name, size);
+                }
+            }
+        }
+        prop_assert_eq!(model, b);
+    }
+}
