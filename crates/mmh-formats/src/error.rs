@@ -45,12 +45,18 @@ pub enum Error {
 impl Error {
     /// A contradiction in `container`.
     pub fn malformed(container: Container, reason: impl Into<String>) -> Self {
-        Self::Malformed { container, reason: reason.into() }
+        Self::Malformed {
+            container,
+            reason: reason.into(),
+        }
     }
 
     /// A limit exceeded in `container`.
     pub fn too_large(container: Container, reason: impl Into<String>) -> Self {
-        Self::TooLarge { container, reason: reason.into() }
+        Self::TooLarge {
+            container,
+            reason: reason.into(),
+        }
     }
 
     /// The kind of this error.

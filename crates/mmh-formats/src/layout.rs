@@ -88,9 +88,19 @@ impl Layout {
     /// One run of bytes.
     #[must_use]
     pub fn bytes(container: Container, len: u64) -> Self {
-        let part = Part { offset: 0, len, kind: PartKind::Bytes };
+        let part = Part {
+            offset: 0,
+            len,
+            kind: PartKind::Bytes,
+        };
         let parts = if len == 0 { Vec::new() } else { vec![part] };
-        Self { container, len, parts, externals: Vec::new(), note: None }
+        Self {
+            container,
+            len,
+            parts,
+            externals: Vec::new(),
+            note: None,
+        }
     }
 
     /// The same layout with a remark for the user.
@@ -114,7 +124,12 @@ impl LayoutBuilder {
     /// Starts the layout of a file of `len` bytes.
     #[must_use]
     pub fn new(container: Container, len: u64) -> Self {
-        Self { container, len, tensors: Vec::new(), externals: Vec::new() }
+        Self {
+            container,
+            len,
+            tensors: Vec::new(),
+            externals: Vec::new(),
+        }
     }
 
     /// Places a tensor of exactly the size its type and shape give.
@@ -152,7 +167,8 @@ impl LayoutBuilder {
 
     fn place(&mut self, offset: u64, len: u64, info: TensorInfo) -> Result<()> {
         let container = self.container;
-        info.check().map_err(|e| Error::too_large(container, e.to_string()))?;
+        info.check()
+            .map_err(|e| Error::too_large(container, e.to_string()))?;
         if offset.checked_add(len).is_none_or(|end| end > self.len) {
             let what = format!(
                 "tensor `{}` at {offset} with {len} bytes does not lie within {} bytes",
@@ -176,7 +192,10 @@ impl LayoutBuilder {
     /// [`Error::Malformed`] if the location is absolute or leaves the directory.
     pub fn external(&mut self, external: External) -> Result<()> {
         let inside = !external.location.is_empty()
-            && external.location.split(['/', '\\']).all(|p| !p.is_empty() && p != ".." && p != ".")
+            && external
+                .location
+                .split(['/', '\\'])
+                .all(|p| !p.is_empty() && p != ".." && p != ".")
             && !external.location.contains([':', '\0']);
         if !inside {
             let what = format!(
@@ -195,7 +214,8 @@ impl LayoutBuilder {
     /// # Errors
     /// [`Error::Malformed`] if two tensors overlap in part.
     pub fn finish(mut self) -> Result<Layout> {
-        self.tensors.sort_by(|a, b| (a.0, a.1, &a.2.name).cmp(&(b.0, b.1, &b.2.name)));
+        self.tensors
+            .sort_by(|a, b| (a.0, a.1, &a.2.name).cmp(&(b.0, b.1, &b.2.name)));
         self.tensors.dedup_by(|b, a| (a.0, a.1) == (b.0, b.1));
         let mut parts: Vec<Part> = Vec::with_capacity(self.tensors.len() * 2 + 1);
         let mut at = 0;
@@ -208,16 +228,34 @@ impl LayoutBuilder {
                 return Err(Error::malformed(self.container, what));
             }
             if offset > at {
-                parts.push(Part { offset: at, len: offset - at, kind: PartKind::Bytes });
+                parts.push(Part {
+                    offset: at,
+                    len: offset - at,
+                    kind: PartKind::Bytes,
+                });
             }
-            parts.push(Part { offset, len, kind: PartKind::Tensor(info) });
+            parts.push(Part {
+                offset,
+                len,
+                kind: PartKind::Tensor(info),
+            });
             at = offset + len;
         }
         if at < self.len {
-            parts.push(Part { offset: at, len: self.len - at, kind: PartKind::Bytes });
+            parts.push(Part {
+                offset: at,
+                len: self.len - at,
+                kind: PartKind::Bytes,
+            });
         }
         let (container, len, externals) = (self.container, self.len, self.externals);
-        Ok(Layout { container, len, parts, externals, note: None })
+        Ok(Layout {
+            container,
+            len,
+            parts,
+            externals,
+            note: None,
+        })
     }
 }
 
@@ -228,7 +266,11 @@ mod tests {
     use super::*;
 
     fn u8s(name: &str, len: u64) -> TensorInfo {
-        TensorInfo { name: name.to_owned(), dtype: Dtype::U8, shape: vec![len] }
+        TensorInfo {
+            name: name.to_owned(),
+            dtype: Dtype::U8,
+            shape: vec![len],
+        }
     }
 
     #[test]
@@ -251,9 +293,20 @@ mod tests {
 
     #[test]
     fn external_data_stays_in_its_folder() {
-        for bad in ["", "/etc/passwd", "../x", "a/../../x", "a//b", "C:x", "a\\..\\b"] {
+        for bad in [
+            "",
+            "/etc/passwd",
+            "../x",
+            "a/../../x",
+            "a//b",
+            "C:x",
+            "a\\..\\b",
+        ] {
             let mut builder = LayoutBuilder::new(Container::Onnx, 0);
-            let external = External { location: bad.to_owned(), tensors: Vec::new() };
+            let external = External {
+                location: bad.to_owned(),
+                tensors: Vec::new(),
+            };
             assert!(builder.external(external).is_err(), "{bad}");
         }
     }

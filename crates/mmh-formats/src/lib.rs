@@ -9,10 +9,16 @@
 
 pub mod container;
 pub mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod hostile;
 pub mod layout;
+pub mod probe;
+mod protobuf;
 pub mod read_at;
+mod reader;
 
 pub use container::Container;
 pub use error::{Error, Result};
 pub use layout::{External, Layout, LayoutBuilder, Part, PartKind};
-pub use read_at::{ReadAt, read_vec};
+pub use probe::probe;
+pub use read_at::{ReadAt, Window, read_vec};

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 
+use crate::container::Container;
 use crate::error::{Error, Result};
 
 /// A source of bytes with a known length, read at offsets. Implementations are stateless, so
@@ -31,7 +32,9 @@ impl ReadAt for [u8] {
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
-        let end = start.checked_add(buf.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let end = start
+            .checked_add(buf.len())
+            .ok_or(io::ErrorKind::UnexpectedEof)?;
         let bytes = self.get(start..end).ok_or(io::ErrorKind::UnexpectedEof)?;
         buf.copy_from_slice(bytes);
         Ok(())
@@ -92,14 +95,99 @@ impl ReadAt for FileSource {
     }
 }
 
+/// A part of another source, as if it were a file of its own: a member of an archive.
+#[derive(Clone, Copy)]
+pub struct Window<'a> {
+    source: &'a dyn ReadAt,
+    offset: u64,
+    len: u64,
+}
+
+impl<'a> Window<'a> {
+    /// Shows `len` bytes of `source` from `offset`, or `None` if they do not lie within it.
+    #[must_use]
+    pub fn new(source: &'a dyn ReadAt, offset: u64, len: u64) -> Option<Self> {
+        let end = offset.checked_add(len)?;
+        (end <= source.len()).then_some(Self {
+            source,
+            offset,
+            len,
+        })
+    }
+
+    /// Where it begins in the source.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+}
+
+impl std::fmt::Debug for Window<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            source: _,
+            offset,
+            len,
+        } = self;
+        f.debug_struct("Window")
+            .field("offset", offset)
+            .field("len", len)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ReadAt for Window<'_> {
+    fn len(&self) -> u64 {
+        self.len
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let fits = offset
+            .checked_add(buf.len() as u64)
+            .is_some_and(|end| end <= self.len);
+        if !fits {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.source.read_exact_at(buf, self.offset + offset)
+    }
+}
+
+/// Reads `len` bytes at `offset`, both of which the file itself stated: a range outside the
+/// source is the file's contradiction, not a failure to read.
+///
+/// # Errors
+/// [`Error::Malformed`] if the range does not lie within the source; [`Error::Io`] if reading
+/// fails all the same.
+pub fn read_stated(
+    source: &dyn ReadAt,
+    container: Container,
+    offset: u64,
+    len: u64,
+) -> Result<Vec<u8>> {
+    if offset.checked_add(len).is_none_or(|end| end > source.len()) {
+        let what = format!(
+            "{len} bytes at offset {offset} do not lie within {}",
+            source.len()
+        );
+        return Err(Error::malformed(container, what));
+    }
+    read_vec(source, offset, len)
+}
+
 /// Reads `len` bytes at `offset` after comparing both with the source's length, so that a lying
 /// length never allocates.
 ///
 /// # Errors
 /// [`Error::Io`] with `UnexpectedEof` if the range does not lie within the source.
 pub fn read_vec(source: &dyn ReadAt, offset: u64, len: u64) -> Result<Vec<u8>> {
-    let io = |source: io::Error| Error::Io { offset, len, source };
-    let fits = offset.checked_add(len).is_some_and(|end| end <= source.len());
+    let io = |source: io::Error| Error::Io {
+        offset,
+        len,
+        source,
+    };
+    let fits = offset
+        .checked_add(len)
+        .is_some_and(|end| end <= source.len());
     let n = usize::try_from(len).ok().filter(|_| fits);
     let mut buf = vec![0; n.ok_or_else(|| io(io::ErrorKind::UnexpectedEof.into()))?];
     source.read_exact_at(&mut buf, offset).map_err(io)?;
@@ -116,5 +204,30 @@ mod tests {
         assert_eq!(read_vec(&source, 1, 2).unwrap(), [2, 3]);
         assert!(read_vec(&source, 0, u64::MAX).is_err());
         assert!(read_vec(&source, u64::MAX, 2).is_err());
+    }
+
+    #[test]
+    fn a_stated_range_outside_the_file_is_the_files_fault() {
+        let source = vec![1u8, 2, 3];
+        assert_eq!(read_stated(&source, Container::Zip, 1, 2).unwrap(), [2, 3]);
+        for (offset, len) in [(2, 2), (4, 0), (u64::MAX, 1), (0, u64::MAX)] {
+            let result = read_stated(&source, Container::Zip, offset, len);
+            assert!(
+                matches!(result, Err(Error::Malformed { .. })),
+                "{offset} {len}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_window_shows_its_own_bytes_and_no_others() {
+        let source = vec![1u8, 2, 3, 4, 5];
+        let window = Window::new(&source, 1, 3).unwrap();
+        assert_eq!((window.len(), window.offset()), (3, 1));
+        assert_eq!(read_vec(&window, 1, 2).unwrap(), [3, 4]);
+        assert!(window.read_exact_at(&mut [0; 2], 2).is_err());
+        assert!(window.read_exact_at(&mut [0; 2], u64::MAX).is_err());
+        assert!(Window::new(&source, 3, 3).is_none());
+        assert!(Window::new(&source, u64::MAX, 3).is_none());
     }
 }

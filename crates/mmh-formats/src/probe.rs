@@ -1,0 +1,67 @@
+//! Which container a file is: its first bytes first, its name second.
+
+use crate::container::Container;
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::read_at::{ReadAt, read_vec};
+
+/// Finds the container of a file and where its tensors lie.
+///
+/// `file_name` is the last component of the path. A file that contradicts itself, exceeds a limit
+/// or matches nothing is [`Container::Unknown`] bytes, with a note that says why where there is
+/// something to say.
+///
+/// # Errors
+/// Only [`Error::Io`]: nothing that a file contains is an error here.
+pub fn probe(source: &dyn ReadAt, file_name: &str) -> Result<Layout> {
+    let head = read_vec(source, 0, source.len().min(HEAD_LEN))?;
+    let mut note = None;
+    for parser in PARSERS {
+        if !(parser.matches)(&head, file_name) {
+            continue;
+        }
+        match (parser.parse)(source, file_name) {
+            Ok(layout) => return Ok(layout),
+            Err(error @ Error::Io { .. }) => return Err(error),
+            Err(error) => note = note.or(Some(error.to_string())),
+        }
+    }
+    let layout = Layout::bytes(Container::Unknown, source.len());
+    Ok(match note {
+        Some(note) => layout.with_note(note),
+        None => layout,
+    })
+}
+
+/// One format: whether a file may be one, by its first [`HEAD_LEN`] bytes and its name, and the
+/// parser proper, which gets the source and the name.
+struct Parser {
+    matches: fn(&[u8], &str) -> bool,
+    parse: fn(&dyn ReadAt, &str) -> Result<Layout>,
+}
+
+/// Every format, those with a magic number before those without. A file that one refuses is
+/// offered to the next that matches.
+const PARSERS: &[Parser] = &[];
+
+/// How much of the beginning a format may look at to recognise itself, in bytes.
+const HEAD_LEN: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_matches_nothing_is_unknown_bytes() {
+        let source = vec![7u8; 1000];
+        let layout = probe(&source, "weights.xyz").unwrap();
+        assert_eq!((layout.len(), layout.parts().len()), (1000, 1));
+        assert_eq!(layout.note(), None);
+    }
+
+    #[test]
+    fn an_empty_file_has_no_parts() {
+        let layout = probe(&Vec::new(), "").unwrap();
+        assert_eq!((layout.len(), layout.parts().len()), (0, 0));
+    }
+}
