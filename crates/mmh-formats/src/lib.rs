@@ -13,9 +13,12 @@ pub mod error;
 pub mod hostile;
 pub mod layout;
 pub mod probe;
+pub mod onnx;
 mod protobuf;
 pub mod read_at;
 mod reader;
+#[cfg(any(test, feature = "testing"))]
+pub mod samples;
 
 pub use container::Container;
 pub use error::{Error, Result};

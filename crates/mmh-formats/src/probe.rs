@@ -3,6 +3,7 @@
 use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::onnx;
 use crate::read_at::{ReadAt, read_vec};
 
 /// Finds the container of a file and where its tensors lie.
@@ -42,7 +43,12 @@ struct Parser {
 
 /// Every format, those with a magic number before those without. A file that one refuses is
 /// offered to the next that matches.
-const PARSERS: &[Parser] = &[];
+const PARSERS: &[Parser] = &[
+    Parser {
+        matches: onnx::matches,
+        parse: |source, _| onnx::parse(source),
+    },
+];
 
 /// How much of the beginning a format may look at to recognise itself, in bytes.
 const HEAD_LEN: u64 = 4096;
