@@ -1,0 +1,125 @@
+//! The immutable `config` object of a repository.
+
+use mmh_core::canonical::Canonical;
+use mmh_core::{Digest, limits};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The newest repository format that this build reads and the one that it writes.
+pub const FORMAT_VERSION: u32 = 1;
+/// Pack length in bytes at which a writer begins the next pack, unless told otherwise.
+pub const PACK_LEN_DEFAULT: u64 = 64 << 20;
+/// Smallest pack length that can be asked for; tests use it to get many packs.
+pub const PACK_LEN_MIN: u64 = 4 << 10;
+/// Largest pack length that can be asked for: index entries have 32-bit offsets.
+pub const PACK_LEN_MAX: u64 = 1 << 30;
+
+/// The value `"config"` of the `type` field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum ConfigTag {
+    /// The only value.
+    #[default]
+    #[serde(rename = "config")]
+    Tag,
+}
+
+/// How bytes without tensors are cut into chunks. All writers of a repository cut alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChunkerParams {
+    /// The method: `fastcdc-2020`.
+    pub algorithm: String,
+    /// Shortest chunk in bytes, but for the last of a run.
+    pub min_len: u32,
+    /// Length in bytes that cuts aim at.
+    pub average_len: u32,
+    /// Longest chunk in bytes.
+    pub max_len: u32,
+    /// Length in bytes of the chunks of a tensor, but for its last.
+    pub tensor_len: u32,
+}
+
+impl Default for ChunkerParams {
+    fn default() -> Self {
+        Self {
+            algorithm: "fastcdc-2020".to_owned(),
+            min_len: 64 << 10,
+            average_len: 256 << 10,
+            max_len: 1 << 20,
+            tensor_len: 1 << 20,
+        }
+    }
+}
+
+/// What is decided once for the life of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Always `"config"`.
+    pub r#type: ConfigTag,
+    /// Format version: [`FORMAT_VERSION`].
+    pub format: u32,
+    /// Random bytes that tell this repository from any other.
+    pub repository: Digest,
+    /// Length in bytes at which a writer begins the next pack.
+    pub pack_len_max: u64,
+    /// How bytes are cut into chunks.
+    pub chunker: ChunkerParams,
+    /// Whether the engine refused a second create of one name when it was tried at `init`.
+    pub conditional_put: bool,
+}
+
+impl Canonical for Config {
+    const WHAT: &'static str = "config";
+
+    fn check(&self) -> mmh_core::Result<()> {
+        let bad = |reason: String| mmh_core::Error::BadObject {
+            what: Self::WHAT,
+            reason,
+        };
+        if !(PACK_LEN_MIN..=PACK_LEN_MAX).contains(&self.pack_len_max) {
+            return Err(bad(format!(
+                "pack length {} is out of bounds",
+                self.pack_len_max
+            )));
+        }
+        let c = &self.chunker;
+        let sorted = 0 < c.min_len && c.min_len <= c.average_len && c.average_len <= c.max_len;
+        let longest = u64::from(c.max_len.max(c.tensor_len));
+        if !sorted || c.tensor_len == 0 || longest > limits::CHUNK_LEN_MAX as u64 {
+            return Err(bad(format!("chunk lengths {c:?} are out of bounds")));
+        }
+        if c.algorithm.len() > limits::NAME_LEN_MAX {
+            return Err(bad("the chunker's name is too long".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// The only field that every version of the object has.
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+}
+
+impl Config {
+    /// Decodes the canonical bytes of `object`, telling an unknown version from damage.
+    pub(crate) fn decode(bytes: &[u8], object: &str) -> Result<Self> {
+        let corrupt = |reason: String| Error::Corrupt {
+            object: object.to_owned(),
+            reason,
+        };
+        let version: Version =
+            serde_ipld_dagcbor::from_slice(bytes).map_err(|e| corrupt(e.to_string()))?;
+        if version.format != FORMAT_VERSION {
+            let what = format!("the repository ({object})");
+            return Err(Error::UnknownVersion {
+                what,
+                found: version.format,
+                newest: FORMAT_VERSION,
+            });
+        }
+        mmh_core::canonical::decode(bytes).map_err(|e| corrupt(e.to_string()))
+    }
+}

@@ -1,0 +1,40 @@
+//! Randomness for repository ids, writers and staging names, handed in so that tests decide it.
+
+use std::fmt::Debug;
+
+use mmh_core::Digest;
+
+use crate::error::{Error, Result};
+
+/// A source of unpredictable bytes.
+pub trait Entropy: Send + Sync + Debug {
+    /// 32 fresh random bytes.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] if the system gives none.
+    fn draw(&self) -> Result<Digest>;
+}
+
+/// The operating system's generator.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn draw(&self) -> Result<Digest> {
+        let mut bytes = [0; 32];
+        getrandom::fill(&mut bytes).map_err(|e| Error::Internal {
+            what: format!("the system gave no randomness: {e}"),
+        })?;
+        Ok(Digest::from_bytes(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_draws_differ() {
+        assert_ne!(SystemEntropy.draw().unwrap(), SystemEntropy.draw().unwrap());
+    }
+}

@@ -1,0 +1,252 @@
+//! What can go wrong in a store or an archive, with the facts that a reader needs.
+
+use std::io;
+
+use mmh_core::object::RefChange;
+use mmh_core::{ChunkId, ErrorKind, PackId, SnapshotId};
+use thiserror::Error;
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure of a store or an archive.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no repository at the place.
+    #[error("{place} is not a repository; `mmh init` makes one")]
+    NotARepository {
+        /// The place as given.
+        place: String,
+    },
+    /// There is a repository already.
+    #[error("{place} is already a repository")]
+    AlreadyARepository {
+        /// The place as given.
+        place: String,
+    },
+    /// The file is not an archive.
+    #[error("{place} is not an archive: {reason}")]
+    NotAnArchive {
+        /// The file.
+        place: String,
+        /// What it lacks.
+        reason: String,
+    },
+    /// The repository or file has a format version that this build does not know.
+    #[error("{what} has format version {found}; this build reads up to {newest}")]
+    UnknownVersion {
+        /// What was read.
+        what: String,
+        /// Its version.
+        found: u32,
+        /// The newest version that this build reads.
+        newest: u32,
+    },
+    /// The place names an engine that this build cannot use.
+    #[error("cannot open `{place}`: {reason}")]
+    UnsupportedBackend {
+        /// The URL as given (shortened).
+        place: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// An argument is outside its bounds.
+    #[error("{what} is {value}; it must be {bounds}")]
+    BadSetting {
+        /// Which one.
+        what: &'static str,
+        /// What was given.
+        value: u64,
+        /// What is accepted.
+        bounds: &'static str,
+    },
+    /// No pack holds the chunk.
+    #[error("chunk {chunk} is not in the store")]
+    NoSuchChunk {
+        /// Which one.
+        chunk: ChunkId,
+    },
+    /// An object that was asked for is not there.
+    #[error("{what} is not in the store")]
+    NoSuchObject {
+        /// Its name.
+        what: String,
+    },
+    /// A record of a pack is damaged.
+    #[error("pack {} is damaged at offset {offset}{}: {reason}", pack.digest(), of_chunk(*chunk))]
+    CorruptPack {
+        /// The pack; its file is named by the digest's hexadecimal digits.
+        pack: PackId,
+        /// Offset in bytes of the record or section.
+        offset: u64,
+        /// The chunk that is hit, if it is known.
+        chunk: Option<ChunkId>,
+        /// What does not hold.
+        reason: String,
+    },
+    /// A part of the index is damaged.
+    #[error("index run {object} is damaged: {reason}; run `mmh doctor --rebuild-index`")]
+    CorruptIndex {
+        /// Its name.
+        object: String,
+        /// What does not hold.
+        reason: String,
+    },
+    /// The configuration, log or another small object is damaged.
+    #[error("{object} is damaged: {reason}")]
+    Corrupt {
+        /// Its name.
+        object: String,
+        /// What does not hold.
+        reason: String,
+    },
+    /// A ref does not name what the transaction expected.
+    #[error("{} was changed by another writer: expected {}, found {}",
+        change.r#ref, or_nothing(change.old.as_ref()), or_nothing(actual.as_ref()))]
+    RefConflict {
+        /// The change that was refused.
+        change: Box<RefChange>,
+        /// What the ref names now.
+        actual: Option<SnapshotId>,
+    },
+    /// Other writers were faster, again and again.
+    #[error("other writers won {attempts} races in a row; try again")]
+    Busy {
+        /// How many attempts were made.
+        attempts: u32,
+    },
+    /// It is not known whether a transaction took place.
+    #[error("log entry {seq} was written, but that it will last could not be confirmed: {reason}")]
+    Unconfirmed {
+        /// The entry's number.
+        seq: u64,
+        /// The failure of the confirmation.
+        reason: String,
+    },
+    /// An earlier write of the same writer failed; what was flushed before is safe.
+    #[error("the writer stopped after an earlier failure: {reason}")]
+    WriterFailed {
+        /// The first failure.
+        reason: String,
+    },
+    /// A local file operation failed.
+    #[error("{place}: {source}")]
+    Io {
+        /// The file or directory.
+        place: String,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The storage engine failed.
+    #[error("{place}: {source}")]
+    Engine {
+        /// The object.
+        place: String,
+        /// The engine's reason.
+        source: object_store::Error,
+    },
+    /// An id, a name or an object is not acceptable, or the operation was cancelled.
+    #[error(transparent)]
+    Core(#[from] mmh_core::Error),
+    /// What was put is not a frame.
+    #[error("chunk {chunk} was put with a bad frame: {reason}")]
+    BadFrame {
+        /// Which chunk.
+        chunk: ChunkId,
+        /// What the codec says.
+        reason: String,
+    },
+    /// A fault of this program.
+    #[error("internal fault: {what}")]
+    Internal {
+        /// The assumption that did not hold.
+        what: String,
+    },
+}
+
+impl Error {
+    /// What a caller can do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuchChunk { .. } | Self::NoSuchObject { .. } => ErrorKind::NotFound,
+            Self::NotARepository { .. }
+            | Self::AlreadyARepository { .. }
+            | Self::NotAnArchive { .. }
+            | Self::BadFrame { .. }
+            | Self::BadSetting { .. } => ErrorKind::Invalid,
+            Self::UnknownVersion { .. } | Self::UnsupportedBackend { .. } => ErrorKind::Unsupported,
+            Self::CorruptPack { .. } | Self::CorruptIndex { .. } | Self::Corrupt { .. } => {
+                ErrorKind::Corrupt
+            }
+            Self::RefConflict { .. } => ErrorKind::Conflict,
+            Self::Busy { .. } | Self::Unconfirmed { .. } | Self::WriterFailed { .. } => {
+                ErrorKind::Unavailable
+            }
+            Self::Io { source, .. } => ErrorKind::of_io(source),
+            Self::Engine { source, .. } => kind_of_engine(source),
+            Self::Core(source) => source.kind(),
+            Self::Internal { .. } => ErrorKind::Internal,
+        }
+    }
+
+    /// Names the place of a local failure, for `map_err`.
+    pub(crate) fn io(place: impl ToString) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            place: place.to_string(),
+            source,
+        }
+    }
+
+    /// Names the object of an engine's failure, for `map_err`.
+    pub(crate) fn engine(place: impl ToString) -> impl FnOnce(object_store::Error) -> Self {
+        move |source| Self::Engine {
+            place: place.to_string(),
+            source,
+        }
+    }
+
+    /// Whether the engine says that the object is not there.
+    pub(crate) fn is_missing_object(&self) -> bool {
+        matches!(
+            self,
+            Self::Engine {
+                source: object_store::Error::NotFound { .. },
+                ..
+            }
+        )
+    }
+}
+
+fn of_chunk(chunk: Option<ChunkId>) -> String {
+    chunk.map_or_else(String::new, |id| format!(" (chunk {id})"))
+}
+
+fn or_nothing(id: Option<&SnapshotId>) -> String {
+    id.map_or_else(|| "nothing".to_owned(), ToString::to_string)
+}
+
+fn kind_of_engine(error: &object_store::Error) -> ErrorKind {
+    use object_store::Error as E;
+    match error {
+        E::NotFound { .. } => ErrorKind::NotFound,
+        E::AlreadyExists { .. } | E::Precondition { .. } => ErrorKind::Conflict,
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } => ErrorKind::Denied,
+        E::NotSupported { .. } | E::NotImplemented { .. } => ErrorKind::Unsupported,
+        E::InvalidPath { .. } | E::UnknownConfigurationKey { .. } => ErrorKind::Invalid,
+        // The local engine wraps the system's reason several layers deep.
+        other => io_cause(other).map_or(ErrorKind::Unavailable, ErrorKind::of_io),
+    }
+}
+
+fn io_cause(error: &object_store::Error) -> Option<&io::Error> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io);
+        }
+        cause = error.source();
+    }
+    None
+}

@@ -1,0 +1,200 @@
+//! Staging in a directory, with file locks; publishes by renaming inside a local repository.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::file_at::{read_exact_at, write_all_at};
+use super::{StagedFile, Staging};
+use crate::entropy::{Entropy, SystemEntropy};
+
+/// Attempts to make a file of a fresh name before giving up.
+const CREATE_ATTEMPTS: usize = 16;
+
+/// Staged files in a directory.
+#[derive(Debug, Clone)]
+pub struct LocalStaging {
+    folder: PathBuf,
+    /// The repository's root on the same file system, if files are published by renaming.
+    root: Option<PathBuf>,
+}
+
+impl LocalStaging {
+    /// Staging inside the repository at `root`: publishing is renaming.
+    #[must_use]
+    pub fn in_repository(root: &Path) -> Self {
+        Self {
+            folder: root.join("mmh").join("staging"),
+            root: Some(root.to_owned()),
+        }
+    }
+
+    /// Staging in `folder` for a repository elsewhere: publishing is uploading.
+    #[must_use]
+    pub fn in_folder(folder: &Path) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            root: None,
+        }
+    }
+
+    /// Locks a file; `None` if another holds it, or if its holder has moved it meanwhile. Names
+    /// are never used twice, so a file that is still there is the one that was locked.
+    fn hold(&self, file: File, path: PathBuf) -> io::Result<Option<LocalFile>> {
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        if !path.try_exists()? {
+            return Ok(None);
+        }
+        let len = AtomicU64::new(file.metadata()?.len());
+        Ok(Some(LocalFile {
+            file,
+            path,
+            len,
+            root: self.root.clone(),
+        }))
+    }
+}
+
+impl Staging for LocalStaging {
+    fn create(&self) -> io::Result<Box<dyn StagedFile>> {
+        fs::create_dir_all(&self.folder).map_err(at(&self.folder))?;
+        for _ in 0..CREATE_ATTEMPTS {
+            let name = SystemEntropy.draw().map_err(io::Error::other)?;
+            let path = self.folder.join(name.to_string());
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(&path);
+            // Recovery may take and remove an empty file before it is locked: then try again.
+            if let Some(held) = self.hold(file.map_err(at(&path))?, path)? {
+                return Ok(Box::new(held));
+            }
+        }
+        Err(io::Error::other(format!(
+            "{}: cannot hold a new file",
+            self.folder.display()
+        )))
+    }
+
+    fn orphans(&self) -> io::Result<Vec<Box<dyn StagedFile>>> {
+        let mut found: Vec<Box<dyn StagedFile>> = Vec::new();
+        let entries = match fs::read_dir(&self.folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+            Err(error) => return Err(at(&self.folder)(error)),
+        };
+        for entry in entries {
+            let entry = entry?;
+            if !entry.file_type()?.is_file() {
+                continue;
+            }
+            let path = entry.path();
+            match OpenOptions::new().read(true).write(true).open(&path) {
+                Ok(file) => {
+                    if let Some(held) = self.hold(file, path)? {
+                        found.push(Box::new(held));
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(at(&path)(error)),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A locked file in the staging directory.
+#[derive(Debug)]
+struct LocalFile {
+    file: File,
+    path: PathBuf,
+    len: AtomicU64,
+    root: Option<PathBuf>,
+}
+
+impl StagedFile for LocalFile {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn len(&self) -> u64 {
+        self.len.load(Ordering::Acquire)
+    }
+
+    fn append(&self, parts: &[&[u8]]) -> io::Result<()> {
+        let mut end = self.len();
+        for part in parts {
+            write_all_at(&self.file, part, end)?;
+            end += part.len() as u64;
+        }
+        self.len.store(end, Ordering::Release);
+        Ok(())
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        read_exact_at(&self.file, buf, offset)
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)?;
+        self.len.store(len, Ordering::Release);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn publish(&self, object: &str) -> io::Result<bool> {
+        let Some(root) = &self.root else {
+            return Ok(false);
+        };
+        let target = root.join(object);
+        let folder = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        make_folder(folder)?;
+        fs::rename(&self.path, &target).map_err(at(&target))?;
+        sync_folder(folder)?;
+        Ok(true)
+    }
+
+    fn discard(&self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+}
+
+/// Makes a directory with its ancestors, each on the disk before it counts.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        make_folder(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(at(folder)(error));
+        }
+        _ => {}
+    }
+    folder.parent().map_or(Ok(()), sync_folder)
+}
+
+/// Syncs the names in a directory. Windows has no such call and keeps names by itself.
+pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(folder)?.sync_all().map_err(at(folder))
+    } else {
+        Ok(())
+    }
+}
+
+/// Names the path in an error and keeps its kind.
+fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,166 @@
+//! Staging in memory, for tests: it remembers what was synced, so that a test can pull the plug.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{StagedFile, Staging};
+
+/// Staged files in memory. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStaging(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    files: BTreeMap<u64, Content>,
+}
+
+#[derive(Debug, Default)]
+struct Content {
+    bytes: Vec<u8>,
+    synced_len: usize,
+    held: bool,
+}
+
+impl MemoryStaging {
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Cuts the power: every file loses what was not synced, but for `kept` bytes of it, and
+    /// nobody holds any file any more.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn crash(&self, kept: usize) {
+        self.with(|state| {
+            for file in state.files.values_mut() {
+                file.bytes.truncate(file.synced_len.saturating_add(kept));
+                file.held = false;
+            }
+        });
+    }
+}
+
+impl Staging for MemoryStaging {
+    fn create(&self) -> io::Result<Box<dyn StagedFile>> {
+        let id = self.with(|state| {
+            let id = state.next;
+            state.next += 1;
+            state.files.insert(
+                id,
+                Content {
+                    held: true,
+                    ..Content::default()
+                },
+            );
+            id
+        });
+        Ok(Box::new(MemoryFile {
+            staging: self.clone(),
+            id,
+        }))
+    }
+
+    fn orphans(&self) -> io::Result<Vec<Box<dyn StagedFile>>> {
+        let ids: Vec<u64> = self.with(|state| {
+            let free = state.files.iter_mut().filter(|(_, file)| !file.held);
+            free.map(|(id, file)| {
+                file.held = true;
+                *id
+            })
+            .collect()
+        });
+        let hold = |id| -> Box<dyn StagedFile> {
+            Box::new(MemoryFile {
+                staging: self.clone(),
+                id,
+            })
+        };
+        Ok(ids.into_iter().map(hold).collect())
+    }
+}
+
+#[derive(Debug)]
+struct MemoryFile {
+    staging: MemoryStaging,
+    id: u64,
+}
+
+impl MemoryFile {
+    fn with<T>(&self, f: impl FnOnce(&mut Content) -> io::Result<T>) -> io::Result<T> {
+        self.staging
+            .with(|state| match state.files.get_mut(&self.id) {
+                Some(file) => f(file),
+                None => Err(io::ErrorKind::NotFound.into()),
+            })
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        self.staging.with(|state| {
+            if let Some(file) = state.files.get_mut(&self.id) {
+                file.held = false;
+            }
+        });
+    }
+}
+
+impl StagedFile for MemoryFile {
+    fn name(&self) -> String {
+        format!("memory staging {}", self.id)
+    }
+
+    fn len(&self) -> u64 {
+        self.with(|file| Ok(file.bytes.len() as u64)).unwrap_or(0)
+    }
+
+    fn append(&self, parts: &[&[u8]]) -> io::Result<()> {
+        self.with(|file| {
+            parts
+                .iter()
+                .for_each(|part| file.bytes.extend_from_slice(part));
+            Ok(())
+        })
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.with(|file| {
+            let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+            let end = start
+                .checked_add(buf.len())
+                .ok_or(io::ErrorKind::UnexpectedEof)?;
+            let part = file
+                .bytes
+                .get(start..end)
+                .ok_or(io::ErrorKind::UnexpectedEof)?;
+            buf.copy_from_slice(part);
+            Ok(())
+        })
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.with(|file| {
+            file.bytes
+                .truncate(usize::try_from(len).unwrap_or(usize::MAX));
+            file.synced_len = file.synced_len.min(file.bytes.len());
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.with(|file| {
+            file.synced_len = file.bytes.len();
+            Ok(())
+        })
+    }
+
+    fn publish(&self, _object: &str) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn discard(&self) -> io::Result<()> {
+        self.staging.with(|state| state.files.remove(&self.id));
+        Ok(())
+    }
+}
