@@ -19,6 +19,7 @@ pub mod read_at;
 mod reader;
 #[cfg(any(test, feature = "testing"))]
 pub mod samples;
+pub mod tfcheckpoint;
 
 pub use container::Container;
 pub use error::{Error, Result};

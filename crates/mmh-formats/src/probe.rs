@@ -4,6 +4,7 @@ use crate::container::Container;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::onnx;
+use crate::tfcheckpoint;
 use crate::read_at::{ReadAt, read_vec};
 
 /// Finds the container of a file and where its tensors lie.
@@ -47,6 +48,10 @@ const PARSERS: &[Parser] = &[
     Parser {
         matches: onnx::matches,
         parse: |source, _| onnx::parse(source),
+    },
+    Parser {
+        matches: tfcheckpoint::matches,
+        parse: tfcheckpoint::parse_named,
     },
 ];
 

@@ -90,17 +90,7 @@ impl Fields {
     }
 
     fn varint(&mut self, reader: &mut Reader<'_>) -> Result<u64> {
-        let start = self.at;
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte_at = self.take(1, reader)?.start;
-            let byte = reader.u8(byte_at)?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(reader.malformed(format!("endless varint at {start}")))
+        reader.varint(&mut self.at, self.end)
     }
 }
 

@@ -111,6 +111,24 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A base-128 number of at most 64 bits that lies before `end`; `at` moves behind it.
+    pub(crate) fn varint(&mut self, at: &mut u64, end: u64) -> Result<u64> {
+        let start = *at;
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            if *at >= end {
+                return Err(self.malformed(format!("number at {start} does not end by {end}")));
+            }
+            let byte = self.u8(*at)?;
+            *at += 1;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(self.malformed(format!("number at {start} has more than 64 bits")))
+    }
+
     /// A run of bytes.
     ///
     /// # Errors

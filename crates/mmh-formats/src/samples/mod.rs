@@ -3,6 +3,7 @@
 //! They share no code with the parsers, so that a mistake cannot cancel itself.
 
 pub mod onnx;
+pub mod tfcheckpoint;
 
 use mmh_core::{Dtype, TensorInfo};
 
