@@ -8,18 +8,24 @@
 #![warn(clippy::indexing_slicing)]
 
 pub mod container;
+pub mod ctranslate2;
 pub mod error;
+mod flatbuffer;
 #[cfg(any(test, feature = "testing"))]
 pub mod hostile;
 pub mod layout;
-pub mod probe;
+pub mod msgpack;
 pub mod onnx;
+pub mod pickle;
+pub mod probe;
 mod protobuf;
 pub mod read_at;
 mod reader;
 #[cfg(any(test, feature = "testing"))]
 pub mod samples;
 pub mod tfcheckpoint;
+pub mod tflite;
+pub mod torch_legacy;
 
 pub use container::Container;
 pub use error::{Error, Result};

@@ -1,11 +1,14 @@
 //! Which container a file is: its first bytes first, its name second.
 
 use crate::container::Container;
+use crate::ctranslate2;
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::msgpack;
 use crate::onnx;
-use crate::tfcheckpoint;
 use crate::read_at::{ReadAt, read_vec};
+use crate::tfcheckpoint;
+use crate::tflite;
 
 /// Finds the container of a file and where its tensors lie.
 ///
@@ -52,6 +55,18 @@ const PARSERS: &[Parser] = &[
     Parser {
         matches: tfcheckpoint::matches,
         parse: tfcheckpoint::parse_named,
+    },
+    Parser {
+        matches: ctranslate2::matches,
+        parse: |source, _| ctranslate2::parse(source),
+    },
+    Parser {
+        matches: msgpack::matches,
+        parse: |source, _| msgpack::parse(source),
+    },
+    Parser {
+        matches: tflite::matches,
+        parse: |source, _| tflite::parse(source),
     },
 ];
 

@@ -2,8 +2,12 @@
 //!
 //! They share no code with the parsers, so that a mistake cannot cancel itself.
 
+pub mod ctranslate2;
+pub mod flatbuffer;
+pub mod msgpack;
 pub mod onnx;
 pub mod tfcheckpoint;
+pub mod tflite;
 
 use mmh_core::{Dtype, TensorInfo};
 
