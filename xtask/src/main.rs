@@ -1,2 +1,57 @@
-//! Project commands.
-fn main() {}
+//! Project commands; `cargo xtask help` lists them.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a developer's tool talks to a terminal"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a developer's tool reads its environment: cargo, the cache folder, CI"
+)]
+
+mod args;
+mod corpus;
+mod shell;
+mod stages;
+mod table;
+mod tidy;
+
+use std::process::ExitCode;
+
+use args::Args;
+use shell::{Failure, Outcome};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [STAGE…]        run the checks, cheapest first: tidy lint test hostile doors features
+  tidy                 rules of the house: arrows, first lines, lengths, licences, constants, links
+  corpus [DIR] CHOICE  fetch real model files: --small, --demo, --all, or --set NAME …
+
+Downloads and scratch repositories go to .demo/ in the root; MMH_DEMO_CACHE names another folder.
+Exit codes: 0 done, 1 a check failed, 2 usage, 7 a program or the network is missing.";
+
+fn main() -> ExitCode {
+    let mut args = Args::of_process();
+    let command = args.positional().unwrap_or_else(|| "help".to_owned());
+    match dispatch(&command, args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask {command}: {failure}");
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn dispatch(command: &str, args: Args) -> Outcome {
+    match command {
+        "test" => stages::command(args),
+        "tidy" => tidy::command(args),
+        "corpus" => corpus::command(args),
+        "help" => {
+            println!("{HELP}");
+            Ok(())
+        }
+        _ => Err(Failure::usage(format!("no such command\n\n{HELP}"))),
+    }
+}
