@@ -1,1 +1,15 @@
-//! (being written)
+//! Lossless coding of tensors and other bytes: field splits, entropy coding, frames.
+//!
+//! The unit is a *frame*, the coded form of one chunk. Pure: no I/O, no clock, no threads.
+
+mod codec;
+mod error;
+mod frame;
+mod input;
+mod settings;
+mod zstd;
+
+pub use codec::{Decoder, Encoder};
+pub use error::{Error, Result};
+pub use frame::{FRAME_OVERHEAD_MAX, FRAME_VERSION, FrameInfo, Method, PlaneInfo, frame_info};
+pub use settings::{Hint, Level, Settings};

@@ -1,0 +1,137 @@
+//! What can go wrong when a frame is written or read.
+
+use mmh_core::ErrorKind;
+use thiserror::Error;
+
+use crate::Method;
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure of the codec.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bytes are no frame that an encoder of this format writes.
+    #[error("corrupt frame: {what}")]
+    Corrupt {
+        /// The rule that does not hold.
+        what: &'static str,
+    },
+    /// The frame says that it holds more than the caller allows.
+    #[error("frame states {raw_len} bytes of content, more than the {limit} expected")]
+    FrameTooLarge {
+        /// Bytes of content that the frame states.
+        raw_len: u64,
+        /// The caller's limit in bytes.
+        limit: u64,
+    },
+    /// The frame has a version that this build does not know.
+    #[error("frame version {found} is unknown; this build reads version {newest}")]
+    UnknownVersion {
+        /// The version found.
+        found: u8,
+        /// The newest version that this build reads.
+        newest: u8,
+    },
+    /// The frame uses a method, layout or plane code that this build does not know.
+    #[error("frame uses {what} {code}, which this build does not know")]
+    UnknownCode {
+        /// Which code it is.
+        what: &'static str,
+        /// Its value.
+        code: u8,
+    },
+    /// The content to encode is larger than any chunk may be.
+    #[error("chunk of {len} bytes exceeds the limit of {limit}")]
+    ChunkTooLarge {
+        /// Its length in bytes.
+        len: u64,
+        /// The limit, [`mmh_core::limits::CHUNK_LEN_MAX`].
+        limit: u64,
+    },
+    /// A text names no level.
+    #[error("`{text}` is no level; use fast, default or archive")]
+    UnknownLevel {
+        /// The text as given (shortened).
+        text: String,
+    },
+    /// A frame did not decode to what was encoded: a fault of this crate.
+    #[error("a {method} frame of {len} bytes of content did not decode to the same bytes")]
+    VerifyFailed {
+        /// How it was encoded.
+        method: Method,
+        /// Bytes of content.
+        len: u64,
+    },
+    /// The zstd library failed where it must not.
+    #[error("zstd failed: {reason}")]
+    Zstd {
+        /// Its own words.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The kind of this error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Corrupt { .. } | Self::FrameTooLarge { .. } => ErrorKind::Corrupt,
+            Self::UnknownVersion { .. } | Self::UnknownCode { .. } => ErrorKind::Unsupported,
+            Self::ChunkTooLarge { .. } | Self::UnknownLevel { .. } => ErrorKind::Invalid,
+            Self::VerifyFailed { .. } | Self::Zstd { .. } => ErrorKind::Internal,
+        }
+    }
+}
+
+/// Shorthand of the many checks of the decoder.
+pub(crate) fn corrupt<T>(what: &'static str) -> Result<T> {
+    Err(Error::Corrupt { what })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Damage, a newer writer, a wrong request and our own fault ask for different reactions.
+    #[test]
+    fn kinds_tell_the_caller_what_to_do() {
+        let corrupt = Error::FrameTooLarge {
+            raw_len: 9,
+            limit: 8,
+        };
+        assert_eq!(corrupt.kind(), ErrorKind::Corrupt);
+        assert_eq!(
+            super::corrupt::<()>("x").unwrap_err().kind(),
+            ErrorKind::Corrupt
+        );
+        let newer = Error::UnknownVersion {
+            found: 2,
+            newest: 1,
+        };
+        assert_eq!(newer.kind(), ErrorKind::Unsupported);
+        let code = Error::UnknownCode {
+            what: "method",
+            code: 77,
+        };
+        assert_eq!(code.kind(), ErrorKind::Unsupported);
+        assert_eq!(
+            Error::ChunkTooLarge { len: 2, limit: 1 }.kind(),
+            ErrorKind::Invalid
+        );
+        assert_eq!(
+            Error::UnknownLevel { text: "max".into() }.kind(),
+            ErrorKind::Invalid
+        );
+        let fault = Error::VerifyFailed {
+            method: Method::Raw,
+            len: 1,
+        };
+        assert_eq!(fault.kind(), ErrorKind::Internal);
+        assert_eq!(
+            fault.to_string(),
+            "a raw frame of 1 bytes of content did not decode to the same bytes"
+        );
+    }
+}
