@@ -7,25 +7,32 @@
 
 #![warn(clippy::indexing_slicing)]
 
+pub mod arrow;
 pub mod container;
 pub mod ctranslate2;
 pub mod error;
 mod flatbuffer;
+pub mod gguf;
 #[cfg(any(test, feature = "testing"))]
 pub mod hostile;
 pub mod layout;
 pub mod msgpack;
+pub mod npy;
 pub mod onnx;
+pub mod parquet;
 pub mod pickle;
 pub mod probe;
 mod protobuf;
 pub mod read_at;
 mod reader;
+pub mod safetensors;
 #[cfg(any(test, feature = "testing"))]
 pub mod samples;
 pub mod tfcheckpoint;
 pub mod tflite;
 pub mod torch_legacy;
+mod torch_zip;
+pub mod zip;
 
 pub use container::Container;
 pub use error::{Error, Result};

@@ -1,14 +1,22 @@
 //! Which container a file is: its first bytes first, its name second.
 
+use crate::arrow;
 use crate::container::Container;
 use crate::ctranslate2;
 use crate::error::{Error, Result};
+use crate::gguf;
 use crate::layout::Layout;
 use crate::msgpack;
+use crate::npy;
 use crate::onnx;
+use crate::parquet;
+use crate::pickle;
 use crate::read_at::{ReadAt, read_vec};
+use crate::safetensors;
 use crate::tfcheckpoint;
 use crate::tflite;
+use crate::torch_legacy;
+use crate::zip;
 
 /// Finds the container of a file and where its tensors lie.
 ///
@@ -20,22 +28,45 @@ use crate::tflite;
 /// Only [`Error::Io`]: nothing that a file contains is an error here.
 pub fn probe(source: &dyn ReadAt, file_name: &str) -> Result<Layout> {
     let head = read_vec(source, 0, source.len().min(HEAD_LEN))?;
-    let mut note = None;
-    for parser in PARSERS {
-        if !(parser.matches)(&head, file_name) {
-            continue;
-        }
-        match (parser.parse)(source, file_name) {
-            Ok(layout) => return Ok(layout),
-            Err(error @ Error::Io { .. }) => return Err(error),
-            Err(error) => note = note.or(Some(error.to_string())),
-        }
+    let (layout, note) = offer(source, file_name, &head, [ARCHIVE].iter().chain(PARSERS))?;
+    if let Some(layout) = layout {
+        return Ok(layout);
     }
     let layout = Layout::bytes(Container::Unknown, source.len());
     Ok(match note {
         Some(note) => layout.with_note(note),
         None => layout,
     })
+}
+
+/// Finds where the tensors lie in a member of an archive; archives in archives are not opened.
+///
+/// # Errors
+/// Only [`Error::Io`].
+pub(crate) fn parse_member(source: &dyn ReadAt, file_name: &str) -> Result<Option<Layout>> {
+    let head = read_vec(source, 0, source.len().min(HEAD_LEN))?;
+    offer(source, file_name, &head, PARSERS.iter()).map(|(layout, _)| layout)
+}
+
+/// The layout by the first parser that accepts the file, else what the first that matched said.
+fn offer<'a>(
+    source: &dyn ReadAt,
+    file_name: &str,
+    head: &[u8],
+    parsers: impl Iterator<Item = &'a Parser>,
+) -> Result<(Option<Layout>, Option<String>)> {
+    let mut note = None;
+    for parser in parsers {
+        if !(parser.matches)(head, file_name) {
+            continue;
+        }
+        match (parser.parse)(source, file_name) {
+            Ok(layout) => return Ok((Some(layout), None)),
+            Err(error @ Error::Io { .. }) => return Err(error),
+            Err(error) => note = note.or(Some(error.to_string())),
+        }
+    }
+    Ok((None, note))
 }
 
 /// One format: whether a file may be one, by its first [`HEAD_LEN`] bytes and its name, and the
@@ -45,9 +76,39 @@ struct Parser {
     parse: fn(&dyn ReadAt, &str) -> Result<Layout>,
 }
 
-/// Every format, those with a magic number before those without. A file that one refuses is
+/// Archives, whose members are offered to all the others.
+const ARCHIVE: Parser = Parser {
+    matches: zip::matches,
+    parse: |source, _| zip::parse(source),
+};
+
+/// Every other format, those with a magic number before those without. A file that one refuses is
 /// offered to the next that matches.
 const PARSERS: &[Parser] = &[
+    Parser {
+        matches: gguf::matches,
+        parse: |source, _| gguf::parse(source),
+    },
+    Parser {
+        matches: npy::matches,
+        parse: |source, _| npy::parse(source),
+    },
+    Parser {
+        matches: torch_legacy::matches,
+        parse: |source, _| torch_legacy::parse(source),
+    },
+    Parser {
+        matches: torch_legacy::matches_tar,
+        parse: |source, _| torch_legacy::parse_tar(source),
+    },
+    Parser {
+        matches: pickle::matches,
+        parse: |source, _| pickle::parse(source),
+    },
+    Parser {
+        matches: safetensors::matches,
+        parse: |source, _| safetensors::parse(source),
+    },
     Parser {
         matches: onnx::matches,
         parse: |source, _| onnx::parse(source),
@@ -67,6 +128,14 @@ const PARSERS: &[Parser] = &[
     Parser {
         matches: tflite::matches,
         parse: |source, _| tflite::parse(source),
+    },
+    Parser {
+        matches: arrow::matches,
+        parse: |source, _| arrow::parse(source),
+    },
+    Parser {
+        matches: parquet::matches,
+        parse: |source, _| parquet::parse(source),
     },
 ];
 

@@ -1,0 +1,210 @@
+//! The values a pickle builds, kept symbolic: nothing is imported, called or resolved.
+//!
+//! All values live in one arena and refer to each other by number, so that cycles are harmless
+//! and dropping a deep structure recurses nowhere. The arena's size is accounted and limited.
+
+use crate::container::Container;
+use crate::error::{Error, Result};
+
+/// A value on the machine's stack or inside another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Value {
+    None,
+    Bool(bool),
+    Int(i64),
+    /// A number or object that no reader of tensors asks about.
+    Other,
+    Node(NodeId),
+}
+
+/// A value's place in the arena.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NodeId(u32);
+
+impl NodeId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A value that has parts.
+#[derive(Debug)]
+pub(crate) enum Node {
+    Text(Text),
+    /// `module.name` of something the pickle would import.
+    Global(Box<str>),
+    Tuple(Vec<Value>),
+    /// A list or a set.
+    List(Vec<Value>),
+    Dict(Vec<(Value, Value)>),
+    Object(Box<Object>),
+    /// A reference that the reader of the pickle would resolve, such as a torch storage.
+    Persistent(Value),
+    Array(RawArray),
+}
+
+/// A string or byte string; only short ones are held, long ones are a place in the file.
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+    /// The text, if it is UTF-8 of at most [`TEXT_KEPT_MAX`] bytes.
+    pub(crate) text: Option<Box<str>>,
+    /// Whether the file holds the very bytes of the value, without escapes or encoding.
+    pub(crate) raw: bool,
+}
+
+/// The result of a call that is never made: an instance with what it is built from.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) class: Value,
+    pub(crate) args: Value,
+    pub(crate) state: Value,
+    pub(crate) items: Vec<Value>,
+    pub(crate) pairs: Vec<(Value, Value)>,
+}
+
+/// An array whose raw elements lie in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RawArray {
+    pub(crate) offset: u64,
+    pub(crate) len: u64,
+    pub(crate) dtype: mmh_core::Dtype,
+    /// Outermost dimension first, as the elements lie in the file.
+    pub(crate) shape: Vec<u64>,
+}
+
+/// The arena.
+#[derive(Debug, Default)]
+pub(crate) struct Heap {
+    nodes: Vec<Node>,
+    used: usize,
+}
+
+impl Heap {
+    /// Counts `len` more bytes against the limit.
+    pub(crate) fn charge(&mut self, container: Container, len: usize) -> Result<()> {
+        self.used = self.used.saturating_add(len);
+        if self.used > MEMORY_MAX {
+            let what = format!("the pickle's objects need more than {MEMORY_MAX} bytes");
+            return Err(Error::too_large(container, what));
+        }
+        Ok(())
+    }
+
+    /// Adds a value.
+    pub(crate) fn add(&mut self, container: Container, node: Node) -> Result<Value> {
+        let parts = match &node {
+            Node::Text(text) => text.text.as_ref().map_or(0, |t| t.len()),
+            Node::Global(name) => name.len(),
+            Node::Tuple(values) | Node::List(values) => size_of_val(values.as_slice()),
+            Node::Dict(pairs) => size_of_val(pairs.as_slice()),
+            Node::Object(_) => size_of::<Object>(),
+            Node::Persistent(_) => 0,
+            Node::Array(array) => size_of_val(array.shape.as_slice()),
+        };
+        self.charge(container, parts + size_of::<Node>())?;
+        let id = u32::try_from(self.nodes.len())
+            .map_err(|_| Error::too_large(container, "too many objects in the pickle"))?;
+        self.nodes.push(node);
+        Ok(Value::Node(NodeId(id)))
+    }
+
+    /// Every node with its number.
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub(crate) fn node(&self, value: Value) -> Option<&Node> {
+        match value {
+            Value::Node(id) => self.nodes.get(id.index()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn node_mut(&mut self, value: Value) -> Option<&mut Node> {
+        match value {
+            Value::Node(id) => self.nodes.get_mut(id.index()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn text(&self, value: Value) -> Option<&str> {
+        match self.node(value) {
+            Some(Node::Text(text)) => text.text.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The place of a byte string that stands in the file as it is.
+    pub(crate) fn raw(&self, value: Value) -> Option<(u64, u64)> {
+        match self.node(value) {
+            Some(Node::Text(text)) if text.raw => Some((text.offset, text.len)),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn global(&self, value: Value) -> Option<&str> {
+        match self.node(value) {
+            Some(Node::Global(name)) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The elements of a tuple or list.
+    pub(crate) fn elements(&self, value: Value) -> Option<&[Value]> {
+        match self.node(value) {
+            Some(Node::Tuple(values) | Node::List(values)) => Some(values),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn object(&self, value: Value) -> Option<&Object> {
+        match self.node(value) {
+            Some(Node::Object(object)) => Some(object),
+            _ => None,
+        }
+    }
+
+    /// The value of `key` in a dict.
+    pub(crate) fn item(&self, dict: Value, key: &str) -> Option<Value> {
+        let Some(Node::Dict(pairs)) = self.node(dict) else {
+            return None;
+        };
+        pairs
+            .iter()
+            .find(|(k, _)| self.text(*k) == Some(key))
+            .map(|&(_, v)| v)
+    }
+
+    /// A shape or a stride: integers that are not negative, or `None`.
+    pub(crate) fn dims(&self, value: Value) -> Option<Vec<u64>> {
+        // `torch.Size` is pickled as a call with the tuple inside.
+        let value = match self.object(value) {
+            Some(object) if self.global(object.class) == Some("torch.Size") => {
+                *self.elements(object.args)?.first()?
+            }
+            _ => value,
+        };
+        let elements = self.elements(value)?;
+        if elements.len() > mmh_core::limits::TENSOR_RANK_MAX {
+            return None;
+        }
+        elements
+            .iter()
+            .map(|v| match v {
+                Value::Int(i) => u64::try_from(*i).ok(),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// Most bytes that the symbolic objects of one pickle may take.
+pub(crate) const MEMORY_MAX: usize = 96 << 20;
+/// Longest string that is held in memory; tensor names are not longer.
+pub(crate) const TEXT_KEPT_MAX: u64 = mmh_core::limits::TENSOR_NAME_LEN_MAX as u64;

@@ -1,0 +1,244 @@
+//! safetensors: a length, a JSON header, then the tensors without gaps.
+//!
+//! Format: the README of the safetensors library; the rules are those that its own reader
+//! enforces, and duplicate keys are refused besides.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use mmh_core::error::shorten;
+use mmh_core::{Dtype, TensorInfo, limits};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use crate::container::Container;
+use crate::error::{Error, Result};
+use crate::layout::{Layout, LayoutBuilder};
+use crate::read_at::{ReadAt, read_stated};
+
+/// Whether the beginning is a plausible length and an opening brace, or the name says so.
+#[must_use]
+pub fn matches(head: &[u8], name: &str) -> bool {
+    let by_head = head.get(8) == Some(&b'{')
+        && head
+            .first_chunk()
+            .is_some_and(|len| (2..=limits::HEADER_LEN_MAX).contains(&u64::from_le_bytes(*len)));
+    by_head || name.ends_with(".safetensors")
+}
+
+/// Locates the tensors.
+///
+/// # Errors
+/// [`Error::Malformed`] if the header contradicts itself or the file; [`Error::TooLarge`] beyond
+/// the limits; [`Error::Io`].
+pub fn parse(source: &dyn ReadAt) -> Result<Layout> {
+    let len = read_stated(source, CONTAINER, 0, 8)?;
+    let len = len
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    if len > limits::HEADER_LEN_MAX {
+        return Err(Error::too_large(
+            CONTAINER,
+            format!("a header of {len} bytes"),
+        ));
+    }
+    let text = read_stated(source, CONTAINER, 8, len)?;
+    if text.first() != Some(&b'{') {
+        return Err(malformed("the header does not begin with a brace"));
+    }
+    let mut header: Header = serde_json::from_slice(&text)
+        .map_err(|e| malformed(&format!("header: {}", shorten(&e.to_string()))))?;
+    drop(text);
+    header.0.sort_by_key(|(_, entry)| entry.data_offsets);
+    let start = 8 + len;
+    place(source, start, header)
+}
+
+/// Checks that the tensors follow each other from `start` to the end of the file.
+fn place(source: &dyn ReadAt, start: u64, header: Header) -> Result<Layout> {
+    let mut builder = LayoutBuilder::new(CONTAINER, source.len());
+    let mut at = 0;
+    let mut n_unknown = 0u64;
+    for (
+        name,
+        Entry {
+            dtype,
+            shape,
+            data_offsets: (begin, end),
+        },
+    ) in header.0
+    {
+        if begin != at || end < begin {
+            let what = format!("tensor `{}` does not follow the one before", shorten(&name));
+            return Err(malformed(&what));
+        }
+        at = end;
+        match dtype_of_name(&dtype) {
+            Some(dtype) => {
+                let info = TensorInfo {
+                    name,
+                    dtype,
+                    shape: shape.0,
+                };
+                let offset = start.checked_add(begin);
+                let offset = offset.ok_or_else(|| malformed("an offset overflows"))?;
+                builder.tensor(offset, end - begin, info)?;
+            }
+            None => n_unknown += 1,
+        }
+    }
+    if start.checked_add(at) != Some(source.len()) {
+        return Err(malformed("the tensors do not end where the file ends"));
+    }
+    let layout = builder.finish()?;
+    Ok(match n_unknown {
+        0 => layout,
+        n => layout.with_note(format!(
+            "{n} tensors have an element type that is not known"
+        )),
+    })
+}
+
+fn malformed(reason: &str) -> Error {
+    Error::malformed(CONTAINER, reason)
+}
+
+fn dtype_of_name(name: &str) -> Option<Dtype> {
+    Some(match name {
+        "BOOL" => Dtype::Bool,
+        "F4" => Dtype::F4,
+        "U8" => Dtype::U8,
+        "I8" => Dtype::I8,
+        "F8_E5M2" => Dtype::F8_E5M2,
+        "F8_E4M3" => Dtype::F8_E4M3,
+        "F8_E8M0" => Dtype::F8_E8M0,
+        "I16" => Dtype::I16,
+        "U16" => Dtype::U16,
+        "F16" => Dtype::F16,
+        "BF16" => Dtype::BF16,
+        "I32" => Dtype::I32,
+        "U32" => Dtype::U32,
+        "F32" => Dtype::F32,
+        "C64" => Dtype::C64,
+        "F64" => Dtype::F64,
+        "I64" => Dtype::I64,
+        "U64" => Dtype::U64,
+        _ => return None,
+    })
+}
+
+/// The header: tensors in the order of the text, the metadata checked and dropped.
+struct Header(Vec<(String, Entry)>);
+
+#[derive(Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Shape,
+    data_offsets: (u64, u64),
+}
+
+impl<'de> Deserialize<'de> for Header {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(HeaderVisitor)
+    }
+}
+
+struct HeaderVisitor;
+
+impl<'de> Visitor<'de> for HeaderVisitor {
+    type Value = Header;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of tensors")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
+        let mut tensors: Vec<(String, Entry)> = Vec::new();
+        let mut has_metadata = false;
+        while let Some(name) = map.next_key::<String>()? {
+            if name == "__metadata__" {
+                if std::mem::replace(&mut has_metadata, true) {
+                    return Err(A::Error::custom("metadata given twice"));
+                }
+                map.next_value::<Metadata>()?;
+                continue;
+            }
+            if tensors.len() >= limits::TENSORS_MAX {
+                return Err(A::Error::custom("too many tensors"));
+            }
+            tensors.push((name, map.next_value()?));
+        }
+        let mut names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair.first() == pair.last()) {
+            Some(_) => Err(A::Error::custom("a tensor named twice")),
+            None => Ok(Header(tensors)),
+        }
+    }
+}
+
+/// A map of strings to strings, as the library demands; its content is not of interest.
+struct Metadata;
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Strings;
+        impl<'de> Visitor<'de> for Strings {
+            type Value = Metadata;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of strings")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<Metadata, A::Error> {
+                let mut keys = BTreeSet::new();
+                while let Some((key, _)) = map.next_entry::<String, String>()? {
+                    if !keys.insert(key) {
+                        return Err(A::Error::custom("a metadata key given twice"));
+                    }
+                }
+                Ok(Metadata)
+            }
+        }
+        deserializer.deserialize_map(Strings)
+    }
+}
+
+/// Dimensions, at most as many as a tensor may have.
+struct Shape(Vec<u64>);
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Dims;
+        impl<'de> Visitor<'de> for Dims {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "at most {} dimensions", limits::TENSOR_RANK_MAX)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut seq: A,
+            ) -> std::result::Result<Shape, A::Error> {
+                let mut dims = Vec::new();
+                while dims.len() < limits::TENSOR_RANK_MAX {
+                    match seq.next_element()? {
+                        Some(dim) => dims.push(dim),
+                        None => return Ok(Shape(dims)),
+                    }
+                }
+                match seq.next_element::<IgnoredAny>()? {
+                    None => Ok(Shape(dims)),
+                    Some(_) => Err(A::Error::custom("too many dimensions")),
+                }
+            }
+        }
+        deserializer.deserialize_seq(Dims)
+    }
+}
+
+const CONTAINER: Container = Container::Safetensors;
