@@ -10,7 +10,13 @@
 )]
 
 mod args;
+mod compare;
 mod corpus;
+mod demo;
+mod doors;
+mod drill;
+mod fixture;
+mod mmh;
 mod shell;
 mod stages;
 mod table;
@@ -25,8 +31,11 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test [STAGE…]        run the checks, cheapest first: tidy lint test hostile doors features
+  demo [PATH…]         the main job on real models, or on your files: add, read, restore, verify
   tidy                 rules of the house: arrows, first lines, lengths, licences, constants, links
   corpus [DIR] CHOICE  fetch real model files: --small, --demo, --all, or --set NAME …
+  drill kill [-n N]    kill -9 at N random moments of an add (200); [--seed S]
+  drill large          add and restore a file of 20 GB within the bound of memory; [--gb N]
 
 Downloads and scratch repositories go to .demo/ in the root; MMH_DEMO_CACHE names another folder.
 Exit codes: 0 done, 1 a check failed, 2 usage, 7 a program or the network is missing.";
@@ -46,6 +55,8 @@ fn main() -> ExitCode {
 fn dispatch(command: &str, args: Args) -> Outcome {
     match command {
         "test" => stages::command(args),
+        "demo" => demo::command(args),
+        "drill" => drill::command(args),
         "tidy" => tidy::command(args),
         "corpus" => corpus::command(args),
         "help" => {

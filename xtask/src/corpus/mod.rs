@@ -9,7 +9,6 @@ use crate::args::Args;
 use crate::shell::{Context as _, Failure, Outcome, cache};
 use crate::table;
 
-pub(crate) use fetch::sha256;
 pub(crate) use list::{List, Set};
 
 /// Which sets of the list are wanted.
