@@ -33,6 +33,7 @@ pub mod tflite;
 pub mod torch_legacy;
 mod torch_zip;
 pub mod zip;
+pub mod hdf5;
 
 pub use container::Container;
 pub use error::{Error, Result};

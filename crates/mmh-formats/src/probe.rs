@@ -17,6 +17,7 @@ use crate::tfcheckpoint;
 use crate::tflite;
 use crate::torch_legacy;
 use crate::zip;
+use crate::hdf5;
 
 /// Finds the container of a file and where its tensors lie.
 ///
@@ -136,6 +137,10 @@ const PARSERS: &[Parser] = &[
     Parser {
         matches: parquet::matches,
         parse: |source, _| parquet::parse(source),
+    },
+    Parser {
+        matches: hdf5::matches,
+        parse: |source, _| hdf5::parse(source),
     },
 ];
 

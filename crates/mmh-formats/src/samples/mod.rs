@@ -2,8 +2,10 @@
 //!
 //! They share no code with the parsers, so that a mistake cannot cancel itself.
 
+pub mod arrow;
 pub mod ctranslate2;
 pub mod flatbuffer;
+pub mod hdf5;
 pub mod msgpack;
 pub mod onnx;
 pub mod tfcheckpoint;
