@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Layout, LayoutBuilder};
 use crate::pickle::machine::scan;
 use crate::pickle::numpy::{Kind, kind_of_code};
-use crate::pickle::place_arrays;
+use crate::pickle::{place_arrays, with_encoded};
 use crate::read_at::{ReadAt, read_stated};
 
 /// Whether the beginning is the magic string.
@@ -59,8 +59,8 @@ pub fn parse(source: &dyn ReadAt) -> Result<Layout> {
         }
         (Some(Kind::Objects), _) => match scan(source, CONTAINER, start) {
             Ok(pickle) => {
-                place_arrays(&pickle, source, 0, "", &mut builder)?;
-                None
+                let n_encoded = place_arrays(&pickle, source, 0, "", &mut builder)?;
+                return Ok(with_encoded(builder.finish()?, n_encoded));
             }
             Err(error @ Error::Io { .. }) => return Err(error),
             Err(_) => Some("its objects could not be read"),

@@ -43,7 +43,7 @@ pub fn matches(head: &[u8], name: &str) -> bool {
 pub fn parse(source: &dyn ReadAt) -> Result<Layout> {
     let mut builder = LayoutBuilder::new(Container::Pickle, source.len());
     let first = scan(source, Container::Pickle, 0)?;
-    place_arrays(&first, source, 0, "", &mut builder)?;
+    let mut n_encoded = place_arrays(&first, source, 0, "", &mut builder)?;
     let mut at = first.end;
     drop(first);
     for ordinal in 1..PICKLES_MAX {
@@ -52,25 +52,37 @@ pub fn parse(source: &dyn ReadAt) -> Result<Layout> {
         }
         match scan(source, Container::Pickle, at) {
             Ok(next) => {
-                place_arrays(&next, source, 0, &format!("{ordinal}"), &mut builder)?;
+                let prefix = ordinal.to_string();
+                n_encoded += place_arrays(&next, source, 0, &prefix, &mut builder)?;
                 at = next.end;
             }
             Err(error @ Error::Io { .. }) => return Err(error),
             Err(_) => break, // what follows is no pickle: bytes
         }
     }
-    builder.finish()
+    Ok(with_encoded(builder.finish()?, n_encoded))
+}
+
+/// Says in `layout` that `n` arrays were not located because they are written as text.
+pub(crate) fn with_encoded(layout: Layout, n: u64) -> Layout {
+    match n {
+        0 => layout,
+        n => layout.with_note(format!(
+            "{n} arrays are written as text, not as raw elements"
+        )),
+    }
 }
 
 /// Places the arrays of a pickle that was read from `source`, which begins at `base` of the file;
-/// their names stand behind `prefix`.
+/// their names stand behind `prefix`. Returns how many arrays are written as text.
 pub(crate) fn place_arrays(
     pickle: &Pickle,
     source: &dyn ReadAt,
     base: u64,
     prefix: &str,
     builder: &mut LayoutBuilder,
-) -> Result<()> {
+) -> Result<u64> {
+    let mut n_encoded = 0;
     let mut found = Vec::new();
     let mut blobs = Vec::new();
     walk(&pickle.heap, pickle.root, |path, what| match what {
@@ -87,6 +99,7 @@ pub(crate) fn place_arrays(
         Found::Blob { offset, len } if blobs.len() <= limits::TENSORS_MAX => {
             blobs.push((offset, len, named(prefix, path, offset)));
         }
+        Found::Encoded => n_encoded += 1,
         _ => {}
     });
     for (offset, len, info) in found {
@@ -112,7 +125,7 @@ pub(crate) fn place_arrays(
             Err(_) => {} // not what it seemed: bytes
         }
     }
-    Ok(())
+    Ok(n_encoded)
 }
 
 /// Places the tensors of a file that lies at `offset` of another, their names behind `name`.

@@ -104,9 +104,7 @@ fn extension_kind(name: &str) -> Option<Kind> {
 /// The array that `object` rebuilds, if it is one of numbers whose bytes stand in the file.
 pub(crate) fn array(heap: &Heap, object: &Object) -> Option<RawArray> {
     match heap.global(object.class)? {
-        "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct" => {
-            array_of_state(heap, object.state)
-        }
+        class if is_reconstruct(class) => array_of_state(heap, object.state),
         "numpy.core.numeric._frombuffer" | "numpy._core.numeric._frombuffer" => {
             let [buffer, dtype, shape, order] = *heap.elements(object.args)? else {
                 return None;
@@ -121,6 +119,35 @@ pub(crate) fn array(heap: &Heap, object: &Object) -> Option<RawArray> {
         }
         _ => None,
     }
+}
+
+/// The elements of an array of Python objects.
+pub(crate) fn objects(heap: &Heap, object: &Object) -> Option<Value> {
+    heap.global(object.class)
+        .filter(|class| is_reconstruct(class))?;
+    let [.., elements] = *heap.elements(object.state)? else {
+        return None;
+    };
+    heap.elements(elements).map(|_| elements)
+}
+
+/// Whether `object` is an array of numbers that protocol 2 and below wrote as text.
+pub(crate) fn is_encoded(heap: &Heap, object: &Object) -> bool {
+    if !heap.global(object.class).is_some_and(is_reconstruct) {
+        return false;
+    }
+    let Some(&[_, _, _, _, buffer]) = heap.elements(object.state) else {
+        return false;
+    };
+    let call = heap.object(buffer).and_then(|call| heap.global(call.class));
+    call == Some("_codecs.encode")
+}
+
+fn is_reconstruct(class: &str) -> bool {
+    matches!(
+        class,
+        "numpy.core.multiarray._reconstruct" | "numpy._core.multiarray._reconstruct"
+    )
 }
 
 fn array_of_state(heap: &Heap, state: Value) -> Option<RawArray> {

@@ -75,7 +75,7 @@ pub(crate) fn storages(pickle: &Pickle) -> BTreeMap<String, Storage> {
     walk(heap, pickle.root, |name, what| match what {
         Found::View(view) => offer(view.storage, Some(&view), name),
         Found::Storage(id) => offer(id, None, name),
-        Found::Array(_) | Found::Blob { .. } => {}
+        Found::Array(_) | Found::Encoded | Found::Blob { .. } => {}
     });
     for node in heap.nodes() {
         if let Node::Persistent(id) = node {

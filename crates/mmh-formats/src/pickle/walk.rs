@@ -17,6 +17,9 @@ pub(crate) enum Found<'a> {
     View(View),
     /// The persistent id of a torch storage.
     Storage(Value),
+    /// A numpy array whose elements are written as text: they are in the file, but not as they
+    /// lie in memory.
+    Encoded,
     /// A torch file within this one.
     Blob { offset: u64, len: u64 },
 }
@@ -93,6 +96,8 @@ fn report<'a>(heap: &'a Heap, value: Value, path: &str, visit: &mut impl FnMut(&
                 visit(path, Found::Array(std::borrow::Cow::Owned(array)));
             } else if let Some(view) = torch::view(heap, object.class, object.args) {
                 visit(path, Found::View(view));
+            } else if numpy::is_encoded(heap, object) {
+                visit(path, Found::Encoded);
             } else if heap.global(object.class) == Some("torch.storage._load_from_bytes")
                 && let Some(&[blob]) = heap.elements(object.args)
                 && let Some((offset, len)) = heap.raw(blob)
@@ -138,7 +143,11 @@ fn child_of_object(heap: &Heap, object: &Object, next: usize) -> Option<(Step, V
             };
             return Some((Step::Same, object.args, role));
         }
-        1 => return Some((Step::Same, object.state, Role::Plain)),
+        // An array of objects: only its elements have a place in names.
+        1 => {
+            let elements = numpy::objects(heap, object).unwrap_or(object.state);
+            return Some((Step::Same, elements, Role::Plain));
+        }
         _ => next - 2,
     };
     if let Some(&value) = object.items.get(index) {

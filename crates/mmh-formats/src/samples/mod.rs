@@ -5,11 +5,17 @@
 pub mod arrow;
 pub mod ctranslate2;
 pub mod flatbuffer;
+pub mod gguf;
 pub mod hdf5;
 pub mod msgpack;
+pub mod npy;
 pub mod onnx;
+pub mod pickle;
+pub mod safetensors;
 pub mod tfcheckpoint;
 pub mod tflite;
+pub mod torch;
+pub mod zip;
 
 use mmh_core::{Dtype, TensorInfo};
 
