@@ -10,6 +10,7 @@
 )]
 
 mod args;
+mod bench;
 mod compare;
 mod corpus;
 mod demo;
@@ -34,6 +35,8 @@ cargo xtask COMMAND
   demo [PATH…]         the main job on real models, or on your files: add, read, restore, verify
   tidy                 rules of the house: arrows, first lines, lengths, licences, constants, links
   corpus [DIR] CHOICE  fetch real model files: --small, --demo, --all, or --set NAME …
+  bench [FILE…]        mmh beside its peers, into docs/benchmarks.md; --rounds, --threads, --only
+  bench --corpus DIR   a whole folder, once; bench --install-peers brings the peers
   drill kill [-n N]    kill -9 at N random moments of an add (200); [--seed S]
   drill large          add and restore a file of 20 GB within the bound of memory; [--gb N]
 
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
 fn dispatch(command: &str, args: Args) -> Outcome {
     match command {
         "test" => stages::command(args),
+        "bench" => bench::command(args),
         "demo" => demo::command(args),
         "drill" => drill::command(args),
         "tidy" => tidy::command(args),

@@ -9,6 +9,7 @@ use crate::args::Args;
 use crate::shell::{Context as _, Failure, Outcome, cache};
 use crate::table;
 
+pub(crate) use fetch::python_name;
 pub(crate) use list::{List, Set};
 
 /// Which sets of the list are wanted.
