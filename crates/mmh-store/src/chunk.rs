@@ -8,8 +8,9 @@ use crate::error::Result;
 /// Where a chunk lies and how it is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkInfo {
-    /// The pack, or for an archive the content id of the whole file.
-    pub pack: PackId,
+    /// The pack, or for an archive the content id of the whole file; `None` while the pack that
+    /// holds the chunk is still growing in a writer.
+    pub pack: Option<PackId>,
     /// Offset in bytes of the chunk's record in the pack.
     pub offset: u64,
     /// Length in bytes of the frame, without the record's own head.

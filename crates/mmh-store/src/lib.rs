@@ -7,26 +7,42 @@
 
 mod archive;
 mod backend;
+mod block_on;
 mod chunk;
 pub mod config;
+#[cfg(feature = "testing")]
+pub mod conformance;
 mod entropy;
 mod error;
-mod log;
+#[cfg(feature = "testing")]
+pub mod fault;
+mod frame;
+pub mod index;
+pub mod log;
+pub mod names;
+mod objects;
+pub mod pack;
 mod reader;
+mod rebuild;
+mod recover;
 mod staging;
 mod store;
 mod verify;
 mod writer;
 
-pub use archive::{Archive, ArchiveWriter};
+pub use archive::{Archive, ArchiveWriter, fuzz_archive_table};
 pub use backend::Backend;
 pub use chunk::{ChunkInfo, ChunkSink, ChunkSource};
 pub use config::{ChunkerParams, Config};
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Error, Result};
+pub use frame::FRAME_LEN_MAX;
 pub use log::{Commit, RefsView};
+pub use objects::SEAL_LEN;
 pub use reader::Reader;
+pub use rebuild::{RebuildOptions, RebuildReport};
+pub use recover::Recovered;
 pub use staging::{LocalStaging, MemoryStaging, StagedFile, Staging};
 pub use store::{InitOptions, OpenOptions, Stats, Store};
-pub use verify::{Damage, RebuildOptions, RebuildReport, VerifyOptions, VerifyReport};
-pub use writer::{Recovered, Writer};
+pub use verify::{Damage, VerifyOptions, VerifyReport};
+pub use writer::Writer;

@@ -10,6 +10,7 @@ mod memory;
 use std::fmt::Debug;
 use std::io;
 
+pub(crate) use file_at::read_exact_at;
 pub use local::LocalStaging;
 pub use memory::MemoryStaging;
 

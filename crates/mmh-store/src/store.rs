@@ -1,19 +1,26 @@
 //! A repository's store: opening, making, and the doors to refs, chunks and checks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use mmh_core::ChunkId;
+use mmh_core::canonical::Canonical;
 use mmh_core::object::Operation;
 use mmh_core::ports::{Cancel, Clock, Progress, SystemClock};
 use tokio::runtime::Handle;
 
 use crate::backend::Backend;
-use crate::config::{ChunkerParams, Config, PACK_LEN_DEFAULT};
+use crate::config::{ChunkerParams, Config, ConfigTag, FORMAT_VERSION, PACK_LEN_DEFAULT};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
-use crate::log::{Commit, RefsView};
+use crate::index::Index;
+use crate::log::{Commit, Log, RefsView};
+use crate::names;
+use crate::objects::{SEAL_LEN, is_taken, seal, unseal};
 use crate::reader::Reader;
-use crate::verify::{RebuildOptions, RebuildReport, VerifyOptions, VerifyReport};
-use crate::writer::{Recovered, Writer};
+use crate::rebuild::{RebuildOptions, RebuildReport};
+use crate::recover::Recovered;
+use crate::verify::{VerifyOptions, VerifyReport};
+use crate::writer::{Pen, PendingChunk, Writer};
 
 /// What is decided when a repository is made.
 #[derive(Debug, Clone)]
@@ -75,13 +82,14 @@ pub struct Store(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    backend: Backend,
     config: Config,
-}
-
-fn unfinished<T>() -> Result<T> {
-    Err(Error::Internal {
-        what: "not there yet".to_owned(),
-    })
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    index: Index,
+    log: Log,
+    /// The writers of this store that still live.
+    pens: Mutex<Vec<Weak<Pen>>>,
 }
 
 impl Store {
@@ -90,16 +98,51 @@ impl Store {
     /// # Errors
     /// Invalid if there is one already or a setting is out of bounds; Unsupported if the engine
     /// ignores conditions; Denied; Unavailable.
-    pub async fn init(_backend: Backend, _options: InitOptions) -> Result<Self> {
-        unfinished()
+    pub async fn init(backend: Backend, options: InitOptions) -> Result<Self> {
+        let OpenOptions { clock: _, entropy } = &options.open;
+        let there_is_one = || Error::AlreadyARepository {
+            place: backend.name().to_owned(),
+        };
+        if backend.len(names::CONFIG).await?.is_some() {
+            return Err(there_is_one());
+        }
+        let config = Config {
+            r#type: ConfigTag::Tag,
+            format: FORMAT_VERSION,
+            repository: entropy.draw()?,
+            pack_len_max: options.pack_len_max,
+            chunker: options.chunker,
+            conditional_put: true,
+        };
+        config.check()?;
+        probe(&backend, &**entropy).await?;
+        let (bytes, _) = seal(&config)?;
+        match backend.create(names::CONFIG, bytes).await {
+            Ok(()) => Self::open(backend, options.open).await,
+            Err(error) if is_taken(&error) => Err(there_is_one()),
+            Err(error) => Err(Error::engine(backend.place(names::CONFIG))(error)),
+        }
     }
 
     /// Opens a repository.
     ///
     /// # Errors
     /// Invalid if there is none; Unsupported for a newer format; Corrupt; Denied; Unavailable.
-    pub async fn open(_backend: Backend, _options: OpenOptions) -> Result<Self> {
-        unfinished()
+    pub async fn open(backend: Backend, options: OpenOptions) -> Result<Self> {
+        let config = read_config(&backend).await?;
+        let index = Index::open(backend.clone()).await?;
+        let log = Log::new(backend.clone());
+        let OpenOptions { clock, entropy } = options;
+        let pens = Mutex::default();
+        Ok(Self(Arc::new(Inner {
+            backend,
+            config,
+            clock,
+            entropy,
+            index,
+            log,
+            pens,
+        })))
     }
 
     /// What was decided when the repository was made.
@@ -108,50 +151,65 @@ impl Store {
         &self.0.config
     }
 
+    /// The place the repository lives in.
+    #[must_use]
+    pub fn backend(&self) -> &Backend {
+        &self.0.backend
+    }
+
     /// All refs as they are now.
     ///
     /// # Errors
     /// Corrupt if the log has a gap or a broken chain; Unavailable.
-    pub async fn refs(&self) -> Result<RefsView> {
-        unfinished()
+    pub async fn refs(&self) -> Result<Arc<RefsView>> {
+        self.0.log.view().await
     }
 
     /// Changes refs in one transaction and returns the log entry.
     ///
     /// # Errors
     /// Conflict, naming the ref that does not have the expected old value; Invalid; Unavailable.
-    pub async fn commit(&self, _commit: Commit) -> Result<Operation> {
-        unfinished()
+    pub async fn commit(&self, commit: Commit) -> Result<Operation> {
+        self.0
+            .log
+            .commit(commit, &*self.0.clock, &*self.0.entropy)
+            .await
     }
 
     /// Log entries, newest first: at most `limit` with numbers below `before`.
     ///
     /// # Errors
     /// Corrupt; Unavailable.
-    pub async fn operations(&self, _before: Option<u64>, _limit: usize) -> Result<Vec<Operation>> {
-        unfinished()
+    pub async fn operations(&self, before: Option<u64>, limit: usize) -> Result<Vec<Operation>> {
+        self.0.log.operations(before, limit).await
     }
 
     /// Begins to write chunks. First recovers what writers that died left behind.
     ///
     /// # Errors
     /// Denied for a read-only place; Unavailable; Corrupt.
-    pub async fn writer(&self, _handle: Handle) -> Result<Writer> {
-        unfinished()
+    pub async fn writer(&self, handle: Handle) -> Result<Writer> {
+        self.recover().await?;
+        let pen = Arc::new(Pen::new(self.clone()));
+        let mut pens = self.0.pens.lock().unwrap_or_else(PoisonError::into_inner);
+        pens.retain(|pen| pen.strong_count() > 0);
+        pens.push(Arc::downgrade(&pen));
+        Ok(Writer::new(pen, handle))
     }
 
     /// Reads chunks, those of unfinished writers of this store included.
     #[must_use]
-    pub fn reader(&self, _handle: Handle) -> Reader {
-        Reader {}
+    pub fn reader(&self, handle: Handle) -> Reader {
+        Reader::new(self.clone(), handle)
     }
 
     /// Publishes what writers that died left in staging, and indexes packs that no run mentions.
+    /// Called by [`Store::writer`].
     ///
     /// # Errors
     /// Denied; Unavailable.
     pub async fn recover(&self) -> Result<Recovered> {
-        unfinished()
+        crate::recover::recover(&self.0.backend, &self.0.index).await
     }
 
     /// Checks packs, index runs and the log, and lists all damage.
@@ -160,11 +218,11 @@ impl Store {
     /// Unavailable; cancelled. Damage is in the report, not an error.
     pub async fn verify(
         &self,
-        _options: VerifyOptions,
-        _progress: &dyn Progress,
-        _cancel: &Cancel,
+        options: VerifyOptions,
+        progress: &dyn Progress,
+        cancel: &Cancel,
     ) -> Result<VerifyReport> {
-        unfinished()
+        crate::verify::verify(self, options, progress, cancel).await
     }
 
     /// Makes the index anew from the packs alone.
@@ -173,11 +231,11 @@ impl Store {
     /// Corrupt if packs that the old index names are missing and that is not accepted.
     pub async fn rebuild_index(
         &self,
-        _options: RebuildOptions,
-        _progress: &dyn Progress,
-        _cancel: &Cancel,
+        options: RebuildOptions,
+        progress: &dyn Progress,
+        cancel: &Cancel,
     ) -> Result<RebuildReport> {
-        unfinished()
+        crate::rebuild::rebuild(self, options, progress, cancel).await
     }
 
     /// Counts what the repository holds.
@@ -185,6 +243,69 @@ impl Store {
     /// # Errors
     /// Unavailable.
     pub async fn stats(&self) -> Result<Stats> {
-        unfinished()
+        let mut stats = Stats::default();
+        for (name, len) in self.0.backend.list(names::PACKS).await? {
+            if names::parse_pack(&name).is_some() {
+                stats.packs += 1;
+                stats.pack_bytes += len;
+            }
+        }
+        self.0.index.refresh().await?;
+        for run in self.0.index.runs().open.values() {
+            stats.index_runs += 1;
+            stats.index_bytes += run.len();
+            stats.chunks += run.n_entries();
+        }
+        Ok(stats)
+    }
+
+    pub(crate) fn index(&self) -> &Index {
+        &self.0.index
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.0.log
+    }
+
+    /// Finds a chunk of an unfinished writer.
+    pub(crate) fn pending(&self, id: &ChunkId) -> Option<PendingChunk> {
+        let pens = self.0.pens.lock().unwrap_or_else(PoisonError::into_inner);
+        pens.iter()
+            .filter_map(Weak::upgrade)
+            .find_map(|pen| pen.find(id))
+    }
+}
+
+/// Reads the configuration; that there is none means that there is no repository.
+pub(crate) async fn read_config(backend: &Backend) -> Result<Config> {
+    let Some(bytes) = backend
+        .read(names::CONFIG, Config::LEN_MAX + SEAL_LEN)
+        .await?
+    else {
+        return Err(Error::NotARepository {
+            place: backend.name().to_owned(),
+        });
+    };
+    let (body, _) = unseal(&bytes, names::CONFIG)?;
+    Config::decode(body, names::CONFIG)
+}
+
+/// Makes sure that the engine refuses to create a name twice, on which all refs depend.
+async fn probe(backend: &Backend, entropy: &dyn Entropy) -> Result<()> {
+    let name = format!("{}-{}", names::PROBE, entropy.draw()?);
+    let failed = |e| Error::engine(backend.place(&name))(e);
+    backend.create(&name, &b"first"[..]).await.map_err(failed)?;
+    let second = backend.create(&name, &b"second"[..]).await;
+    let first_stays = backend.read(&name, SEAL_LEN).await?.as_deref() == Some(b"first");
+    backend.delete(&name).await?;
+    match second {
+        Err(error) if is_taken(&error) && first_stays => Ok(()),
+        Err(error) if !is_taken(&error) => Err(failed(error)),
+        _ => Err(Error::UnsupportedBackend {
+            place: backend.name().to_owned(),
+            reason: "the engine ignores `create only if absent`, so two writers could overwrite \
+                     each other's refs"
+                .to_owned(),
+        }),
     }
 }

@@ -1,34 +1,278 @@
-//! Writing chunks into packs.
+//! Writing chunks into packs: many threads put, one pack grows, full packs are published.
+//!
+//! Order of publishing: the pack, synced and under its name; then the index run that names it;
+//! only then does [`Writer::flush`] return. What a writer that dies leaves in staging is taken
+//! over by the next one.
 
-use mmh_core::ChunkId;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use mmh_core::{ChunkId, PackId, limits};
+use tokio::runtime::Handle;
+
+use crate::block_on::block_on;
 use crate::chunk::ChunkSink;
 use crate::error::{Error, Result};
+use crate::frame::{self, FRAME_LEN_MAX};
+use crate::pack::{Entry, Growing, Kind, PACK_RECORDS_MAX, publish};
+use crate::staging::StagedFile;
+use crate::store::Store;
 
-/// What recovery found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Recovered {
-    /// Packs made from what died writers had staged.
-    pub salvaged_packs: u64,
-    /// Chunks in them.
-    pub salvaged_chunks: u64,
-    /// Packs that were published but not indexed.
-    pub adopted_packs: u64,
+/// Entries that may wait for the next index run: at about 120 bytes each, 30 MiB.
+const PENDING_MAX: usize = 1 << 18;
+
+/// Stores chunks. Many threads may put at once; each chunk is stored once.
+#[derive(Debug)]
+pub struct Writer {
+    pen: Arc<Pen>,
+    handle: Handle,
 }
 
-/// Stores chunks. Many threads may put at once.
+/// The part of a writer that readers of the same store look into.
 #[derive(Debug)]
-pub struct Writer {}
+pub(crate) struct Pen {
+    store: Store,
+    state: Mutex<State>,
+    /// Signalled whenever a pack is no longer on its way.
+    settled: Condvar,
+    /// Held while an index run is published, so that each section is indexed once.
+    indexing: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Where every chunk lies that is not yet in the index: section and place in it.
+    ids: HashMap<ChunkId, (u32, u32)>,
+    /// Packs that are growing, on their way, or published but not yet indexed.
+    sections: BTreeMap<u32, Section>,
+    next_section: u32,
+    /// The growing pack of the newest section.
+    growing: Option<Growing>,
+    /// How many packs are on their way.
+    n_moving: usize,
+    /// Changes whenever sections leave for the index.
+    epoch: u64,
+    /// The first failure; nothing is accepted after it.
+    failure: Option<String>,
+}
+
+#[derive(Debug)]
+struct Section {
+    file: Arc<dyn StagedFile>,
+    entries: Vec<Entry>,
+    pack: Option<PackId>,
+}
+
+/// A chunk of an unfinished writer.
+#[derive(Debug, Clone)]
+pub(crate) struct PendingChunk {
+    /// Where its pack grows.
+    pub file: Arc<dyn StagedFile>,
+    /// The record.
+    pub entry: Entry,
+    /// The pack, once it is published.
+    pub pack: Option<PackId>,
+}
+
+/// A pack that is full and was taken out of the state to be published.
+struct Full {
+    section: u32,
+    growing: Growing,
+    entries: Vec<Entry>,
+}
+
+impl State {
+    fn check(&self) -> Result<()> {
+        match &self.failure {
+            Some(reason) => Err(Error::WriterFailed {
+                reason: reason.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the growing pack out, if it has records.
+    fn take_full(&mut self) -> Option<Full> {
+        let growing = self.growing.take()?;
+        let (section, last) = self.sections.last_key_value()?;
+        self.n_moving += 1;
+        Some(Full {
+            section: *section,
+            growing,
+            entries: last.entries.clone(),
+        })
+    }
+
+    /// Takes note of the first failure and hands the error on.
+    fn fail(&mut self, error: Error) -> Error {
+        self.failure.get_or_insert_with(|| error.to_string());
+        error
+    }
+}
+
+impl Pen {
+    pub(crate) fn new(store: Store) -> Self {
+        let (state, settled) = (Mutex::default(), Condvar::new());
+        Self {
+            store,
+            state,
+            settled,
+            indexing: Mutex::new(()),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds a chunk that is not in the index yet.
+    pub(crate) fn find(&self, id: &ChunkId) -> Option<PendingChunk> {
+        let state = self.state();
+        let (section, place) = state.ids.get(id)?;
+        let section = state.sections.get(section)?;
+        let entry = *section.entries.get(*place as usize)?;
+        Some(PendingChunk {
+            file: Arc::clone(&section.file),
+            entry,
+            pack: section.pack,
+        })
+    }
+
+    /// Appends a record to the growing pack, and takes the pack out if it is full now.
+    fn append(&self, state: &mut State, mut entry: Entry, frame: &[u8]) -> Result<Option<Full>> {
+        if state.growing.is_none() {
+            let staging = self.store.backend().staging();
+            let file: Arc<dyn StagedFile> = staging
+                .create()
+                .map_err(Error::io(self.store.backend().name()))?
+                .into();
+            let growing =
+                Growing::begin(Arc::clone(&file), Kind::Pack).map_err(Error::io(file.name()))?;
+            state.growing = Some(growing);
+            let section = Section {
+                file,
+                entries: Vec::new(),
+                pack: None,
+            };
+            state.sections.insert(state.next_section, section);
+            state.next_section += 1;
+        }
+        let parts = (state.growing.as_mut(), state.sections.last_entry());
+        let (Some(growing), Some(mut section)) = parts else {
+            return Err(Error::Internal {
+                what: "a growing pack has no section".to_owned(),
+            });
+        };
+        let place = section.get().file.name();
+        entry.offset = growing.append(frame).map_err(Error::io(place))?;
+        let no = *section.key();
+        let entries = &mut section.get_mut().entries;
+        let place = u32::try_from(entries.len()).expect("below PACK_RECORDS_MAX");
+        entries.push(entry);
+        let full =
+            growing.len() >= self.store.config().pack_len_max || entries.len() >= PACK_RECORDS_MAX;
+        state.ids.insert(entry.id, (no, place));
+        Ok(if full { state.take_full() } else { None })
+    }
+
+    /// Publishes a full pack.
+    async fn publish(&self, full: Full) -> Result<()> {
+        let Full {
+            section,
+            growing,
+            entries,
+        } = full;
+        let file = self
+            .state()
+            .sections
+            .get(&section)
+            .map(|s| Arc::clone(&s.file));
+        let result = match file {
+            Some(file) => self.seal_and_publish(growing, &entries, &*file).await,
+            None => Err(Error::Internal {
+                what: "a full pack has no section".to_owned(),
+            }),
+        };
+        let mut state = self.state();
+        state.n_moving -= 1;
+        self.settled.notify_all();
+        let pack = result.map_err(|error| state.fail(error))?;
+        if let Some(section) = state.sections.get_mut(&section) {
+            section.pack = Some(pack);
+        }
+        Ok(())
+    }
+
+    async fn seal_and_publish(
+        &self,
+        growing: Growing,
+        entries: &[Entry],
+        file: &dyn StagedFile,
+    ) -> Result<PackId> {
+        let pack = growing.seal(entries).map_err(Error::io(file.name()))?;
+        publish(self.store.backend(), file, &pack).await?;
+        Ok(pack)
+    }
+
+    /// Publishes an index run of all packs that are published, and forgets their sections.
+    fn publish_index(&self, handle: &Handle) -> Result<()> {
+        let _one = self.indexing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut packs = BTreeSet::new();
+        let mut entries = Vec::new();
+        let mut sections = Vec::new();
+        for (no, section) in &self.state().sections {
+            if let Some(pack) = section.pack {
+                packs.insert(pack);
+                entries.extend(section.entries.iter().map(|entry| (pack, *entry)));
+                sections.push(*no);
+            }
+        }
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let published = block_on(handle, self.store.index().publish(packs, entries));
+        let mut state = self.state();
+        published.map_err(|error| state.fail(error))?;
+        for no in sections {
+            let entries = state.sections.remove(&no).map(|section| section.entries);
+            for entry in entries.unwrap_or_default() {
+                state.ids.remove(&entry.id);
+            }
+        }
+        state.epoch += 1;
+        Ok(())
+    }
+}
 
 impl Writer {
+    pub(crate) fn new(pen: Arc<Pen>, handle: Handle) -> Self {
+        Self { pen, handle }
+    }
+
     /// Returns when everything that was put is on the disk and indexed.
     ///
     /// # Errors
     /// Unavailable; what an earlier flush acknowledged stays safe.
     pub fn flush(&self) -> Result<()> {
-        Err(Error::Internal {
-            what: "not there yet".to_owned(),
-        })
+        let full = {
+            let mut state = self.pen.state();
+            state.check()?;
+            state.take_full()
+        };
+        if let Some(full) = full {
+            block_on(&self.handle, self.pen.publish(full))?;
+        }
+        let mut state = self.pen.state();
+        while state.n_moving > 0 {
+            state = self
+                .pen
+                .settled
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        state.check()?;
+        drop(state);
+        self.pen.publish_index(&self.handle)
     }
 
     /// Flushes and ends the writer.
@@ -41,15 +285,66 @@ impl Writer {
 }
 
 impl ChunkSink for Writer {
-    fn contains(&self, _id: &ChunkId) -> Result<bool> {
-        Err(Error::Internal {
-            what: "not there yet".to_owned(),
-        })
+    fn contains(&self, id: &ChunkId) -> Result<bool> {
+        if self.pen.find(id).is_some() {
+            return Ok(true);
+        }
+        Ok(block_on(&self.handle, self.pen.store.index().locate(id))?.is_some())
     }
 
-    fn put(&self, _id: ChunkId, _raw_len: u32, _frame: &[u8]) -> Result<bool> {
-        Err(Error::Internal {
-            what: "not there yet".to_owned(),
-        })
+    fn put(&self, id: ChunkId, raw_len: u32, frame: &[u8]) -> Result<bool> {
+        let entry = new_entry(id, raw_len, frame)?;
+        loop {
+            let epoch = {
+                let state = self.pen.state();
+                state.check()?;
+                state.epoch
+            };
+            if self.contains(&id)? {
+                return Ok(false);
+            }
+            let mut state = self.pen.state();
+            state.check()?;
+            if state.ids.contains_key(&id) {
+                return Ok(false);
+            }
+            // Sections that left for the index since it was asked may have held the chunk.
+            if state.epoch != epoch {
+                continue;
+            }
+            let appended = self.pen.append(&mut state, entry, frame);
+            let full = appended.map_err(|error| state.fail(error))?;
+            drop(state);
+            if let Some(full) = full {
+                block_on(&self.handle, self.pen.publish(full))?;
+                if self.pen.state().ids.len() > PENDING_MAX {
+                    self.pen.publish_index(&self.handle)?;
+                }
+            }
+            return Ok(true);
+        }
     }
+}
+
+/// Checks what is put against the limits and the frame's own head.
+pub(crate) fn new_entry(id: ChunkId, raw_len: u32, frame: &[u8]) -> Result<Entry> {
+    let bad = |reason: String| Error::BadFrame { chunk: id, reason };
+    if frame.len() > FRAME_LEN_MAX || raw_len as usize > limits::CHUNK_LEN_MAX {
+        return Err(bad(format!(
+            "{} bytes for {raw_len} are beyond the limits",
+            frame.len()
+        )));
+    }
+    let (head_len, method) = frame::head(frame).map_err(bad)?;
+    if head_len != raw_len {
+        return Err(bad(format!("it holds {head_len} bytes, not {raw_len}")));
+    }
+    let stored_len = u32::try_from(frame.len()).expect("at most FRAME_LEN_MAX");
+    Ok(Entry {
+        id,
+        offset: 0,
+        stored_len,
+        raw_len,
+        method,
+    })
 }

@@ -39,6 +39,32 @@ impl LocalStaging {
         }
     }
 
+    /// Makes `<path>.partial-<random>` beside a file that is to be, held by the caller. Publishing
+    /// it under `path`'s file name is renaming.
+    pub(crate) fn beside(path: &Path) -> io::Result<Box<dyn StagedFile>> {
+        let name = SystemEntropy.draw().map_err(io::Error::other)?.to_string();
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(format!(".partial-{}", &name[..16]));
+        let path = PathBuf::from(partial);
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let staging = Self {
+            folder: folder.clone(),
+            root: Some(folder),
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path);
+        match staging.hold(file.map_err(at(&path))?, path)? {
+            Some(held) => Ok(Box::new(held)),
+            None => Err(io::Error::other("another process took the new file")),
+        }
+    }
+
     /// Locks a file; `None` if another holds it, or if its holder has moved it meanwhile. Names
     /// are never used twice, so a file that is still there is the one that was locked.
     fn hold(&self, file: File, path: PathBuf) -> io::Result<Option<LocalFile>> {
@@ -156,7 +182,10 @@ impl StagedFile for LocalFile {
             return Ok(false);
         };
         let target = root.join(object);
-        let folder = target.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        let folder = target
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.ok_or(io::ErrorKind::InvalidInput)?;
         make_folder(folder)?;
         fs::rename(&self.path, &target).map_err(at(&target))?;
         sync_folder(folder)?;

@@ -4,11 +4,19 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::FutureExt;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+
 use super::{StagedFile, Staging};
 
 /// Staged files in memory. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryStaging(Arc<Mutex<State>>);
+pub struct MemoryStaging {
+    state: Arc<Mutex<State>>,
+    /// The engine into which files are published, if not by the caller.
+    objects: Option<Arc<dyn ObjectStore>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -25,7 +33,17 @@ struct Content {
 
 impl MemoryStaging {
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Staging that publishes by itself into an engine in memory, as renaming does, and as
+    /// mercilessly: only what was synced before arrives.
+    #[must_use]
+    pub fn publishing_into(objects: Arc<dyn ObjectStore>) -> Self {
+        Self {
+            objects: Some(objects),
+            ..Self::default()
+        }
     }
 
     /// Cuts the power: every file loses what was not synced, but for `kept` bytes of it, and
@@ -155,8 +173,16 @@ impl StagedFile for MemoryFile {
         })
     }
 
-    fn publish(&self, _object: &str) -> io::Result<bool> {
-        Ok(false)
+    fn publish(&self, object: &str) -> io::Result<bool> {
+        let Some(objects) = &self.staging.objects else {
+            return Ok(false);
+        };
+        let bytes = self.with(|file| Ok(file.bytes[..file.synced_len].to_vec()))?;
+        let put = objects
+            .put(&Path::from(object), bytes.into())
+            .now_or_never();
+        put.ok_or_else(|| io::Error::other("the engine is not in memory"))??;
+        self.discard().map(|()| true)
     }
 
     fn discard(&self) -> io::Result<()> {

@@ -1,0 +1,311 @@
+//! The lying disk: decorators of the two ports of a backend that fail at the n-th operation.
+//!
+//! One counter counts the operations of engine and staging area together, so that a test can run
+//! a scenario once for every n and see whether what was acknowledged is still there.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+
+use crate::backend::Backend;
+use crate::staging::{StagedFile, Staging};
+
+/// What happens at the chosen operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It is not done and says so; later ones work.
+    Fail,
+    /// It is done, but its reply is lost; later ones work.
+    LostReply,
+    /// The process dies before it: nothing works from here on.
+    Crash,
+    /// The process dies after it.
+    CrashAfter,
+    /// The process dies in the middle: half of what is appended is written.
+    Torn,
+}
+
+impl Fault {
+    /// All faults.
+    pub const ALL: [Self; 5] = [
+        Self::Fail,
+        Self::LostReply,
+        Self::Crash,
+        Self::CrashAfter,
+        Self::Torn,
+    ];
+}
+
+/// The plan, shared by all decorators of one backend. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Mutex<Plan>>);
+
+#[derive(Debug, Default)]
+struct Plan {
+    count: u64,
+    at: Option<(u64, Fault)>,
+    dead: bool,
+    sync_lies: bool,
+}
+
+/// What a decorator does with one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Go,
+    Refuse,
+    GoAndFail,
+    Half,
+}
+
+impl Faults {
+    fn plan<T>(&self, f: impl FnOnce(&mut Plan) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Plans a fault at the `n`-th operation from now, counted from 1.
+    pub fn strike(&self, n: u64, fault: Fault) {
+        self.plan(|plan| {
+            *plan = Plan {
+                at: Some((n, fault)),
+                sync_lies: plan.sync_lies,
+                ..Plan::default()
+            };
+        });
+    }
+
+    /// Makes every sync of a staged file return without having done anything.
+    pub fn let_sync_lie(&self) {
+        self.plan(|plan| plan.sync_lies = true);
+    }
+
+    /// Operations since the last [`Faults::strike`].
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.plan(|plan| plan.count)
+    }
+
+    /// A backend whose every operation goes through this plan.
+    #[must_use]
+    pub fn decorate(&self, backend: &Backend) -> Backend {
+        let objects = Arc::clone(backend.objects());
+        let staging = Arc::clone(backend.staging());
+        let store = FaultyStore {
+            inner: objects,
+            faults: self.clone(),
+        };
+        let staging = FaultyStaging {
+            inner: staging,
+            faults: self.clone(),
+        };
+        Backend::custom("faulty", Arc::new(store), Arc::new(staging))
+    }
+
+    fn next(&self) -> Verdict {
+        self.plan(|plan| {
+            if plan.dead {
+                return Verdict::Refuse;
+            }
+            plan.count += 1;
+            let Some((_, fault)) = plan.at.filter(|(n, _)| *n == plan.count) else {
+                return Verdict::Go;
+            };
+            plan.dead = matches!(fault, Fault::Crash | Fault::CrashAfter | Fault::Torn);
+            match fault {
+                Fault::Fail | Fault::Crash => Verdict::Refuse,
+                Fault::LostReply | Fault::CrashAfter => Verdict::GoAndFail,
+                Fault::Torn => Verdict::Half,
+            }
+        })
+    }
+
+    /// Runs a file operation under the plan; `half` is what a torn one does.
+    fn file<T>(&self, whole: impl FnOnce() -> io::Result<T>, half: impl FnOnce()) -> io::Result<T> {
+        match self.next() {
+            Verdict::Go => return whole(),
+            Verdict::Refuse => {}
+            Verdict::GoAndFail => drop(whole()?),
+            Verdict::Half => half(),
+        }
+        Err(io::Error::new(io::ErrorKind::StorageFull, "planned fault"))
+    }
+}
+
+fn planned() -> object_store::Error {
+    object_store::Error::Generic {
+        store: "faulty",
+        source: "planned fault".into(),
+    }
+}
+
+#[derive(Debug)]
+struct FaultyStore {
+    inner: Arc<dyn ObjectStore>,
+    faults: Faults,
+}
+
+impl fmt::Display for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "faulty {}", self.inner)
+    }
+}
+
+impl FaultyStore {
+    /// Runs an operation under the plan. Engines are atomic: a torn operation is not done.
+    async fn under<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.faults.next() {
+            Verdict::Go => operation.await,
+            Verdict::Refuse | Verdict::Half => Err(planned()),
+            Verdict::GoAndFail => operation.await.and_then(|_| Err(planned())),
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultyStore {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        opts: PutOptions,
+    ) -> Result<PutResult> {
+        self.under(self.inner.put_opts(location, payload, opts))
+            .await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.under(self.inner.put_multipart_opts(location, opts))
+            .await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.under(self.inner.get_opts(location, options)).await
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        self.under(self.inner.get_ranges(location, ranges)).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        match self.faults.next() {
+            Verdict::Go => self.inner.delete_stream(locations),
+            Verdict::Refuse | Verdict::Half => failing(),
+            Verdict::GoAndFail => {
+                let done = self.inner.delete_stream(locations);
+                done.map(|result| result.and_then(|_| Err(planned())))
+                    .boxed()
+            }
+        }
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        if self.faults.next() == Verdict::Go {
+            self.inner.list(prefix)
+        } else {
+            failing()
+        }
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.under(self.inner.list_with_delimiter(prefix)).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.under(self.inner.copy_opts(from, to, options)).await
+    }
+}
+
+fn failing<T: Send + 'static>() -> BoxStream<'static, Result<T>> {
+    futures::stream::iter([Err(planned())]).boxed()
+}
+
+#[derive(Debug)]
+struct FaultyStaging {
+    inner: Arc<dyn Staging>,
+    faults: Faults,
+}
+
+impl FaultyStaging {
+    fn wrap(&self, inner: Box<dyn StagedFile>) -> Box<dyn StagedFile> {
+        Box::new(FaultyFile {
+            inner,
+            faults: self.faults.clone(),
+        })
+    }
+}
+
+impl Staging for FaultyStaging {
+    fn create(&self) -> io::Result<Box<dyn StagedFile>> {
+        self.faults
+            .file(|| self.inner.create(), || ())
+            .map(|file| self.wrap(file))
+    }
+
+    fn orphans(&self) -> io::Result<Vec<Box<dyn StagedFile>>> {
+        let files = self.faults.file(|| self.inner.orphans(), || ())?;
+        Ok(files.into_iter().map(|file| self.wrap(file)).collect())
+    }
+}
+
+#[derive(Debug)]
+struct FaultyFile {
+    inner: Box<dyn StagedFile>,
+    faults: Faults,
+}
+
+impl StagedFile for FaultyFile {
+    fn name(&self) -> String {
+        self.inner.name()
+    }
+
+    fn len(&self) -> u64 {
+        self.inner.len()
+    }
+
+    fn append(&self, parts: &[&[u8]]) -> io::Result<()> {
+        let half = || {
+            let whole = parts.concat();
+            let _torn = self.inner.append(&[&whole[..whole.len() / 2]]).is_err();
+        };
+        self.faults.file(|| self.inner.append(parts), half)
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
+        self.faults.file(|| self.inner.read_at(offset, buf), || ())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.faults.file(|| self.inner.truncate(len), || ())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let lies = self.faults.plan(|plan| plan.sync_lies);
+        self.faults
+            .file(|| if lies { Ok(()) } else { self.inner.sync() }, || ())
+    }
+
+    fn publish(&self, object: &str) -> io::Result<bool> {
+        self.faults.file(|| self.inner.publish(object), || ())
+    }
+
+    fn discard(&self) -> io::Result<()> {
+        self.faults.file(|| self.inner.discard(), || ())
+    }
+}

@@ -1,0 +1,268 @@
+//! One index run: writing it from sorted entries, opening its tail, reading its blocks.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use mmh_core::{ChunkId, Digest, PackId};
+
+use super::format::{
+    BLOCK_ENTRIES, BLOCK_LEN, Block, Fence, Located, RUN_ENTRY_LEN, RUN_TRAILER_LEN, RunTail,
+    encode_entry, encode_trailer, parse_trailer,
+};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::names;
+use crate::pack::{
+    Entry, FILE_VERSION, Flaw, HEADER_LEN, Kind, encode_header, parse_header, publish_as,
+};
+use crate::staging::StagedFile;
+
+/// Bytes at the end of a run that are read at once, in the hope that they hold the whole tail.
+const TAIL_GUESS: u64 = 16 << 10;
+
+/// An open run: its tail is in memory, its blocks are not.
+#[derive(Debug)]
+pub(crate) struct Run {
+    name: String,
+    id: Digest,
+    len: u64,
+    tail: RunTail,
+}
+
+fn damaged(name: &str, flaw: Flaw) -> Error {
+    match flaw {
+        Flaw::Version(found) => Error::UnknownVersion {
+            what: name.to_owned(),
+            found,
+            newest: FILE_VERSION,
+        },
+        Flaw::Damaged(reason) => Error::CorruptIndex {
+            object: name.to_owned(),
+            reason,
+        },
+    }
+}
+
+/// A read beyond the end of a run is damage of the index.
+async fn read(backend: &Backend, name: &str, offset: u64, len: u64) -> Result<bytes::Bytes> {
+    backend
+        .read_range(name, offset, len)
+        .await
+        .map_err(|error| match error {
+            Error::Corrupt { reason, .. } => Error::CorruptIndex {
+                object: name.to_owned(),
+                reason,
+            },
+            other => other,
+        })
+}
+
+impl Run {
+    /// Opens the run of that name and id, `len` bytes long.
+    pub(crate) async fn open(
+        backend: &Backend,
+        (name, id): (String, Digest),
+        len: u64,
+    ) -> Result<Self> {
+        let flaw = |flaw| damaged(&name, flaw);
+        if len < HEADER_LEN + RUN_TRAILER_LEN as u64 {
+            return Err(flaw(format!("{len} bytes are no run").into()));
+        }
+        let guess = len.min(TAIL_GUESS);
+        let end = read(backend, &name, len - guess, guess).await?;
+        let (tail_len, digest) = parse_trailer(&end, len).map_err(flaw)?;
+        if digest != id {
+            return Err(flaw("it is another run's content".into()));
+        }
+        let trailer_len = RUN_TRAILER_LEN as u64;
+        let tail = if tail_len + trailer_len <= guess {
+            let stop = end.len() - RUN_TRAILER_LEN;
+            end.slice(stop - usize::try_from(tail_len).unwrap_or(stop)..stop)
+        } else {
+            read(backend, &name, len - trailer_len - tail_len, tail_len).await?
+        };
+        if Digest::of(&tail) != id {
+            return Err(flaw("the tail's digest does not match".into()));
+        }
+        let header = read(backend, &name, 0, HEADER_LEN).await?;
+        parse_header(&header, Kind::Run).map_err(flaw)?;
+        let tail = RunTail::decode(&tail, len).map_err(flaw)?;
+        Ok(Self {
+            name,
+            id,
+            len,
+            tail,
+        })
+    }
+
+    /// Digest of the tail, which proves every block.
+    pub(crate) fn id(&self) -> Digest {
+        self.id
+    }
+
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// How many entries it has.
+    pub(crate) fn n_entries(&self) -> u64 {
+        self.tail.n_entries
+    }
+
+    /// How many blocks it has.
+    pub(crate) fn n_blocks(&self) -> u32 {
+        u32::try_from(self.tail.fences.len()).expect("decode compared it with a 32-bit count")
+    }
+
+    /// The packs it covers, sorted.
+    pub(crate) fn packs(&self) -> &[PackId] {
+        &self.tail.packs
+    }
+
+    /// The block in which the id would lie.
+    pub(crate) fn block_of(&self, id: &ChunkId) -> Option<u32> {
+        let after = self.tail.fences.partition_point(|fence| fence.first <= *id);
+        u32::try_from(after.checked_sub(1)?).ok()
+    }
+
+    /// Looks an id up in the block that [`Run::block_of`] named.
+    pub(crate) fn find(&self, block: &Block, id: &ChunkId) -> Option<Located> {
+        block.find(id, &self.tail.packs)
+    }
+
+    /// All entries of a block.
+    pub(crate) fn entries(&self, block: &Block) -> Result<Vec<Located>> {
+        let entry = |i| block.entry(i, &self.tail.packs);
+        let all: Option<Vec<Located>> = (0..block.len()).map(entry).collect();
+        all.ok_or_else(|| damaged(&self.name, "an entry is beyond the limits".into()))
+    }
+
+    /// Reads and checks a block.
+    pub(crate) async fn read_block(&self, backend: &Backend, no: u32) -> Result<Block> {
+        let first = u64::from(no) * BLOCK_ENTRIES as u64;
+        let n = self
+            .tail
+            .n_entries
+            .saturating_sub(first)
+            .min(BLOCK_ENTRIES as u64);
+        let fence = self
+            .tail
+            .fences
+            .get(no as usize)
+            .ok_or_else(|| Error::Internal {
+                what: format!("block {no} of {}", self.name),
+            })?;
+        let (offset, len) = (
+            HEADER_LEN + first * RUN_ENTRY_LEN as u64,
+            n * RUN_ENTRY_LEN as u64,
+        );
+        let bytes = read(backend, &self.name, offset, len).await?;
+        Block::verified(bytes.into(), &fence.digest).map_err(|flaw| damaged(&self.name, flaw))
+    }
+}
+
+/// Writes a run from entries that come sorted by id, each id once.
+#[derive(Debug)]
+pub(crate) struct RunWriter {
+    file: Arc<dyn StagedFile>,
+    tail: RunTail,
+    block: Vec<u8>,
+    first: Option<ChunkId>,
+    last: Option<ChunkId>,
+}
+
+impl RunWriter {
+    /// Begins a run that covers these packs.
+    pub(crate) fn begin(backend: &Backend, packs: BTreeSet<PackId>) -> Result<Self> {
+        let file: Arc<dyn StagedFile> = backend
+            .staging()
+            .create()
+            .map_err(Error::io(backend.name()))?
+            .into();
+        file.append(&[&encode_header(Kind::Run)])
+            .map_err(Error::io(file.name()))?;
+        let packs = packs.into_iter().collect();
+        let tail = RunTail {
+            n_entries: 0,
+            packs,
+            fences: Vec::new(),
+        };
+        Ok(Self {
+            file,
+            tail,
+            block: Vec::with_capacity(BLOCK_LEN),
+            first: None,
+            last: None,
+        })
+    }
+
+    /// Adds an entry.
+    pub(crate) fn push(&mut self, pack: &PackId, entry: &Entry) -> Result<()> {
+        let fault = |what: String| Error::Internal { what };
+        if self.last.is_some_and(|last| last >= entry.id) {
+            return Err(fault("index entries came out of order".to_owned()));
+        }
+        let no = self
+            .tail
+            .packs
+            .binary_search(pack)
+            .ok()
+            .and_then(|no| u32::try_from(no).ok());
+        let no = no.ok_or_else(|| fault(format!("the run does not cover pack {pack}")))?;
+        encode_entry(entry, no, &mut self.block).map_err(|flaw| fault(flaw.to_string()))?;
+        self.first.get_or_insert(entry.id);
+        self.last = Some(entry.id);
+        self.tail.n_entries += 1;
+        if self.block.len() == BLOCK_LEN {
+            self.end_block()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn end_block(&mut self) -> Result<()> {
+        if let Some(first) = self.first.take() {
+            self.file
+                .append(&[&self.block])
+                .map_err(Error::io(self.file.name()))?;
+            self.tail.fences.push(Fence {
+                first,
+                digest: Digest::of(&self.block),
+            });
+            self.block.clear();
+        }
+        Ok(())
+    }
+
+    /// Ends the run and publishes it; it is durable when this returns.
+    pub(crate) async fn finish(
+        mut self,
+        backend: &Backend,
+        generation: u8,
+    ) -> Result<(String, Run)> {
+        self.end_block()?;
+        let flaw = |flaw: Flaw| Error::Internal {
+            what: flaw.to_string(),
+        };
+        let (tail, id) = self.tail.encode().map_err(flaw)?;
+        let trailer = encode_trailer(tail.len() as u64, &id);
+        let place = self.file.name();
+        self.file
+            .append(&[&tail, &trailer])
+            .map_err(Error::io(&place))?;
+        self.file.sync().map_err(Error::io(&place))?;
+        let name = names::run(generation, &id);
+        let len = self.file.len();
+        publish_as(backend, &*self.file, &name).await?;
+        Ok((
+            name.clone(),
+            Run {
+                name,
+                id,
+                len,
+                tail: self.tail,
+            },
+        ))
+    }
+}

@@ -1,0 +1,156 @@
+//! Reading, writing and listing of whole objects and ranges, with errors that name the object.
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use mmh_core::Digest;
+use mmh_core::canonical::{self, Canonical};
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+
+/// Length in bytes of the BLAKE3 digest that follows the encoding of a small object.
+pub const SEAL_LEN: usize = 32;
+
+/// An object's name and length in bytes.
+pub(crate) type Listed = (String, u64);
+
+impl Backend {
+    /// Reads a whole object of at most `len_max` bytes; `None` if there is none.
+    pub(crate) async fn read(&self, name: &str, len_max: usize) -> Result<Option<Bytes>> {
+        let got = match self
+            .objects()
+            .get_opts(&Path::from(name), GetOptions::default())
+            .await
+        {
+            Ok(got) => got,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(source) => return Err(Error::engine(self.place(name))(source)),
+        };
+        if got.meta.size > len_max as u64 {
+            let reason = format!("{} bytes, more than {len_max}", got.meta.size);
+            return Err(Error::Corrupt {
+                object: name.to_owned(),
+                reason,
+            });
+        }
+        got.bytes()
+            .await
+            .map(Some)
+            .map_err(Error::engine(self.place(name)))
+    }
+
+    /// Reads exactly `len` bytes from `offset`.
+    pub(crate) async fn read_range(&self, name: &str, offset: u64, len: u64) -> Result<Bytes> {
+        let path = Path::from(name);
+        let end = offset.saturating_add(len);
+        let short = |size: u64| Error::Corrupt {
+            object: name.to_owned(),
+            reason: format!("bytes {offset}..{end} are needed, but it ends at {size}"),
+        };
+        match self.objects().get_range(&path, offset..end).await {
+            Ok(bytes) if bytes.len() as u64 == len => Ok(bytes),
+            Ok(bytes) => Err(short(offset + bytes.len() as u64)),
+            // Engines differ in what they say beyond the end; the length decides.
+            Err(source) => match self.objects().head(&path).await {
+                Ok(meta) if meta.size < end => Err(short(meta.size)),
+                _ => Err(Error::engine(self.place(name))(source)),
+            },
+        }
+    }
+
+    /// The object's length in bytes; `None` if there is none.
+    pub(crate) async fn len(&self, name: &str) -> Result<Option<u64>> {
+        match self.objects().head(&Path::from(name)).await {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(Error::engine(self.place(name))(source)),
+        }
+    }
+
+    /// Writes an object, replacing what is there.
+    pub(crate) async fn write(&self, name: &str, bytes: impl Into<PutPayload>) -> Result<()> {
+        let put = self.objects().put(&Path::from(name), bytes.into()).await;
+        put.map(drop).map_err(Error::engine(self.place(name)))
+    }
+
+    /// Writes an object if there is none of that name; otherwise the engine says AlreadyExists.
+    pub(crate) async fn create(
+        &self,
+        name: &str,
+        bytes: impl Into<PutPayload>,
+    ) -> std::result::Result<(), object_store::Error> {
+        let options = PutOptions::from(PutMode::Create);
+        self.objects()
+            .put_opts(&Path::from(name), bytes.into(), options)
+            .await
+            .map(drop)
+    }
+
+    /// Deletes an object; that there is none is no error.
+    pub(crate) async fn delete(&self, name: &str) -> Result<()> {
+        match self.objects().delete(&Path::from(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(Error::engine(self.place(name))(source)),
+        }
+    }
+
+    /// Lists all objects below `prefix`, sorted by name.
+    pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        let stream = self.objects().list(Some(&Path::from(prefix)));
+        let named = stream.map_ok(|meta| (String::from(meta.location), meta.size));
+        let mut all: Vec<Listed> = named
+            .try_collect()
+            .await
+            .map_err(Error::engine(self.place(prefix)))?;
+        all.sort_unstable();
+        Ok(all)
+    }
+
+    /// The object's name with the repository's, for messages.
+    pub(crate) fn place(&self, name: &str) -> String {
+        format!("{}/{name}", self.name())
+    }
+}
+
+/// Whether the engine says that the name is taken.
+pub(crate) fn is_taken(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    matches!(error, E::AlreadyExists { .. } | E::Precondition { .. })
+}
+
+/// Encodes a small object for storing under its own name: canonical bytes, then their digest, so
+/// that a flipped bit never becomes another valid object. Returns the digest too.
+pub(crate) fn seal<T: Canonical>(value: &T) -> Result<(Bytes, Digest)> {
+    let mut bytes = canonical::encode(value)?;
+    let digest = Digest::of(&bytes);
+    bytes.extend_from_slice(digest.as_bytes());
+    Ok((bytes.into(), digest))
+}
+
+/// Checks the digest of a sealed object and returns its canonical bytes with the digest.
+pub(crate) fn unseal<'a>(bytes: &'a [u8], object: &str) -> Result<(&'a [u8], Digest)> {
+    let corrupt = |reason: &str| Error::Corrupt {
+        object: object.to_owned(),
+        reason: reason.into(),
+    };
+    let (body, seal) = bytes
+        .split_last_chunk::<SEAL_LEN>()
+        .ok_or_else(|| corrupt("shorter than its digest"))?;
+    let digest = Digest::of(body);
+    if digest.as_bytes() != seal {
+        return Err(corrupt("its digest does not match"));
+    }
+    Ok((body, digest))
+}
+
+/// Reads and decodes a sealed object.
+pub(crate) fn open_sealed<T: Canonical>(bytes: &[u8], object: &str) -> Result<(T, Digest)> {
+    let (body, digest) = unseal(bytes, object)?;
+    let corrupt = |e: mmh_core::Error| Error::Corrupt {
+        object: object.to_owned(),
+        reason: e.to_string(),
+    };
+    Ok((canonical::decode(body).map_err(corrupt)?, digest))
+}

@@ -1,0 +1,93 @@
+//! Growing a pack in the staging area and publishing it.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mmh_core::PackId;
+
+use super::format::{
+    Entry, HEADER_LEN, Kind, RECORD_HEAD_LEN, Tail, encode_footer, encode_header,
+    encode_record_head,
+};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::names;
+use crate::staging::StagedFile;
+
+/// A pack to which records are added. Hashes as it grows.
+#[derive(Debug)]
+pub(crate) struct Growing {
+    file: Arc<dyn StagedFile>,
+    hasher: blake3::Hasher,
+    len: u64,
+}
+
+impl Growing {
+    /// Begins a pack or archive in an empty staged file.
+    pub(crate) fn begin(file: Arc<dyn StagedFile>, kind: Kind) -> io::Result<Self> {
+        let header = encode_header(kind);
+        file.append(&[&header])?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&header);
+        Ok(Self {
+            file,
+            hasher,
+            len: HEADER_LEN,
+        })
+    }
+
+    /// Goes on with a staged file that holds a header and whole records up to its end.
+    pub(crate) fn resume(file: Arc<dyn StagedFile>, hasher: blake3::Hasher) -> Self {
+        let len = file.len();
+        Self { file, hasher, len }
+    }
+
+    /// Adds a record and returns its offset.
+    pub(crate) fn append(&mut self, frame: &[u8]) -> io::Result<u64> {
+        let head = encode_record_head(frame);
+        self.file.append(&[&head, frame])?;
+        self.hasher.update(&head).update(frame);
+        let offset = self.len;
+        self.len += RECORD_HEAD_LEN + frame.len() as u64;
+        Ok(offset)
+    }
+
+    /// Length in bytes so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Ends a pack whose records are these, in order, and syncs it.
+    pub(crate) fn seal(self, entries: &[Entry]) -> io::Result<PackId> {
+        self.end(encode_footer(entries), entries.len() as u64)
+    }
+
+    /// Adds footer and trailer and syncs.
+    pub(crate) fn end(self, footer: Vec<u8>, n_records: u64) -> io::Result<PackId> {
+        let tail = Tail::new(self.hasher, footer, self.len, n_records);
+        self.file.append(&[&tail.footer, &tail.trailer])?;
+        self.file.sync()?;
+        Ok(PackId::from_digest(tail.content))
+    }
+}
+
+/// Publishes a sealed pack; when it returns, the pack is durable under its name.
+pub(crate) async fn publish(backend: &Backend, file: &dyn StagedFile, id: &PackId) -> Result<()> {
+    publish_as(backend, file, &names::pack(id)).await
+}
+
+/// Publishes a synced staged file under any object name.
+pub(crate) async fn publish_as(backend: &Backend, file: &dyn StagedFile, name: &str) -> Result<()> {
+    if file.publish(name).map_err(Error::io(file.name()))? {
+        return Ok(());
+    }
+    let len = usize::try_from(file.len()).map_err(|_| Error::Internal {
+        what: format!("{} is longer than memory", file.name()),
+    })?;
+    let mut bytes = vec![0; len];
+    file.read_at(0, &mut bytes)
+        .map_err(Error::io(file.name()))?;
+    backend.write(name, Bytes::from(bytes)).await?;
+    file.discard().map_err(Error::io(file.name()))
+}

@@ -1,0 +1,332 @@
+//! The bytes of packs and archives: header, records, footer table and trailer.
+//!
+//! Pure functions. Everything here may be given hostile bytes; a length that was read is compared
+//! with what is there before anything is allocated.
+
+use mmh_core::{ChunkId, Digest, limits};
+
+use crate::frame::FRAME_LEN_MAX;
+
+/// First bytes of packs, archives and index runs. The line ends and the end-of-file character
+/// reveal a transfer that took the file for text.
+pub const FILE_MAGIC: [u8; 8] = *b"\x89MMH\r\n\x1a\n";
+/// Version of the layouts in this module.
+pub const FILE_VERSION: u32 = 1;
+/// Length in bytes of the header: magic, version, kind.
+pub const HEADER_LEN: u64 = 16;
+/// Length in bytes of what stands before each frame: its length and its CRC-32C.
+pub const RECORD_HEAD_LEN: u64 = 8;
+/// Length in bytes of a pack's footer entry: id, frame length, method and raw length.
+pub const PACK_ENTRY_LEN: usize = 40;
+/// Length in bytes of an archive's footer entry: as a pack's, and the offset.
+pub const ARCHIVE_ENTRY_LEN: usize = 48;
+/// Most records of a pack.
+pub const PACK_RECORDS_MAX: usize = 1 << 17;
+/// Length in bytes of the trailer.
+pub const TRAILER_LEN: usize = 104;
+/// Stands near the end of the trailer.
+pub const TRAILER_MAGIC: [u8; 8] = *b"MMH-TAIL";
+
+/// What a file with [`FILE_MAGIC`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A pack.
+    Pack = 1,
+    /// An archive.
+    Archive = 2,
+    /// An index run.
+    Run = 3,
+}
+
+/// Why bytes are refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// They do not hold together; the reason.
+    Damaged(String),
+    /// They are of a version that this build does not know.
+    Version(u32),
+}
+
+impl<T: Into<String>> From<T> for Flaw {
+    fn from(reason: T) -> Self {
+        Self::Damaged(reason.into())
+    }
+}
+
+impl std::fmt::Display for Flaw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Damaged(reason) => f.write_str(reason),
+            Self::Version(version) => write!(f, "unknown format version {version}"),
+        }
+    }
+}
+
+/// A record of a pack or archive, as the footer describes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The chunk.
+    pub id: ChunkId,
+    /// Offset in bytes of the record.
+    pub offset: u64,
+    /// Length in bytes of the frame.
+    pub stored_len: u32,
+    /// Length in bytes of the chunk.
+    pub raw_len: u32,
+    /// The frame's method byte.
+    pub method: u8,
+}
+
+impl Entry {
+    /// Length in bytes of the record: its head and the frame.
+    pub(crate) fn record_len(&self) -> u64 {
+        RECORD_HEAD_LEN + u64::from(self.stored_len)
+    }
+
+    /// Method and raw length in one word: the length needs 23 bits.
+    pub(crate) fn packed(&self) -> u32 {
+        u32::from(self.method) << 24 | self.raw_len
+    }
+
+    /// Takes [`Entry::packed`] apart and checks the limits on both lengths.
+    pub(crate) fn unpack(id: ChunkId, offset: u64, stored_len: u32, packed: u32) -> Option<Self> {
+        let [_, _, _, method] = packed.to_le_bytes();
+        let raw_len = packed & 0x00ff_ffff;
+        let fits =
+            raw_len as usize <= limits::CHUNK_LEN_MAX && stored_len as usize <= FRAME_LEN_MAX;
+        fits.then_some(Self {
+            id,
+            offset,
+            stored_len,
+            raw_len,
+            method,
+        })
+    }
+}
+
+/// The header of a file of this kind.
+pub(crate) fn encode_header(kind: Kind) -> [u8; HEADER_LEN as usize] {
+    let mut header = [0; HEADER_LEN as usize];
+    header[..8].copy_from_slice(&FILE_MAGIC);
+    header[8..12].copy_from_slice(&FILE_VERSION.to_le_bytes());
+    header[12..].copy_from_slice(&(kind as u32).to_le_bytes());
+    header
+}
+
+/// Checks a header against the kind that is expected.
+pub(crate) fn parse_header(bytes: &[u8], kind: Kind) -> Result<(), Flaw> {
+    let header = bytes
+        .first_chunk::<{ HEADER_LEN as usize }>()
+        .ok_or("shorter than a header")?;
+    if header[..8] != FILE_MAGIC {
+        return Err("it does not begin with the magic bytes".into());
+    }
+    match (u32_at(header, 8), u32_at(header, 12)) {
+        (FILE_VERSION, found) if found == kind as u32 => Ok(()),
+        (FILE_VERSION, found) => Err(format!("kind {found}, not {}", kind as u32).into()),
+        (version, _) => Err(Flaw::Version(version)),
+    }
+}
+
+/// The head of a frame's record.
+pub(crate) fn encode_record_head(frame: &[u8]) -> [u8; RECORD_HEAD_LEN as usize] {
+    let mut head = [0; RECORD_HEAD_LEN as usize];
+    let len = u32::try_from(frame.len()).expect("callers check FRAME_LEN_MAX");
+    head[..4].copy_from_slice(&len.to_le_bytes());
+    head[4..].copy_from_slice(&crc32c::crc32c(frame).to_le_bytes());
+    head
+}
+
+/// A record's parts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Record;
+
+impl Record {
+    /// The frame length that a record's head states, if it is within the limits.
+    pub(crate) fn frame_len(head: &[u8]) -> Result<u32, Flaw> {
+        let head = head
+            .first_chunk::<{ RECORD_HEAD_LEN as usize }>()
+            .ok_or("record is cut off")?;
+        let len = u32_at(head, 0);
+        if len as usize > FRAME_LEN_MAX {
+            return Err(format!("a frame of {len} bytes is beyond the limit").into());
+        }
+        Ok(len)
+    }
+
+    /// The frame of a record, after comparing length and checksum.
+    pub(crate) fn frame(record: &[u8]) -> Result<&[u8], Flaw> {
+        let len = Self::frame_len(record)?;
+        let frame = &record[RECORD_HEAD_LEN as usize..];
+        if frame.len() as u64 != u64::from(len) {
+            return Err(format!("the record states {len} bytes, not {}", frame.len()).into());
+        }
+        if crc32c::crc32c(frame) != u32_at(record, 4) {
+            return Err("the frame's checksum does not match".into());
+        }
+        Ok(frame)
+    }
+}
+
+/// What a footer holds besides the entries: for archives the roots, for packs nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Tail {
+    /// Footer table and what follows it, up to the trailer.
+    pub footer: Vec<u8>,
+    /// The file's last bytes.
+    pub trailer: [u8; TRAILER_LEN],
+    /// BLAKE3 of everything before the trailer.
+    pub content: Digest,
+}
+
+impl Tail {
+    /// Ends a file whose content up to the footer is in `hasher`.
+    pub(crate) fn new(
+        mut hasher: blake3::Hasher,
+        footer: Vec<u8>,
+        footer_offset: u64,
+        n_records: u64,
+    ) -> Self {
+        let footer_digest = Digest::of(&footer);
+        hasher.update(&footer);
+        let content = Digest::from_bytes(*hasher.finalize().as_bytes());
+        let footer_len = footer.len() as u64;
+        let trailer = Trailer {
+            footer_offset,
+            footer_len,
+            n_records,
+            footer_digest,
+            content,
+        };
+        Self {
+            footer,
+            trailer: trailer.encode(),
+            content,
+        }
+    }
+}
+
+/// The last bytes of a pack or archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Trailer {
+    /// Where the footer begins.
+    pub footer_offset: u64,
+    /// Its length in bytes.
+    pub footer_len: u64,
+    /// How many entries it has.
+    pub n_records: u64,
+    /// Its BLAKE3.
+    pub footer_digest: Digest,
+    /// BLAKE3 of everything before the trailer.
+    pub content: Digest,
+}
+
+impl Trailer {
+    fn encode(&self) -> [u8; TRAILER_LEN] {
+        let mut out = [0; TRAILER_LEN];
+        out[..8].copy_from_slice(&self.footer_offset.to_le_bytes());
+        out[8..16].copy_from_slice(&self.footer_len.to_le_bytes());
+        out[16..24].copy_from_slice(&self.n_records.to_le_bytes());
+        out[24..56].copy_from_slice(self.footer_digest.as_bytes());
+        out[56..88].copy_from_slice(self.content.as_bytes());
+        out[88..92].copy_from_slice(&FILE_VERSION.to_le_bytes());
+        out[92..100].copy_from_slice(&TRAILER_MAGIC);
+        let crc = crc32c::crc32c(&out[..100]);
+        out[100..].copy_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    /// Reads the trailer at the end of `bytes`, the last bytes of a file of `file_len` bytes.
+    pub(crate) fn parse(bytes: &[u8], file_len: u64) -> Result<Self, Flaw> {
+        let bytes = bytes
+            .last_chunk::<TRAILER_LEN>()
+            .ok_or("shorter than a trailer")?;
+        if bytes[92..100] != TRAILER_MAGIC {
+            return Err("it does not end with a trailer".into());
+        }
+        if crc32c::crc32c(&bytes[..100]) != u32_at(bytes, 100) {
+            return Err("the trailer's checksum does not match".into());
+        }
+        if u32_at(bytes, 88) != FILE_VERSION {
+            return Err(Flaw::Version(u32_at(bytes, 88)));
+        }
+        let trailer = Self {
+            footer_offset: u64_at(bytes, 0),
+            footer_len: u64_at(bytes, 8),
+            n_records: u64_at(bytes, 16),
+            footer_digest: digest_at(bytes, 24),
+            content: digest_at(bytes, 56),
+        };
+        let end = trailer.footer_offset.checked_add(trailer.footer_len);
+        let whole = end.and_then(|end| end.checked_add(TRAILER_LEN as u64));
+        if trailer.footer_offset < HEADER_LEN || whole != Some(file_len) {
+            return Err(format!("the trailer does not fit {file_len} bytes").into());
+        }
+        Ok(trailer)
+    }
+}
+
+/// Encodes the footer table of a pack; entries are in order of offset, without gaps.
+pub(crate) fn encode_footer(entries: &[Entry]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(entries.len() * PACK_ENTRY_LEN);
+    for entry in entries {
+        out.extend_from_slice(entry.id.as_bytes());
+        out.extend_from_slice(&entry.stored_len.to_le_bytes());
+        out.extend_from_slice(&entry.packed().to_le_bytes());
+    }
+    out
+}
+
+/// Decodes the footer table of a pack: the records tile the file from header to footer.
+pub(crate) fn decode_footer(footer: &[u8], trailer: &Trailer) -> Result<Vec<Entry>, Flaw> {
+    if Digest::of(footer) != trailer.footer_digest {
+        return Err("the footer's digest does not match".into());
+    }
+    let n = footer.len() / PACK_ENTRY_LEN;
+    if !footer.len().is_multiple_of(PACK_ENTRY_LEN) || n as u64 != trailer.n_records {
+        return Err(format!("a footer of {} bytes for {} records", footer.len(), n).into());
+    }
+    if n > PACK_RECORDS_MAX {
+        return Err(format!("{n} records, more than {PACK_RECORDS_MAX}").into());
+    }
+    let mut entries = Vec::with_capacity(n);
+    let mut offset = HEADER_LEN;
+    for bytes in footer.chunks_exact(PACK_ENTRY_LEN) {
+        let id = ChunkId::from_digest(digest_at(bytes, 0));
+        let entry = Entry::unpack(id, offset, u32_at(bytes, 32), u32_at(bytes, 36))
+            .ok_or_else(|| Flaw::from(format!("the record at {offset} is beyond the limits")))?;
+        offset += entry.record_len();
+        entries.push(entry);
+    }
+    if offset != trailer.footer_offset {
+        return Err(format!("records end at {offset}, not {}", trailer.footer_offset).into());
+    }
+    Ok(entries)
+}
+
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+pub(crate) fn digest_at(bytes: &[u8], at: usize) -> Digest {
+    Digest::from_bytes(bytes[at..at + 32].try_into().expect("32 bytes"))
+}
+
+/// Reads any bytes as the end of a pack; for fuzzing.
+pub fn fuzz_pack_tail(bytes: &[u8]) {
+    let file_len = bytes.len() as u64;
+    if let Ok(trailer) = Trailer::parse(bytes, file_len) {
+        let start = usize::try_from(trailer.footer_offset).expect("it lies within the bytes");
+        let entries = decode_footer(&bytes[start..bytes.len() - TRAILER_LEN], &trailer);
+        let records = entries.unwrap_or_default();
+        assert!(
+            records
+                .iter()
+                .all(|e| e.offset + e.record_len() <= trailer.footer_offset)
+        );
+    }
+}

@@ -1,0 +1,204 @@
+//! Reading packs from wherever they are: footers, and records one by one where there is none.
+
+use bytes::Bytes;
+use mmh_core::{ChunkId, PackId};
+
+use super::format::{
+    Entry, Flaw, HEADER_LEN, Kind, PACK_ENTRY_LEN, PACK_RECORDS_MAX, RECORD_HEAD_LEN, Record,
+    TRAILER_LEN, Trailer, decode_footer, parse_header,
+};
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::frame;
+use crate::names;
+use crate::staging::StagedFile;
+
+/// Bytes at the end of a pack that are read at once, in the hope that they hold the whole footer.
+const TAIL_GUESS: u64 = 16 << 10;
+
+/// A pack that can be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Source<'a> {
+    /// In the staging area.
+    Staged(&'a dyn StagedFile),
+    /// Published.
+    Published(&'a Backend, PackId),
+}
+
+impl Source<'_> {
+    /// Length in bytes.
+    pub(crate) async fn len(&self) -> Result<u64> {
+        match self {
+            Self::Staged(file) => Ok(file.len()),
+            Self::Published(backend, id) => {
+                let name = names::pack(id);
+                let len = backend.len(&name).await?;
+                len.ok_or(Error::NoSuchObject { what: name })
+            }
+        }
+    }
+
+    /// Reads exactly `len` bytes, which the caller has compared with the file's length.
+    pub(crate) async fn read(&self, offset: u64, len: u64) -> Result<Bytes> {
+        match self {
+            Self::Staged(file) => {
+                let mut buf = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+                file.read_at(offset, &mut buf)
+                    .map_err(Error::io(file.name()))?;
+                Ok(buf.into())
+            }
+            Self::Published(backend, id) => backend.read_range(&names::pack(id), offset, len).await,
+        }
+    }
+
+    fn error(&self, flaw: Flaw, offset: u64) -> Error {
+        let name = || match self {
+            Self::Staged(file) => file.name(),
+            Self::Published(_, id) => names::pack(id),
+        };
+        match (flaw, self) {
+            (Flaw::Version(found), _) => {
+                let newest = super::FILE_VERSION;
+                Error::UnknownVersion {
+                    what: name(),
+                    found,
+                    newest,
+                }
+            }
+            (Flaw::Damaged(reason), Self::Published(_, pack)) => Error::CorruptPack {
+                pack: *pack,
+                offset,
+                chunk: None,
+                reason,
+            },
+            (Flaw::Damaged(reason), _) => Error::Corrupt {
+                object: name(),
+                reason,
+            },
+        }
+    }
+}
+
+/// Reads header, trailer and footer of a pack. That the content has the digest that the trailer
+/// states is not checked, but for a published pack the digest must be its name.
+pub(crate) async fn read_footer(source: Source<'_>) -> Result<(Trailer, Vec<Entry>)> {
+    let file_len = source.len().await?;
+    let least = HEADER_LEN + TRAILER_LEN as u64;
+    if file_len < least {
+        return Err(source.error(format!("{file_len} bytes are no pack").into(), 0));
+    }
+    let header = source.read(0, HEADER_LEN).await?;
+    parse_header(&header, Kind::Pack).map_err(|flaw| source.error(flaw, 0))?;
+    let guess = file_len.min(TAIL_GUESS);
+    let tail = source.read(file_len - guess, guess).await?;
+    let at_end = |flaw| source.error(flaw, file_len - TRAILER_LEN as u64);
+    let trailer = Trailer::parse(&tail, file_len).map_err(at_end)?;
+    if trailer.footer_len > (PACK_RECORDS_MAX * PACK_ENTRY_LEN) as u64 {
+        return Err(at_end(
+            format!("a footer of {} bytes", trailer.footer_len).into(),
+        ));
+    }
+    let footer = if trailer.footer_len + TRAILER_LEN as u64 <= guess {
+        let end = tail.len() - TRAILER_LEN;
+        let start = end - usize::try_from(trailer.footer_len).unwrap_or(end);
+        tail.slice(start..end)
+    } else {
+        source
+            .read(trailer.footer_offset, trailer.footer_len)
+            .await?
+    };
+    let in_footer = |flaw| source.error(flaw, trailer.footer_offset);
+    let entries = decode_footer(&footer, &trailer).map_err(in_footer)?;
+    if let Source::Published(_, id) = source
+        && *id.digest() != trailer.content
+    {
+        return Err(at_end("it is another pack's content".into()));
+    }
+    Ok((trailer, entries))
+}
+
+/// Reads the record at `offset`, decodes it and names its chunk.
+async fn identify(source: Source<'_>, offset: u64, end: u64) -> Result<Identified> {
+    if end - offset < RECORD_HEAD_LEN {
+        return Ok(Identified::Lost);
+    }
+    let head = source.read(offset, RECORD_HEAD_LEN).await?;
+    let Ok(stored_len) = Record::frame_len(&head) else {
+        return Ok(Identified::Lost);
+    };
+    let record_len = RECORD_HEAD_LEN + u64::from(stored_len);
+    if stored_len == 0 || record_len > end - offset {
+        return Ok(Identified::Lost);
+    }
+    let record = source.read(offset, record_len).await?;
+    let job = move || {
+        let frame = Record::frame(&record).map_err(|flaw| flaw.to_string())?;
+        let (raw_len, method) = frame::head(frame)?;
+        let id = ChunkId::of(&frame::decode(frame)?);
+        Ok(Entry {
+            id,
+            offset,
+            stored_len,
+            raw_len,
+            method,
+        })
+    };
+    let done = tokio::task::spawn_blocking(job).await;
+    let done: std::result::Result<Entry, String> = done.map_err(stopped)?;
+    Ok(done.map_or(Identified::Damaged(record_len), Identified::Whole))
+}
+
+/// What a scan met at an offset.
+enum Identified {
+    /// A record, and its chunk is known.
+    Whole(Entry),
+    /// Something as long as a record, but damaged; its length in bytes.
+    Damaged(u64),
+    /// Nothing that could be a record.
+    Lost,
+}
+
+fn stopped(error: tokio::task::JoinError) -> Error {
+    Error::Internal {
+        what: format!("a decoding job stopped: {error}"),
+    }
+}
+
+/// Finds the whole records that a writer that died left in a staged pack, and where they end. A
+/// torn tail is where a scan ends, not an error.
+pub(crate) async fn salvage(file: &dyn StagedFile) -> Result<(Vec<Entry>, u64)> {
+    let source = Source::Staged(file);
+    let end = file.len();
+    let mut entries = Vec::new();
+    if end < HEADER_LEN || parse_header(&source.read(0, HEADER_LEN).await?, Kind::Pack).is_err() {
+        return Ok((entries, 0));
+    }
+    let mut offset = HEADER_LEN;
+    while entries.len() < PACK_RECORDS_MAX
+        && let Identified::Whole(entry) = identify(source, offset, end).await?
+    {
+        offset += entry.record_len();
+        entries.push(entry);
+    }
+    Ok((entries, offset))
+}
+
+/// Finds the whole records of a published pack whose footer is damaged, skipping damaged ones as
+/// long as their lengths lead on.
+pub(crate) async fn rescue(backend: &Backend, id: PackId) -> Result<Vec<Entry>> {
+    let source = Source::Published(backend, id);
+    let file_len = source.len().await?;
+    let mut entries = Vec::new();
+    let mut offset = HEADER_LEN.min(file_len);
+    while entries.len() < PACK_RECORDS_MAX {
+        match identify(source, offset, file_len).await? {
+            Identified::Whole(entry) => {
+                offset += entry.record_len();
+                entries.push(entry);
+            }
+            Identified::Damaged(record_len) => offset += record_len,
+            Identified::Lost => break,
+        }
+    }
+    Ok(entries)
+}

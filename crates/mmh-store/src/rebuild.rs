@@ -1,0 +1,157 @@
+//! Making the index anew from the packs alone: from their footers, or from their records where a
+//! footer is damaged.
+
+use std::collections::BTreeSet;
+
+use mmh_core::PackId;
+use mmh_core::ports::{Cancel, Progress};
+
+use crate::error::{Error, Result};
+use crate::names;
+use crate::pack::{Entry, Source, read_footer, rescue};
+use crate::store::Store;
+
+/// Entries that are collected before a run is published.
+const RUN_ENTRIES: usize = 1 << 18;
+
+/// How the index is made anew.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RebuildOptions {
+    /// Go on although packs that the old index names are not listed.
+    pub accept_missing: bool,
+}
+
+/// What a rebuilt index holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RebuildReport {
+    /// Packs read.
+    pub packs: u64,
+    /// Packs whose footer was damaged and whose records were read one by one instead.
+    pub rescued_packs: Vec<PackId>,
+    /// Packs that gave nothing.
+    pub lost_packs: Vec<PackId>,
+    /// Packs that the old index named and that are not there.
+    pub missing_packs: Vec<PackId>,
+    /// Chunks found.
+    pub chunks: u64,
+}
+
+/// Publishes new runs of all packs, then deletes the old ones.
+pub(crate) async fn rebuild(
+    store: &Store,
+    options: RebuildOptions,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<RebuildReport> {
+    let (backend, index) = (store.backend(), store.index());
+    let old: Vec<String> = backend
+        .list(names::INDEX)
+        .await?
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    index.reopen().await?;
+    let listed = backend.list(names::PACKS).await?;
+    let packs: BTreeSet<PackId> = listed
+        .iter()
+        .filter_map(|(name, _)| names::parse_pack(name))
+        .collect();
+    let mut report = RebuildReport {
+        missing_packs: missing(store, &packs).await?,
+        ..RebuildReport::default()
+    };
+    // A short listing must not make chunks disappear from the index.
+    if let Some(pack) = report
+        .missing_packs
+        .first()
+        .filter(|_| !options.accept_missing)
+    {
+        let reason = "the index names it, but it is not there".to_owned();
+        return Err(Error::CorruptPack {
+            pack: *pack,
+            offset: 0,
+            chunk: None,
+            reason,
+        });
+    }
+    progress.begin(
+        "rebuild index",
+        Some(listed.iter().map(|(_, len)| len).sum()),
+    );
+    let mut written = Written::default();
+    for (name, len) in &listed {
+        cancel.check()?;
+        let Some(pack) = names::parse_pack(name) else {
+            continue;
+        };
+        progress.item(name);
+        let entries = entries_of(store, pack, &mut report).await?;
+        report.packs += 1;
+        report.chunks += entries.len() as u64;
+        written.packs.insert(pack);
+        written
+            .entries
+            .extend(entries.into_iter().map(|entry| (pack, entry)));
+        if written.entries.len() >= RUN_ENTRIES {
+            written.publish(store).await?;
+        }
+        progress.advance(*len);
+    }
+    written.publish(store).await?;
+    for name in old.iter().filter(|name| !written.runs.contains(*name)) {
+        backend.delete(name).await?;
+    }
+    index.reopen().await?;
+    progress.end();
+    Ok(report)
+}
+
+/// What waits for the next run, and the runs that were published.
+#[derive(Default)]
+struct Written {
+    packs: BTreeSet<PackId>,
+    entries: Vec<(PackId, Entry)>,
+    runs: BTreeSet<String>,
+}
+
+impl Written {
+    async fn publish(&mut self, store: &Store) -> Result<()> {
+        if !self.packs.is_empty() {
+            let (packs, entries) = (
+                std::mem::take(&mut self.packs),
+                std::mem::take(&mut self.entries),
+            );
+            self.runs
+                .insert(store.index().publish_unmerged(packs, entries).await?);
+        }
+        Ok(())
+    }
+}
+
+/// Packs that the readable part of the index names and that are not there. Each is asked for by
+/// name, because a listing may be short.
+async fn missing(store: &Store, listed: &BTreeSet<PackId>) -> Result<Vec<PackId>> {
+    let mut missing = Vec::new();
+    for pack in store.index().packs().difference(listed) {
+        if store.backend().len(&names::pack(pack)).await?.is_none() {
+            missing.push(*pack);
+        }
+    }
+    Ok(missing)
+}
+
+/// The entries of a pack, from its footer or else from its records.
+async fn entries_of(store: &Store, pack: PackId, report: &mut RebuildReport) -> Result<Vec<Entry>> {
+    match read_footer(Source::Published(store.backend(), pack)).await {
+        Ok((_, entries)) => return Ok(entries),
+        Err(Error::CorruptPack { .. } | Error::Corrupt { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let entries = rescue(store.backend(), pack).await?;
+    if entries.is_empty() {
+        report.lost_packs.push(pack);
+    } else {
+        report.rescued_packs.push(pack);
+    }
+    Ok(entries)
+}

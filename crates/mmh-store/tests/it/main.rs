@@ -1,0 +1,3 @@
+//! The store's promises, tested from outside.
+
+mod conformance;
