@@ -1,0 +1,11 @@
+//! Whole files through the probe: those of the real libraries, and the same tensors in every
+//! container.
+
+#![allow(clippy::cast_possible_truncation, reason = "sample files are small")]
+
+#[cfg(test)]
+mod real;
+#[cfg(test)]
+mod streams;
+#[cfg(test)]
+mod twins;
