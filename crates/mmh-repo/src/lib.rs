@@ -1,1 +1,34 @@
-//! (being written)
+//! The library that everything above uses: a [`Repository`] of named trees of files.
+//!
+//! Files become chunks by way of their containers' layouts, trees of files become snapshots,
+//! snapshots get names, and any of it comes back byte for byte. Methods block; an async caller
+//! uses `spawn_blocking`. Nothing here prints, reads the environment or ends the process.
+
+pub mod add;
+pub mod archive;
+pub mod check;
+pub mod cut;
+mod edit;
+pub mod error;
+pub mod export;
+mod ingest;
+pub mod inspect;
+pub mod list;
+mod objects;
+pub mod read;
+mod recycle;
+pub mod refs;
+pub mod repository;
+pub mod stat;
+mod walk;
+mod workshop;
+
+pub use add::{AddOptions, AddReport};
+pub use archive::{pack, unpack};
+pub use check::CheckReport;
+pub use error::{Error, Result};
+pub use export::{ExportOptions, ExportReport};
+pub use inspect::inspect;
+pub use read::FileReader;
+pub use repository::{Components, Repository, Settings};
+pub use stat::StatReport;

@@ -33,7 +33,7 @@ mod writer;
 pub use archive::{Archive, ArchiveWriter, fuzz_archive_table};
 pub use backend::Backend;
 pub use chunk::{ChunkInfo, ChunkSink, ChunkSource};
-pub use config::{ChunkerParams, Config};
+pub use config::{ChunkerParams, Config, FORMAT_VERSION};
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Error, Result};
 pub use frame::FRAME_LEN_MAX;

@@ -1,0 +1,251 @@
+//! Arguments as they are typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use mmh_core::name::Target;
+use mmh_core::range::RangeSpec;
+
+/// One content-addressed repository for models, checkpoints, datasets and knowledge.
+///
+/// Files keep their exact bytes; tensors that occur again are kept once, the rest is compressed
+/// without loss. A NAME is `acme/minilm` (a model), `datasets/squad`, `spaces/…` or `trees/…`;
+/// a revision is a branch, a tag or the beginning of a snapshot's id.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mmh",
+    version,
+    about,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What applies to every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// The repository: a folder or a `.mmh` file [default: the nearest folder above with one]
+    // Not `global`: after `ls`, `-R` means recursive.
+    #[arg(short = 'R', long = "repository", value_name = "URL")]
+    pub(crate) repository: Option<String>,
+    /// Print one JSON document instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print errors only
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Print more; twice for more still
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Threads for computation [default: all cores]
+    #[arg(short = 'j', long, value_name = "N", global = true)]
+    pub(crate) threads: Option<usize>,
+    /// Who you are, for snapshots and the operation log
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) author: Option<String>,
+}
+
+/// How hard to compress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LevelArg {
+    /// Fastest to write and read.
+    Fast,
+    /// A good balance.
+    Default,
+    /// Smallest.
+    Archive,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a new repository
+    Init {
+        /// Where [default: -R, else the current folder]
+        dir: Option<String>,
+    },
+    /// Add files and folders to a name
+    ///
+    /// A single folder gives its content; several paths give entries of their own names. They are
+    /// put over what the branch holds already. An interrupted add goes on where it stopped.
+    Add {
+        /// Files and folders
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+        /// Where they go: NAME[@BRANCH][:FOLDER]
+        #[arg(long, value_name = "NAME")]
+        to: Target,
+        /// Why
+        #[arg(short, long)]
+        message: Option<String>,
+        /// Make the tree exactly this, dropping what else the branch holds
+        #[arg(long)]
+        replace: bool,
+        /// Add what symbolic links point to instead of the links
+        #[arg(short = 'L', long)]
+        follow: bool,
+        /// How hard to compress
+        #[arg(short, long)]
+        level: Option<LevelArg>,
+    },
+    /// Restore a name, a folder or a file
+    Get {
+        /// NAME[@REV][:PATH]
+        target: Target,
+        /// Where it goes
+        dest: PathBuf,
+        /// Replace files that differ
+        #[arg(long)]
+        overwrite: bool,
+        /// Restore links that point outside the destination
+        #[arg(long)]
+        unsafe_links: bool,
+    },
+    /// Write a file, or a range of it, to standard output
+    Cat {
+        /// NAME[@REV]:PATH
+        target: Target,
+        /// First and last byte (A-B), from a byte on (A-), or the last bytes (-N)
+        #[arg(long, value_name = "A-B", allow_hyphen_values = true)]
+        range: Option<RangeSpec>,
+    },
+    /// List names, or what a name holds
+    Ls {
+        /// NAME[@REV][:PATH]; all names without it
+        target: Option<Target>,
+        /// Sizes, kinds and ids
+        #[arg(short, long)]
+        long: bool,
+        /// Everything below
+        #[arg(short = 'R', long)]
+        recursive: bool,
+    },
+    /// The history of a name, or all operations of the repository
+    Log {
+        /// NAME[@REV]; the operation log without it
+        target: Option<Target>,
+        /// At most so many entries
+        #[arg(short = 'n', long, value_name = "N")]
+        count: Option<usize>,
+    },
+    /// A snapshot with its changes, or a file with its tensors
+    Show {
+        /// NAME[@REV][:PATH]
+        target: Target,
+    },
+    /// Compare two trees or files
+    Diff {
+        /// NAME[@REV][:PATH]
+        old: Target,
+        /// NAME[@REV][:PATH]
+        new: Target,
+    },
+    /// List branches, or create or delete one
+    Branch(RefArgs),
+    /// List tags, or create or delete one
+    Tag(RefArgs),
+    /// Remove a path, a branch, a tag or a name; `undo` brings it back
+    Rm {
+        /// NAME[@REV][:PATH]
+        target: Target,
+    },
+    /// Take back the last operation
+    Undo,
+    /// How much is stored, and where the saving comes from
+    Stat {
+        /// NAME[@REV][:PATH]…; the whole repository without any
+        targets: Vec<Target>,
+        /// Each file too
+        #[arg(short, long)]
+        files: bool,
+    },
+    /// Read everything and compare it with its digests
+    Verify {
+        /// NAME[@REV][:PATH]…; the whole repository without any
+        targets: Vec<Target>,
+    },
+    /// Look into a file: container, tensors, bits per weight before and after
+    Inspect {
+        /// A file outside the repository
+        file: PathBuf,
+        /// How hard to compress
+        #[arg(short, long)]
+        level: Option<LevelArg>,
+    },
+    /// Pack a file or folder into one portable `.mmh` file
+    Pack {
+        /// How hard to compress
+        #[arg(short, long)]
+        level: Option<LevelArg>,
+        /// A file or folder
+        input: PathBuf,
+        /// The `.mmh` file to write
+        output: PathBuf,
+    },
+    /// Unpack a `.mmh` file
+    Unpack {
+        /// Replace files that differ
+        #[arg(long)]
+        overwrite: bool,
+        /// Restore links that point outside the destination
+        #[arg(long)]
+        unsafe_links: bool,
+        /// The `.mmh` file
+        input: PathBuf,
+        /// Where its file or folder goes
+        output: PathBuf,
+    },
+    /// Check the installation, the settings and the repository's health
+    Doctor {
+        /// Make the index anew from the packs
+        #[arg(long)]
+        rebuild_index: bool,
+        /// With --rebuild-index: go on although packs that the old index names are missing
+        #[arg(long, requires = "rebuild_index")]
+        accept_missing: bool,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Arguments of `branch` and `tag`.
+#[derive(Debug, Args)]
+pub(crate) struct RefArgs {
+    /// NAME[@REV]: whose, and where a new one begins
+    pub(crate) target: Target,
+    /// The branch or tag to create; all are listed without it
+    pub(crate) new: Option<String>,
+    /// Delete it instead
+    #[arg(short, long, requires = "new")]
+    pub(crate) delete: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_range_may_begin_with_a_hyphen() {
+        let cli = Cli::try_parse_from(["mmh", "cat", "a/b:c", "--range", "-5"]).unwrap();
+        let Command::Cat { range, .. } = cli.command else {
+            panic!("not cat")
+        };
+        assert_eq!(range, Some(RangeSpec::Suffix(5)));
+    }
+}

@@ -1,0 +1,74 @@
+//! `init` and `add`.
+
+use std::path::PathBuf;
+
+use mmh_core::name::Target;
+use mmh_repo::{AddOptions, Repository};
+use mmh_store::Backend;
+
+use crate::failure::Failure;
+use crate::output::{DIM, GOOD, HEAD, percent, size, styled};
+use crate::session::Session;
+
+/// Makes a repository.
+pub(crate) fn init(session: &Session, dir: Option<String>) -> Result<(), Failure> {
+    let set = session.config.repository.as_ref().map(|s| s.value.clone());
+    let place = dir.or(set).unwrap_or_else(|| ".".to_owned());
+    let backend = Backend::parse(&place)?;
+    let name = backend.name().to_owned();
+    Repository::init(backend, session.settings(), session.components())?;
+    session
+        .output
+        .report(&serde_json::json!({ "repository": name }), |out| {
+            writeln!(out, "{} repository in {name}", styled(GOOD, "made a new"))
+        })
+}
+
+/// Adds files to a name.
+pub(crate) fn add(
+    session: &Session,
+    paths: &[PathBuf],
+    to: &Target,
+    options: AddOptions,
+) -> Result<(), Failure> {
+    let report = session.open()?.add(paths, to, &options)?;
+    let verbose = session.output.verbose > 0;
+    session.output.report(&report, |out| {
+        for file in &report.files {
+            let note = file.note.as_deref();
+            if verbose || note.is_some() {
+                let (raw, new) = (size(file.size), size(file.new_stored));
+                writeln!(
+                    out,
+                    "  {:<12} {raw:>9} → {new:>9} new  {}",
+                    file.container, file.path
+                )?;
+            }
+            if let Some(note) = note {
+                writeln!(out, "  {}", styled(DIM, format!("kept as bytes: {note}")))?;
+            }
+        }
+        for skipped in &report.skipped {
+            writeln!(out, "  {}", styled(DIM, format!("left out: {skipped}")))?;
+        }
+        let (n, raw) = (report.files.len(), size(report.raw));
+        writeln!(
+            out,
+            "{n} files, {raw}; new here {} in {} ({})",
+            styled(HEAD, size(report.new_raw)),
+            styled(HEAD, size(report.new_stored)),
+            percent(report.new_stored, report.new_raw)
+        )?;
+        if report.changed {
+            writeln!(
+                out,
+                "{} {} {}",
+                styled(GOOD, "committed"),
+                report.name,
+                report.snapshot
+            )
+        } else {
+            writeln!(out, "{} holds exactly this already", report.name)
+        }
+    })
+}

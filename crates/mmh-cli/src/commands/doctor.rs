@@ -1,0 +1,138 @@
+//! `doctor`: the installation, the settings and the repository's health, and index repair.
+
+use mmh_store::RebuildOptions;
+use serde_json::json;
+
+use crate::config::{self, Process};
+use crate::failure::Failure;
+use crate::output::{BAD, DIM, GOOD, HEAD, size, styled};
+use crate::session::Session;
+
+/// Checks what can be checked without reading every byte.
+pub(crate) fn doctor(
+    session: &Session,
+    rebuild_index: bool,
+    accept_missing: bool,
+) -> Result<(), Failure> {
+    if rebuild_index {
+        return rebuild(session, accept_missing);
+    }
+    let c = &session.config;
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    let version = env!("CARGO_PKG_VERSION");
+    let place = session.place();
+    let opened = place.as_ref().ok().map(|_| session.open());
+    let facts = match &opened {
+        Some(Ok(repo)) => Some((repo.facts()?, repo.names()?.len())),
+        _ => None,
+    };
+    let value = json!({
+        "version": version, "os": os, "arch": arch, "threads": c.threads.value,
+        "author": c.author.value, "level": c.level.value.to_string(),
+        "repository": place.as_ref().ok().map(|p| p.value.clone()),
+        "facts": facts.as_ref().map(|(f, _)| f), "names": facts.as_ref().map(|(_, n)| n),
+    });
+    session.output.report(&value, |out| {
+        writeln!(
+            out,
+            "{} mmh {version} on {os} {arch}",
+            styled(HEAD, "program")
+        )?;
+        writeln!(
+            out,
+            "{} threads {}; author {}; level {}",
+            styled(HEAD, "settings"),
+            c.threads,
+            c.author,
+            c.level
+        )?;
+        for file in config::files(&Process) {
+            let state = if file.is_file() { "read" } else { "not there" };
+            writeln!(
+                out,
+                "{}",
+                styled(DIM, format!("  {} ({state})", file.display()))
+            )?;
+        }
+        match (&place, &facts) {
+            (Ok(place), Some((f, names))) => {
+                writeln!(
+                    out,
+                    "{} {place}: {names} names, {} in {} packs",
+                    styled(HEAD, "repository"),
+                    size(f.pack_bytes),
+                    f.packs
+                )?;
+                writeln!(
+                    out,
+                    "{}",
+                    styled(
+                        DIM,
+                        format!(
+                            "  format {}, id {}, {} chunks, {} operations",
+                            f.format, f.id, f.chunks, f.operations
+                        )
+                    )
+                )?;
+                let works = if f.put_if_absent {
+                    "works"
+                } else {
+                    "does not work"
+                };
+                writeln!(
+                    out,
+                    "{}",
+                    styled(DIM, format!("  creating only if absent {works} here"))
+                )
+            }
+            (Ok(place), None) => writeln!(
+                out,
+                "{} {place}: {}",
+                styled(HEAD, "repository"),
+                styled(BAD, "cannot be opened")
+            ),
+            (Err(failure), _) => {
+                writeln!(
+                    out,
+                    "{} {}",
+                    styled(HEAD, "repository"),
+                    failure.message().unwrap_or_default()
+                )
+            }
+        }
+    })?;
+    match opened {
+        Some(Err(failure)) => Err(failure),
+        _ => Ok(()),
+    }
+}
+
+fn rebuild(session: &Session, accept_missing: bool) -> Result<(), Failure> {
+    let report = session
+        .open()?
+        .rebuild_index(RebuildOptions { accept_missing })?;
+    let ids = |list: &[mmh_core::PackId]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let value = json!({
+        "packs": report.packs, "chunks": report.chunks, "rescued": ids(&report.rescued_packs),
+        "lost": ids(&report.lost_packs), "missing": ids(&report.missing_packs),
+    });
+    session.output.report(&value, |out| {
+        writeln!(
+            out,
+            "{} {} chunks of {} packs",
+            styled(GOOD, "indexed"),
+            report.chunks,
+            report.packs
+        )?;
+        for pack in &report.rescued_packs {
+            writeln!(
+                out,
+                "  footer damaged, what could be read was saved: {pack}"
+            )?;
+        }
+        for pack in report.lost_packs.iter().chain(&report.missing_packs) {
+            writeln!(out, "  {} {pack}", styled(BAD, "lost or missing:"))?;
+        }
+        Ok(())
+    })
+}

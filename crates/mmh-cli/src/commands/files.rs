@@ -1,0 +1,179 @@
+//! `get`, `cat`, `ls NAME` and `diff`.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use mmh_core::ByteRange;
+use mmh_core::name::Target;
+use mmh_core::range::RangeSpec;
+use mmh_core::tree::Node;
+use mmh_repo::list::Difference;
+use mmh_repo::{ExportOptions, ExportReport};
+use serde_json::json;
+
+use crate::failure::Failure;
+use crate::output::{BAD, DIM, GOOD, size, styled};
+use crate::session::Session;
+
+/// Restores what a target names.
+pub(crate) fn get(
+    session: &Session,
+    target: &Target,
+    dest: &Path,
+    overwrite: bool,
+    unsafe_links: bool,
+) -> Result<(), Failure> {
+    let repo = session.open()?;
+    let node = repo.node(target)?;
+    let name = target
+        .path
+        .as_deref()
+        .and_then(|p| p.rsplit('/').next())
+        .unwrap_or_default();
+    let report = repo.export(
+        &node,
+        name,
+        dest,
+        ExportOptions {
+            overwrite,
+            unsafe_links,
+        },
+    )?;
+    restored(session, &report)
+}
+
+/// Prints what was restored.
+pub(crate) fn restored(session: &Session, report: &ExportReport) -> Result<(), Failure> {
+    session.output.report(report, |out| {
+        for skipped in &report.skipped {
+            writeln!(out, "  {}", styled(DIM, format!("left out: {skipped}")))?;
+        }
+        let kept = match report.kept {
+            0 => String::new(),
+            n => format!(", {n} were there already"),
+        };
+        let (written, bytes) = (report.written, size(report.bytes));
+        writeln!(
+            out,
+            "{} {written} files written{kept}; {bytes}, all verified",
+            styled(GOOD, "restored")
+        )
+    })
+}
+
+/// Writes a file to standard output.
+pub(crate) fn cat(
+    session: &Session,
+    target: &Target,
+    range: Option<RangeSpec>,
+) -> Result<(), Failure> {
+    let repo = session.open()?;
+    let Node::File { id, size, .. } = repo.node(target)? else {
+        return Err(Failure::invalid(format!(
+            "`{target}` is not a file; name one after `:`"
+        )));
+    };
+    let range = match range {
+        Some(spec) => spec.resolve(size)?,
+        None => ByteRange::all(size),
+    };
+    let reader = repo.open_file(id)?;
+    let mut out = io::stdout().lock();
+    let mut failed = None;
+    let read = repo.read_range(&reader, range, &mut |bytes| {
+        out.write_all(&bytes).map_err(|e| {
+            failed = Some(Failure::from(e));
+            mmh_repo::Error::Invalid("output failed".to_owned())
+        })
+    });
+    match (failed, read) {
+        (Some(failure), _) => Err(failure),
+        (None, read) => Ok(read.map(|()| out.flush())??),
+    }
+}
+
+/// Lists what a target holds.
+pub(crate) fn ls(
+    session: &Session,
+    target: &Target,
+    long: bool,
+    recursive: bool,
+) -> Result<(), Failure> {
+    let repo = session.open()?;
+    let listed = repo.list(target, recursive)?;
+    let value: Vec<_> = listed
+        .iter()
+        .map(|l| json!({ "path": l.path, "node": l.node }))
+        .collect();
+    session.output.report(&value, |out| {
+        for item in &listed {
+            let path = &item.path;
+            let (kind, bytes, mark) = match &item.node {
+                Node::Dir { .. } => ("folder", String::new(), "/".to_owned()),
+                Node::File {
+                    size: n,
+                    executable: true,
+                    ..
+                } => ("program", size(*n), String::new()),
+                Node::File { size: n, .. } => ("file", size(*n), String::new()),
+                Node::Link { target } => ("link", String::new(), format!(" → {target}")),
+            };
+            if long {
+                let id = match &item.node {
+                    Node::File { id, .. } => id.to_string(),
+                    Node::Dir { id } => id.to_string(),
+                    Node::Link { .. } => String::new(),
+                };
+                writeln!(
+                    out,
+                    "{kind:<7} {bytes:>9}  {}  {path}{mark}",
+                    styled(DIM, id)
+                )?;
+            } else {
+                writeln!(out, "{path}{mark}")?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Compares two targets.
+pub(crate) fn diff(session: &Session, old: &Target, new: &Target) -> Result<(), Failure> {
+    let differences = session.open()?.diff(old, new)?;
+    session
+        .output
+        .report(&differences, |out| print_differences(out, &differences))
+}
+
+/// Prints differences, one a line.
+pub(crate) fn print_differences(out: &mut dyn Write, list: &[Difference]) -> io::Result<()> {
+    for difference in list {
+        match difference {
+            Difference::Added { path, size: n } => {
+                writeln!(
+                    out,
+                    "{} {path}  {}",
+                    styled(GOOD, "+"),
+                    styled(DIM, size(*n))
+                )?;
+            }
+            Difference::Removed { path, size: n } => {
+                writeln!(
+                    out,
+                    "{} {path}  {}",
+                    styled(BAD, "-"),
+                    styled(DIM, size(*n))
+                )?;
+            }
+            Difference::Changed {
+                path,
+                old_size,
+                new_size,
+            } => {
+                let sizes = format!("{} → {}", size(*old_size), size(*new_size));
+                writeln!(out, "* {path}  {}", styled(DIM, sizes))?;
+            }
+        }
+    }
+    Ok(())
+}

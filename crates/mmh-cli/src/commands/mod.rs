@@ -1,0 +1,104 @@
+//! One file a group of commands; each prints by way of [`crate::output`].
+
+mod add;
+mod doctor;
+mod files;
+mod history;
+mod inspect;
+mod portable;
+mod stat;
+mod verify;
+
+use clap::CommandFactory;
+
+use crate::args::{Cli, Command};
+use crate::config::{Config, Process};
+use crate::failure::Failure;
+use crate::session::Session;
+
+/// Runs the command that was typed.
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    if let Command::Completions { shell } = cli.command {
+        let mut command = Cli::command();
+        clap_complete::generate(shell, &mut command, "mmh", &mut std::io::stdout());
+        return Ok(());
+    }
+    let level = match &cli.command {
+        Command::Add { level, .. }
+        | Command::Inspect { level, .. }
+        | Command::Pack { level, .. } => *level,
+        _ => None,
+    };
+    let config = Config::load(&cli.global, &Process)?.with_level(level);
+    let session = Session::start(&cli.global, config)?;
+    let result = dispatch(&session, cli.command);
+    session.end();
+    result
+}
+
+fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Init { dir } => add::init(session, dir),
+        Command::Add {
+            paths,
+            to,
+            message,
+            replace,
+            follow,
+            ..
+        } => add::add(
+            session,
+            &paths,
+            &to,
+            mmh_repo::AddOptions {
+                message,
+                replace,
+                follow,
+            },
+        ),
+        Command::Get {
+            target,
+            dest,
+            overwrite,
+            unsafe_links,
+        } => files::get(session, &target, &dest, overwrite, unsafe_links),
+        Command::Cat { target, range } => files::cat(session, &target, range),
+        Command::Ls {
+            target: None, long, ..
+        } => history::names(session, long),
+        Command::Ls {
+            target: Some(target),
+            long,
+            recursive,
+        } => files::ls(session, &target, long, recursive),
+        Command::Log {
+            target: Some(target),
+            count,
+        } => history::log(session, &target, count),
+        Command::Log {
+            target: None,
+            count,
+        } => history::operations(session, count),
+        Command::Show { target } => history::show(session, &target),
+        Command::Diff { old, new } => files::diff(session, &old, &new),
+        Command::Branch(args) => history::branch(session, args),
+        Command::Tag(args) => history::tag(session, args),
+        Command::Rm { target } => history::rm(session, &target),
+        Command::Undo => history::undo(session),
+        Command::Stat { targets, files } => stat::stat(session, &targets, files),
+        Command::Verify { targets } => verify::verify(session, &targets),
+        Command::Inspect { file, .. } => inspect::inspect(session, &file),
+        Command::Pack { input, output, .. } => portable::pack(session, &input, &output),
+        Command::Unpack {
+            input,
+            output,
+            overwrite,
+            unsafe_links,
+        } => portable::unpack(session, &input, &output, overwrite, unsafe_links),
+        Command::Doctor {
+            rebuild_index,
+            accept_missing,
+        } => doctor::doctor(session, rebuild_index, accept_missing),
+        Command::Completions { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,44 @@
+//! `pack` and `unpack`: one portable file.
+
+use std::path::Path;
+
+use mmh_repo::ExportOptions;
+
+use crate::failure::Failure;
+use crate::output::{DIM, GOOD, percent, size, styled};
+use crate::session::Session;
+
+/// Packs a file or folder.
+pub(crate) fn pack(session: &Session, input: &Path, output: &Path) -> Result<(), Failure> {
+    let report = mmh_repo::pack(input, output, session.settings(), session.components())?;
+    session.output.report(&report, |out| {
+        for skipped in &report.skipped {
+            writeln!(out, "  {}", styled(DIM, format!("left out: {skipped}")))?;
+        }
+        let (raw, stored) = (size(report.raw), size(report.stored));
+        let share = percent(report.stored, report.raw);
+        writeln!(
+            out,
+            "{} {} files, {raw} → {stored} ({share})",
+            styled(GOOD, "packed"),
+            report.files
+        )
+    })
+}
+
+/// Unpacks a `.mmh` file.
+pub(crate) fn unpack(
+    session: &Session,
+    input: &Path,
+    output: &Path,
+    overwrite: bool,
+    unsafe_links: bool,
+) -> Result<(), Failure> {
+    let options = ExportOptions {
+        overwrite,
+        unsafe_links,
+    };
+    let (settings, components) = (session.settings(), session.components());
+    let report = mmh_repo::unpack(input, output, options, settings, components)?;
+    super::files::restored(session, &report)
+}

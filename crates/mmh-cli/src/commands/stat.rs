@@ -1,0 +1,120 @@
+//! `stat`: where the bytes are saved.
+
+use std::io::{self, Write};
+
+use mmh_core::name::Target;
+use mmh_repo::StatReport;
+use mmh_repo::stat::Saving;
+
+use crate::failure::Failure;
+use crate::output::{DIM, HEAD, percent, signed_size, size, styled, table};
+use crate::session::Session;
+
+/// Reports on some targets, or on everything.
+pub(crate) fn stat(session: &Session, targets: &[Target], files: bool) -> Result<(), Failure> {
+    let report = session.open()?.stat(targets)?;
+    session
+        .output
+        .report(&report, |out| print(out, &report, files))
+}
+
+fn row(name: &str, s: &Saving) -> Vec<String> {
+    vec![
+        name.to_owned(),
+        size(s.raw),
+        size(s.stored),
+        percent(s.stored, s.raw),
+        size(s.duplicates),
+        signed_size(s.coding),
+    ]
+}
+
+fn print(out: &mut dyn Write, report: &StatReport, files: bool) -> io::Result<()> {
+    const HEADS: [&str; 6] = ["", "raw", "stored", "%", "duplicates", "coding"];
+    const RIGHT: [usize; 6] = [1, 2, 3, 4, 5, 6];
+    if files && !report.files.is_empty() {
+        let many = report.names.len() > 1;
+        let rows: Vec<_> = report
+            .files
+            .iter()
+            .map(|f| {
+                let name = if many {
+                    format!("{}:{}", f.name, f.path)
+                } else {
+                    f.path.clone()
+                };
+                let mut row = row(&name, &f.saving);
+                row.push(f.container.clone());
+                row
+            })
+            .collect();
+        let heads = [
+            "file",
+            "raw",
+            "stored",
+            "%",
+            "duplicates",
+            "coding",
+            "container",
+        ];
+        table(out, &heads, &RIGHT[..5], &rows)?;
+        writeln!(out)?;
+    }
+    if report.names.len() > 1 {
+        let rows: Vec<_> = report
+            .names
+            .iter()
+            .map(|n| {
+                let mut row = row(&n.name, &n.alone);
+                row.push(size(n.shared));
+                row
+            })
+            .collect();
+        let heads = [
+            "name (counted alone)",
+            "raw",
+            "stored",
+            "%",
+            "duplicates",
+            "coding",
+            "shared",
+        ];
+        table(out, &heads, &RIGHT, &rows)?;
+        writeln!(out)?;
+    }
+    let mut heads = HEADS;
+    heads[0] = "together";
+    table(out, &heads, &RIGHT, &[row("", &report.total)])?;
+    let s = &report.total;
+    writeln!(
+        out,
+        "\n{} of {} kept: {} saved as duplicates, {} by coding, {} by deltas, {} by derivation",
+        styled(HEAD, size(s.stored)),
+        size(s.raw),
+        size(s.duplicates),
+        signed_size(s.coding),
+        size(s.delta),
+        size(s.derived),
+    )?;
+    for (method, m) in &report.methods {
+        let line = format!(
+            "  {method:<8} {:>8} chunks  {:>9} → {:>9}  {}",
+            m.chunks,
+            size(m.raw),
+            size(m.stored),
+            percent(m.stored, m.raw)
+        );
+        writeln!(out, "{}", styled(DIM, line))?;
+    }
+    writeln!(
+        out,
+        "{}",
+        styled(
+            DIM,
+            format!(
+                "  on disk, with history and indexes: {}",
+                size(report.on_disk)
+            )
+        )
+    )
+}

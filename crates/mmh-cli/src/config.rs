@@ -1,0 +1,264 @@
+//! Settings in layers: defaults, system, user, environment, flags; each value knows its origin.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::args::{Global, LevelArg};
+use crate::failure::Failure;
+
+/// A value and where it came from.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting<T> {
+    pub(crate) value: T,
+    pub(crate) origin: String,
+}
+
+/// The settings in force.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) repository: Option<Setting<String>>,
+    pub(crate) author: Setting<String>,
+    pub(crate) threads: Setting<usize>,
+    pub(crate) level: Setting<mmh_codec::Level>,
+}
+
+/// A settings file. Unknown keys are errors.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    repository: Option<String>,
+    author: Option<String>,
+    threads: Option<usize>,
+    level: Option<String>,
+}
+
+/// The variables that are read, each of one setting.
+const VARIABLES: [&str; 4] = ["MMH_REPOSITORY", "MMH_AUTHOR", "MMH_THREADS", "MMH_LEVEL"];
+
+/// What the process's environment says; handed in, so that tests decide it.
+pub(crate) trait Environment {
+    fn var(&self, name: &str) -> Option<String>;
+}
+
+/// The real environment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Process;
+
+impl Environment for Process {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the environment"
+    )]
+    fn var(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok().filter(|value| !value.is_empty())
+    }
+}
+
+/// The settings files, weakest first.
+pub(crate) fn files(env: &dyn Environment) -> Vec<PathBuf> {
+    let user = env
+        .var("XDG_CONFIG_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env.var("HOME").map(|home| Path::new(&home).join(".config")))
+        .or_else(|| env.var("APPDATA").map(PathBuf::from));
+    let system = Path::new("/etc").to_owned();
+    [Some(system), user]
+        .into_iter()
+        .flatten()
+        .map(|dir| dir.join("mmh/config.toml"))
+        .collect()
+}
+
+impl Config {
+    /// Merges all layers.
+    ///
+    /// # Errors
+    /// Invalid for a malformed file or value, naming it.
+    pub(crate) fn load(global: &Global, env: &dyn Environment) -> Result<Self, Failure> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let author = env.var("USER").or_else(|| env.var("USERNAME"));
+        let default = |value| Setting {
+            value,
+            origin: "default".to_owned(),
+        };
+        let mut config = Self {
+            repository: None,
+            author: default(author.unwrap_or_else(|| "unknown".to_owned())),
+            threads: Setting {
+                value: cores,
+                origin: "cores of this machine".to_owned(),
+            },
+            level: Setting {
+                value: mmh_codec::Level::Default,
+                origin: "default".to_owned(),
+            },
+        };
+        for path in files(env) {
+            let Ok(text) = std::fs::read_to_string(&path) else {
+                continue;
+            };
+            let file: File = toml::from_str(&text)
+                .map_err(|e| Failure::invalid(format!("settings file {}: {e}", path.display())))?;
+            config.apply(file, &path.display().to_string())?;
+        }
+        let [repository, author, threads, level] = VARIABLES.map(|name| env.var(name));
+        let number = |text: String| {
+            text.parse()
+                .map_err(|_| Failure::invalid(format!("MMH_THREADS={text}: not a number")))
+        };
+        let threads = threads.map(number).transpose()?;
+        config.apply(
+            File {
+                repository,
+                author,
+                threads,
+                level,
+            },
+            "environment (MMH_…)",
+        )?;
+        let (repository, author) = (global.repository.clone(), global.author.clone());
+        let flags = File {
+            repository,
+            author,
+            threads: global.threads,
+            level: None,
+        };
+        config.apply(flags, "command line")?;
+        Ok(config)
+    }
+
+    /// A level given to one command wins over all layers.
+    pub(crate) fn with_level(mut self, level: Option<LevelArg>) -> Self {
+        if let Some(level) = level {
+            let value = match level {
+                LevelArg::Fast => mmh_codec::Level::Fast,
+                LevelArg::Default => mmh_codec::Level::Default,
+                LevelArg::Archive => mmh_codec::Level::Archive,
+            };
+            self.level = Setting {
+                value,
+                origin: "command line".to_owned(),
+            };
+        }
+        self
+    }
+
+    fn apply(&mut self, file: File, origin: &str) -> Result<(), Failure> {
+        let origin = || origin.to_owned();
+        if let Some(value) = file.repository {
+            self.repository = Some(Setting {
+                value,
+                origin: origin(),
+            });
+        }
+        if let Some(value) = file.author {
+            if value.len() > 255 {
+                return Err(Failure::invalid(
+                    "the author has more than 255 bytes".to_owned(),
+                ));
+            }
+            self.author = Setting {
+                value,
+                origin: origin(),
+            };
+        }
+        if let Some(value) = file.threads {
+            if !(1..=1024).contains(&value) {
+                let what = format!("{value} threads ({}): use 1 to 1024", origin());
+                return Err(Failure::invalid(what));
+            }
+            self.threads = Setting {
+                value,
+                origin: origin(),
+            };
+        }
+        if let Some(text) = file.level {
+            let value = text.parse().map_err(|_| {
+                let from = origin();
+                Failure::invalid(format!(
+                    "level `{text}` ({from}): use fast, default or archive"
+                ))
+            })?;
+            self.level = Setting {
+                value,
+                origin: origin(),
+            };
+        }
+        Ok(())
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Setting<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.value, self.origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    impl Environment for HashMap<&str, String> {
+        fn var(&self, name: &str) -> Option<String> {
+            self.get(name).cloned()
+        }
+    }
+
+    fn global() -> Global {
+        Global {
+            repository: None,
+            json: false,
+            quiet: false,
+            verbose: 0,
+            threads: None,
+            author: None,
+        }
+    }
+
+    fn home(text: &str) -> (tempfile::TempDir, HashMap<&'static str, String>) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("mmh")).unwrap();
+        std::fs::write(dir.path().join("mmh/config.toml"), text).unwrap();
+        let env = HashMap::from([("XDG_CONFIG_HOME", dir.path().display().to_string())]);
+        (dir, env)
+    }
+
+    #[test]
+    fn later_layers_win_and_say_so() {
+        let (_dir, mut env) = home("author = \"file\"\nthreads = 3\nlevel = \"fast\"");
+        env.insert("MMH_THREADS", "4".to_owned());
+        let flags = Global {
+            author: Some("flag".to_owned()),
+            ..global()
+        };
+        let config = Config::load(&flags, &env).unwrap();
+        assert_eq!(
+            (config.author.value.as_str(), config.author.origin.as_str()),
+            ("flag", "command line")
+        );
+        assert_eq!(
+            (config.threads.value, config.threads.origin.contains("MMH")),
+            (4, true)
+        );
+        assert!(config.level.origin.ends_with("config.toml"));
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_values_are_errors() {
+        for text in [
+            "colour = 1",
+            "threads = 0",
+            "level = \"best\"",
+            "threads = \"x\"",
+            "[",
+        ] {
+            let (_dir, env) = home(text);
+            let error = Config::load(&global(), &env).unwrap_err();
+            assert_eq!(error.kind(), mmh_core::ErrorKind::Invalid, "{text}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The one place where an error becomes a message and an exit status.
+
+use std::io;
+
+use mmh_core::ErrorKind;
+
+/// Why a command ended without success.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The library failed.
+    Repo(mmh_repo::Error),
+    /// Something else, with its kind.
+    Other(ErrorKind, String),
+    /// A check found damage; it was printed already.
+    Damaged,
+    /// The reader of our output went away.
+    BrokenPipe,
+}
+
+/// Exit status after Ctrl-C, as shells report it: 128 + SIGINT.
+const EXIT_CANCELLED: u8 = 130;
+
+impl Failure {
+    pub(crate) fn invalid(message: String) -> Self {
+        Self::Other(ErrorKind::Invalid, message)
+    }
+
+    pub(crate) fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Repo(e) => e.kind(),
+            Self::Other(kind, _) => *kind,
+            Self::Damaged => ErrorKind::Corrupt,
+            Self::BrokenPipe => ErrorKind::Unavailable,
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        matches!(self, Self::Repo(e) if e.is_cancelled())
+    }
+
+    /// The exit status: the error table, 130 after Ctrl-C, 0 when nobody reads us any more.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::BrokenPipe => 0,
+            _ if self.is_cancelled() => EXIT_CANCELLED,
+            _ => self.kind().exit_code(),
+        }
+    }
+
+    /// What to tell the user; `None` if all was said.
+    pub(crate) fn message(&self) -> Option<String> {
+        match self {
+            Self::Repo(_) if self.is_cancelled() => Some(
+                "stopped; what was stored so far is kept, run the command again to go on"
+                    .to_owned(),
+            ),
+            Self::Repo(e) => Some(e.to_string()),
+            Self::Other(_, message) => Some(message.clone()),
+            Self::Damaged | Self::BrokenPipe => None,
+        }
+    }
+
+    /// What the user may do next; `None` where the message says it.
+    pub(crate) fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Repo(e) if !e.is_cancelled() => Some(e.kind().advice()),
+            _ => None,
+        }
+    }
+}
+
+impl From<mmh_repo::Error> for Failure {
+    fn from(error: mmh_repo::Error) -> Self {
+        Self::Repo(error)
+    }
+}
+
+impl From<mmh_store::Error> for Failure {
+    fn from(error: mmh_store::Error) -> Self {
+        Self::Repo(error.into())
+    }
+}
+
+impl From<mmh_core::Error> for Failure {
+    fn from(error: mmh_core::Error) -> Self {
+        Self::Repo(error.into())
+    }
+}
+
+/// Only standard output is written by way of plain `io`; everything else names its path.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::BrokenPipe;
+        }
+        Self::Other(
+            ErrorKind::of_io(&error),
+            format!("cannot write to standard output: {error}"),
+        )
+    }
+}

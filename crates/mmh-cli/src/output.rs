@@ -1,0 +1,190 @@
+//! What goes to standard output: text for people, or one JSON document.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Bold, for headings.
+pub(crate) const HEAD: Style = Style::new().bold();
+/// Dimmed, for side remarks.
+pub(crate) const DIM: Style = Style::new().dimmed();
+/// Green, for what holds.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// Red, for what does not.
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+/// Yellow, for ids.
+pub(crate) const ID: Style = AnsiColor::Yellow.on_default();
+
+/// Where and how a command prints.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Output {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    pub(crate) verbose: u8,
+}
+
+impl Output {
+    /// Prints `value` as JSON, or calls `human`, unless told to be quiet.
+    pub(crate) fn report<T: Serialize>(
+        self,
+        value: &T,
+        human: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        if self.json {
+            let mut out = io::stdout().lock();
+            serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from)?;
+            writeln!(out)?;
+        } else if !self.quiet {
+            self.text(human)?;
+        }
+        Ok(())
+    }
+
+    /// Prints text; colours only on a terminal.
+    pub(crate) fn text(
+        self,
+        human: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), Failure> {
+        let mut out = io::BufWriter::new(anstream::stdout().lock());
+        human(&mut out)?;
+        Ok(out.flush()?)
+    }
+}
+
+/// Text in a style.
+pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// Bytes in decimal units with three digits: `26.6 MB`.
+#[allow(clippy::cast_precision_loss, reason = "for display")]
+pub(crate) fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    let mut units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"].iter();
+    let mut unit = units.next().copied().unwrap_or_default();
+    for next in units {
+        if value < 999.5 {
+            break;
+        }
+        value /= 1000.0;
+        unit = next;
+    }
+    match unit {
+        "B" => format!("{bytes} B"),
+        _ if value < 9.995 => format!("{value:.2} {unit}"),
+        _ if value < 99.95 => format!("{value:.1} {unit}"),
+        _ => format!("{value:.0} {unit}"),
+    }
+}
+
+/// A signed number of bytes.
+pub(crate) fn signed_size(bytes: i64) -> String {
+    let sign = if bytes < 0 { "-" } else { "" };
+    format!("{sign}{}", size(bytes.unsigned_abs()))
+}
+
+/// `part` in per cent of `whole`, with two digits.
+#[allow(clippy::cast_precision_loss, reason = "for display")]
+pub(crate) fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        "-".to_owned()
+    } else {
+        format!("{:.2} %", part as f64 * 100.0 / whole as f64)
+    }
+}
+
+/// A point in time in UTC, to the second (civil-from-days after Howard Hinnant's calendar notes).
+pub(crate) fn time(ms: u64) -> String {
+    let secs = ms / 1000;
+    let (days, rest) = (secs / 86_400, secs % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+/// Prints rows with aligned columns; columns in `right` are aligned to the right.
+pub(crate) fn table(
+    out: &mut dyn Write,
+    head: &[&str],
+    right: &[usize],
+    rows: &[Vec<String>],
+) -> io::Result<()> {
+    let width = |i: usize| {
+        let cells = rows
+            .iter()
+            .filter_map(|row| row.get(i))
+            .map(|c| c.chars().count());
+        cells
+            .chain(head.get(i).map(|h| h.chars().count()))
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let mut line = |cells: Vec<&str>, style: Style| -> io::Result<()> {
+        let mut text = String::new();
+        for (i, (cell, width)) in cells.iter().zip(&widths).enumerate() {
+            let gap = if i == 0 { "" } else { "  " };
+            if right.contains(&i) {
+                text.push_str(&format!("{gap}{cell:>width$}"));
+            } else {
+                text.push_str(&format!("{gap}{cell:<width$}"));
+            }
+        }
+        writeln!(out, "{style}{}{style:#}", text.trim_end())
+    };
+    line(head.to_vec(), HEAD)?;
+    rows.iter()
+        .try_for_each(|row| line(row.iter().map(String::as_str).collect(), Style::new()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_three_digits() {
+        assert_eq!(size(0), "0 B");
+        assert_eq!(size(999), "999 B");
+        assert_eq!(size(1000), "1.00 kB");
+        assert_eq!(size(26_612_345), "26.6 MB");
+        assert_eq!(size(999_999), "1.00 MB");
+        assert_eq!(size(u64::MAX), "18.4 EB");
+        assert_eq!(signed_size(-5), "-5 B");
+    }
+
+    #[test]
+    fn times_are_civil() {
+        assert_eq!(time(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(time(951_827_696_000), "2000-02-29 12:34:56 UTC");
+        assert_eq!(time(1_764_547_199_000), "2025-11-30 23:59:59 UTC");
+    }
+
+    #[test]
+    fn tables_align() {
+        let mut out = Vec::new();
+        table(
+            &mut out,
+            &["a", "bb"],
+            &[1],
+            &[vec!["xx".into(), "1".into()]],
+        )
+        .unwrap();
+        let text = anstream::adapter::strip_bytes(&out).into_vec();
+        assert_eq!(String::from_utf8(text).unwrap(), "a   bb\nxx   1\n");
+    }
+}

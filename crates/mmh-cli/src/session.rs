@@ -1,0 +1,149 @@
+//! What a command works with: runtime, pool, progress, cancellation, and the open repository.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mmh_core::ErrorKind;
+use mmh_core::ports::{Cancel, Progress, Silent, SystemClock};
+use mmh_repo::{Components, Repository, Settings};
+use mmh_store::Backend;
+use tokio::runtime::Runtime;
+
+use crate::args::Global;
+use crate::config::{Config, Setting};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::progress::Bar;
+
+/// The state of one run of the program.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) config: Config,
+    pub(crate) output: Output,
+    runtime: Runtime,
+    components: Components,
+}
+
+impl Session {
+    /// Starts runtime and pool and listens for Ctrl-C.
+    ///
+    /// # Errors
+    /// Unavailable if threads cannot be started.
+    pub(crate) fn start(global: &Global, config: Config) -> Result<Self, Failure> {
+        let internal = |what: String| Failure::Other(ErrorKind::Unavailable, what);
+        let output = Output {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose,
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(config.threads.value.clamp(1, 8))
+            .enable_all()
+            .build()
+            .map_err(|e| internal(format!("cannot start the runtime: {e}")))?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(config.threads.value)
+            .build()
+            .map_err(|e| {
+                internal(format!(
+                    "cannot start {} threads: {e}",
+                    config.threads.value
+                ))
+            })?;
+        let watched = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let progress: Arc<dyn Progress> = if watched && !output.quiet && !output.json {
+            Arc::new(Bar::default())
+        } else {
+            Arc::new(Silent)
+        };
+        let cancel = Cancel::default();
+        runtime.spawn(on_interrupt(cancel.clone()));
+        let components = Components {
+            runtime: runtime.handle().clone(),
+            pool: Arc::new(pool),
+            progress,
+            cancel,
+            clock: Arc::new(SystemClock),
+        };
+        Ok(Self {
+            config,
+            output,
+            runtime,
+            components,
+        })
+    }
+
+    pub(crate) fn components(&self) -> Components {
+        self.components.clone()
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        Settings {
+            author: self.config.author.value.clone(),
+            level: self.config.level.value,
+            verify_encode: true,
+        }
+    }
+
+    /// Where the repository is: as set, else the nearest folder above that holds one.
+    ///
+    /// # Errors
+    /// NotFound if there is none.
+    pub(crate) fn place(&self) -> Result<Setting<String>, Failure> {
+        if let Some(setting) = &self.config.repository {
+            return Ok(setting.clone());
+        }
+        let here = std::env::current_dir().map_err(|e| {
+            Failure::Other(
+                ErrorKind::of_io(&e),
+                format!("cannot read the current folder: {e}"),
+            )
+        })?;
+        let holds = |dir: &&Path| dir.join("mmh/config").is_file();
+        match here.ancestors().find(holds) {
+            Some(dir) => Ok(Setting {
+                value: dir.display().to_string(),
+                origin: "nearest folder above".to_owned(),
+            }),
+            None => {
+                let what = format!(
+                    "no repository in {} or above; make one with `mmh init`, or name one with `-R`",
+                    here.display()
+                );
+                Err(Failure::Other(ErrorKind::NotFound, what))
+            }
+        }
+    }
+
+    /// Opens the repository.
+    ///
+    /// # Errors
+    /// NotFound, Unsupported, Corrupt.
+    pub(crate) fn open(&self) -> Result<Repository, Failure> {
+        let place = self.place()?.value;
+        let (settings, components) = (self.settings(), self.components());
+        let path = PathBuf::from(&place);
+        if path.is_file() {
+            return Ok(Repository::open_archive(&path, settings, components)?);
+        }
+        let backend = Backend::parse_existing(&place)?;
+        Ok(Repository::open(backend, settings, components)?)
+    }
+
+    /// Ends without waiting for reads that nobody needs any more.
+    pub(crate) fn end(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
+/// The first Ctrl-C asks for a stop at the next safe point, the second ends the process: every
+/// state on the disk is valid at any time.
+#[allow(clippy::exit, reason = "the user insists")]
+async fn on_interrupt(cancel: Cancel) {
+    while tokio::signal::ctrl_c().await.is_ok() {
+        if cancel.is_cancelled() {
+            std::process::exit(130);
+        }
+        cancel.cancel();
+    }
+}

@@ -1,0 +1,262 @@
+//! Adding: paths of the file system become a new snapshot of a name.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use mmh_core::name::{DEFAULT_BRANCH, RefKind, RefName, Target};
+use mmh_core::object::RefChange;
+use mmh_core::tree::Node;
+use mmh_core::{ErrorKind, SnapshotId, TreeId};
+use mmh_store::{ChunkSink, Writer};
+use serde::Serialize;
+
+use crate::edit::{Edit, Editor};
+use crate::error::{Error, Result};
+use crate::ingest::Ingested;
+use crate::objects;
+use crate::repository::Repository;
+use crate::walk::{Found, Kind, WalkOptions, walk};
+
+/// How often a commit that lost a race is tried again on the new state.
+const RACES_MAX: usize = 16;
+
+/// How to add.
+#[derive(Debug, Clone, Default)]
+pub struct AddOptions {
+    /// The snapshot's message; a default says what was added.
+    pub message: Option<String>,
+    /// The tree becomes exactly what is added, instead of that being put over what was there.
+    pub replace: bool,
+    /// Add what symbolic links point to instead of the links.
+    pub follow: bool,
+}
+
+/// What became of one file.
+#[derive(Debug, Clone, Serialize)]
+pub struct AddedFile {
+    /// Its path in the tree.
+    pub path: String,
+    /// Its length in bytes.
+    pub size: u64,
+    /// The container that was recognised.
+    pub container: String,
+    /// Why it is kept as bytes although it looked like a container.
+    pub note: Option<String>,
+    /// Raw bytes that the repository did not have before.
+    pub new_raw: u64,
+    /// What those take in the repository.
+    pub new_stored: u64,
+}
+
+/// What an addition did.
+#[derive(Debug, Clone, Serialize)]
+pub struct AddReport {
+    /// The branch that moved.
+    pub name: String,
+    /// The snapshot it names now.
+    pub snapshot: String,
+    /// Whether there was anything new; if not, no snapshot was made.
+    pub changed: bool,
+    /// Each file, in order of path.
+    pub files: Vec<AddedFile>,
+    /// What was not added, and why.
+    pub skipped: Vec<String>,
+    /// Bytes of all files.
+    pub raw: u64,
+    /// Raw bytes that the repository did not have before.
+    pub new_raw: u64,
+    /// What those take in the repository.
+    pub new_stored: u64,
+}
+
+/// What is put on top of a branch.
+struct Addition<'a> {
+    branch: &'a RefName,
+    edits: BTreeMap<String, Edit>,
+    replace: bool,
+    message: String,
+}
+
+impl Repository {
+    /// Adds files and directories to a branch and commits.
+    ///
+    /// # Errors
+    /// `NotFound`, `Denied`, `Invalid` by what the paths are; `Conflict` if a file changes while
+    /// it is read; `Unavailable` when the disk is full or the user cancels. Nothing that was
+    /// stored before the error is lost: the next attempt goes on from there.
+    pub fn add(&self, paths: &[PathBuf], to: &Target, options: &AddOptions) -> Result<AddReport> {
+        if paths.is_empty() {
+            return Err(Error::Invalid(
+                "nothing to add: name a file or folder".to_owned(),
+            ));
+        }
+        let (found, skipped) = walk(
+            paths,
+            WalkOptions {
+                follow: options.follow,
+            },
+        )?;
+        let branch = RefName::branch(to.repo.clone(), to.rev.as_deref().unwrap_or(DEFAULT_BRANCH))?;
+        let tag = RefName::tag(branch.repo.clone(), branch.rev())?;
+        if self.refs()?.refs.contains_key(&tag) {
+            return Err(Error::Invalid(format!(
+                "`{to}` is a tag, so it cannot be added to"
+            )));
+        }
+        let store = self.store()?;
+        let writer = self.block_on(store.writer(self.shop.components.runtime.clone()))?;
+        let files = self.shop.ingest(&writer, &found)?;
+        let edits = edits(&found, &files, to.path.as_deref());
+        let mut report = report(&branch, files, skipped);
+        let message = options
+            .message
+            .clone()
+            .unwrap_or_else(|| default_message(paths));
+        let addition = Addition {
+            branch: &branch,
+            edits,
+            replace: options.replace,
+            message,
+        };
+        let (id, changed) = self.publish(writer, &addition)?;
+        report.snapshot = id.to_string();
+        report.changed = changed;
+        Ok(report)
+    }
+
+    /// Writes tree and snapshot on top of the branch and moves it; a lost race is retried on the
+    /// new state.
+    fn publish(&self, writer: Writer, addition: &Addition<'_>) -> Result<(SnapshotId, bool)> {
+        let Addition {
+            branch,
+            edits,
+            replace,
+            message,
+        } = addition;
+        let command = format!("add {}", branch.repo.short());
+        for attempt in 0.. {
+            let old = self.refs()?.refs.get(*branch).copied();
+            let parent = old
+                .map(|id| objects::snapshot(self.source(), id))
+                .transpose()?;
+            let before = parent.map(|s| s.tree);
+            let tree = self.edit_tree(&writer, before.filter(|_| !replace), edits)?;
+            if let (Some(id), true) = (old, before == Some(tree)) {
+                writer.finish()?;
+                return Ok((id, false));
+            }
+            let parents = old.into_iter().collect();
+            let id = self.shop.write_snapshot(&writer, tree, parents, message)?;
+            writer.flush()?;
+            let new = Some(id);
+            let change = RefChange {
+                r#ref: (*branch).clone(),
+                old,
+                new,
+            };
+            match self.transact(vec![change], &command, None) {
+                Ok(_) => {
+                    writer.finish()?;
+                    return Ok((id, true));
+                }
+                Err(e) if e.kind() == ErrorKind::Conflict && attempt < RACES_MAX => {}
+                Err(e) => return Err(e),
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    pub(crate) fn edit_tree(
+        &self,
+        sink: &dyn ChunkSink,
+        base: Option<TreeId>,
+        edits: &BTreeMap<String, Edit>,
+    ) -> Result<TreeId> {
+        let editor = Editor {
+            source: self.source(),
+            sink,
+            encoders: &self.shop.encoders,
+        };
+        editor.apply(base, edits.clone())
+    }
+}
+
+impl Found {
+    pub(crate) fn len(&self) -> u64 {
+        match self.kind {
+            Kind::File { len, .. } => len,
+            _ => 0,
+        }
+    }
+}
+
+pub(crate) fn edits(
+    found: &[Found],
+    files: &[(String, Ingested)],
+    below: Option<&str>,
+) -> BTreeMap<String, Edit> {
+    let at = |name: &str| below.map_or_else(|| name.to_owned(), |dir| format!("{dir}/{name}"));
+    let ids: BTreeMap<&str, &Ingested> = files.iter().map(|(n, i)| (n.as_str(), i)).collect();
+    let edit = |f: &Found| match &f.kind {
+        Kind::File { executable, .. } => ids.get(f.name.as_str()).map(|file| {
+            Edit::Put(Node::File {
+                id: file.id,
+                size: file.size,
+                executable: *executable,
+            })
+        }),
+        Kind::EmptyDir => Some(Edit::MakeDir),
+        Kind::Link { target } => Some(Edit::Put(Node::Link {
+            target: target.clone(),
+        })),
+    };
+    found
+        .iter()
+        .filter_map(|f| Some((at(&f.name), edit(f)?)))
+        .collect()
+}
+
+fn report(branch: &RefName, files: Vec<(String, Ingested)>, skipped: Vec<String>) -> AddReport {
+    debug_assert_eq!(branch.kind, RefKind::Branch);
+    let files: Vec<AddedFile> = files
+        .into_iter()
+        .map(|(path, i)| AddedFile {
+            path,
+            size: i.size,
+            container: i.container.as_str().to_owned(),
+            note: i.note,
+            new_raw: i.new_raw,
+            new_stored: i.new_stored,
+        })
+        .collect();
+    let sum = |f: fn(&AddedFile) -> u64| files.iter().map(f).sum();
+    let (raw, new_raw, new_stored) = (sum(|f| f.size), sum(|f| f.new_raw), sum(|f| f.new_stored));
+    let (name, snapshot) = (branch.to_string(), String::new());
+    AddReport {
+        name,
+        snapshot,
+        changed: false,
+        files,
+        skipped,
+        raw,
+        new_raw,
+        new_stored,
+    }
+}
+
+fn default_message(paths: &[PathBuf]) -> String {
+    let names: Vec<_> = paths
+        .iter()
+        .take(3)
+        .map(|p| {
+            p.file_name()
+                .map_or_else(|| ".".into(), |n| n.to_string_lossy())
+        })
+        .collect();
+    let more = if paths.len() > 3 {
+        format!(" and {} more", paths.len() - 3)
+    } else {
+        String::new()
+    };
+    format!("Add {}{more}", names.join(", "))
+}

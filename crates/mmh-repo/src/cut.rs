@@ -1,0 +1,334 @@
+//! From a layout to chunks: what is read together, what is coded how, what shares a chunk.
+//!
+//! Tensors are cut at a fixed distance from their first byte, so that equal
+//! tensors are equal chunks wherever they lie. Other bytes are cut where their content says so
+//! (`FastCDC`, 2020 version, Xia et al.), so that an insertion changes the chunks around it only.
+//! Small parts of one kind are pooled: a file with a thousand biases and as many zip headers costs
+//! a few chunks for them, not two thousand. FORMAT.md, "Chunking".
+
+use std::collections::BTreeMap;
+
+use fastcdc::v2020::{self, FastCDC, Normalization};
+use mmh_codec::Hint;
+use mmh_core::{Dtype, TensorInfo, limits};
+use mmh_formats::{Layout, Part, PartKind, ReadAt};
+use mmh_store::ChunkerParams;
+
+use crate::error::{Error, Result};
+
+/// Parts shorter than this share chunks with other small parts of their kind.
+pub const SMALL_PART_LEN: u64 = 4096;
+/// A pool of small parts becomes a chunk when it has this many bytes.
+pub const POOL_LEN: usize = 256 << 10;
+/// The only way of cutting that this version knows: `FastCDC` with normalisation level 1.
+pub const ALGORITHM: &str = "fastcdc-2020";
+
+/// How a repository cuts files, checked to be within what the chunker takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chunking {
+    min: usize,
+    average: usize,
+    max: usize,
+    tensor: usize,
+}
+
+impl Chunking {
+    /// Checks a repository's parameters.
+    ///
+    /// # Errors
+    /// `Unsupported` for another algorithm or lengths that the chunker does not take.
+    pub fn new(params: &ChunkerParams) -> Result<Self> {
+        let of = |n: u32| n as usize;
+        let chunking = Self {
+            min: of(params.min_len),
+            average: of(params.average_len),
+            max: of(params.max_len),
+            tensor: of(params.tensor_len),
+        };
+        let Self {
+            min,
+            average,
+            max,
+            tensor,
+        } = chunking;
+        let lengths = (v2020::MINIMUM_MIN..=v2020::MINIMUM_MAX).contains(&min)
+            && (v2020::AVERAGE_MIN..=v2020::AVERAGE_MAX).contains(&average)
+            && (v2020::MAXIMUM_MIN..=v2020::MAXIMUM_MAX).contains(&max)
+            && min <= average
+            && average <= max
+            && tensor > 0
+            && max.max(tensor) <= limits::CHUNK_LEN_MAX;
+        if params.algorithm == ALGORITHM && lengths {
+            return Ok(chunking);
+        }
+        Err(Error::Unsupported(format!(
+            "this repository cuts chunks in a way unknown here: {params:?}"
+        )))
+    }
+}
+
+/// A number under which a chunk's id will be known once it is computed.
+pub(crate) type Slot = usize;
+
+/// A chunk to be coded.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) slot: Slot,
+    pub(crate) raw: Vec<u8>,
+    pub(crate) hint: Hint,
+}
+
+/// Bytes of the file, in order: a slice of the chunk that `slot` will name.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) slot: Slot,
+    pub(crate) start: u32,
+    pub(crate) len: u32,
+    /// The tensor that begins here, if one does.
+    pub(crate) begins: Option<TensorInfo>,
+    pub(crate) place: Place,
+}
+
+/// How a piece stands to the parts of the layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// It begins a part that has chunks of its own.
+    Begins,
+    /// It goes on with that part.
+    Continues,
+    /// It is a whole small part, in a shared chunk.
+    Pooled,
+}
+
+#[derive(Debug, Default)]
+struct Pool {
+    slot: Option<Slot>,
+    raw: Vec<u8>,
+}
+
+/// A chunk as it comes from its part.
+struct Cut {
+    raw: Vec<u8>,
+    hint: Hint,
+    begins: Option<TensorInfo>,
+}
+
+/// Reads a file once, in order, and yields what it consists of.
+pub(crate) struct Cutter<'a> {
+    source: &'a dyn ReadAt,
+    layout: &'a Layout,
+    chunking: Chunking,
+    part: usize,
+    /// Bytes of the current part that were handed out.
+    done: u64,
+    /// Bytes read ahead for content-defined cutting; they begin at `done`.
+    ahead: Vec<u8>,
+    pools: BTreeMap<Option<Dtype>, Pool>,
+    next_slot: Slot,
+    pub(crate) blake3: blake3::Hasher,
+    sha256: sha2::Sha256,
+}
+
+/// What one step of reading gave.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) pieces: Vec<Piece>,
+    pub(crate) raw_len: u64,
+}
+
+impl<'a> Cutter<'a> {
+    pub(crate) fn new(source: &'a dyn ReadAt, layout: &'a Layout, chunking: Chunking) -> Self {
+        use sha2::Digest as _;
+        Self {
+            source,
+            layout,
+            chunking,
+            part: 0,
+            done: 0,
+            ahead: Vec::new(),
+            pools: BTreeMap::new(),
+            next_slot: 0,
+            blake3: blake3::Hasher::new(),
+            sha256: sha2::Sha256::new(),
+        }
+    }
+
+    /// Reads on until the batch holds `len` raw bytes to code or the file ends. An empty batch
+    /// means the end; pools are flushed before it.
+    pub(crate) fn next_batch(&mut self, len: u64) -> Result<Batch> {
+        let layout = self.layout;
+        let mut batch = Batch::default();
+        while batch.raw_len < len && batch.pieces.len() < 16_384 {
+            let Some(part) = layout.parts().get(self.part) else {
+                self.flush_pools(&mut batch);
+                break;
+            };
+            let small = part.len < SMALL_PART_LEN && layout.parts().len() > 1;
+            match &part.kind {
+                _ if small => self.pooled(part, &mut batch)?,
+                PartKind::Tensor(info) => self.tensor_chunk(part, info, &mut batch)?,
+                PartKind::Bytes => self.content_chunk(part, &mut batch)?,
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Turns what lies in the pools into chunks.
+    pub(crate) fn flush_pools(&mut self, batch: &mut Batch) {
+        for (dtype, pool) in &mut self.pools {
+            if let Some(slot) = pool.slot.take() {
+                let hint = Hint {
+                    dtype: *dtype,
+                    row_len: 0,
+                    first: 0,
+                };
+                let raw = std::mem::take(&mut pool.raw);
+                batch.raw_len += raw.len() as u64;
+                batch.jobs.push(Job { slot, raw, hint });
+            }
+        }
+    }
+
+    /// The digests of everything read, once the end was reached: BLAKE3, SHA-256.
+    pub(crate) fn digests(self) -> (mmh_core::Digest, mmh_core::Digest) {
+        use sha2::Digest as _;
+        let sha256: [u8; 32] = self.sha256.finalize().into();
+        let blake3 = *self.blake3.finalize().as_bytes();
+        (
+            mmh_core::Digest::from_bytes(blake3),
+            mmh_core::Digest::from_bytes(sha256),
+        )
+    }
+
+    fn read(&mut self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        use sha2::Digest as _;
+        let bytes = mmh_formats::read_vec(self.source, offset, len as u64)?;
+        self.blake3.update(&bytes);
+        self.sha256.update(&bytes);
+        Ok(bytes)
+    }
+
+    fn new_slot(&mut self) -> Slot {
+        self.next_slot += 1;
+        self.next_slot - 1
+    }
+
+    fn advance(&mut self, part: &Part, len: usize) {
+        self.done += len as u64;
+        if self.done == part.len {
+            self.part += 1;
+            self.done = 0;
+        }
+    }
+
+    fn pooled(&mut self, part: &Part, batch: &mut Batch) -> Result<()> {
+        let info = match &part.kind {
+            PartKind::Tensor(info) => Some(info.clone()),
+            PartKind::Bytes => None,
+        };
+        let len = small(part.len);
+        let bytes = self.read(part.offset, len as usize)?;
+        let key = info.as_ref().map(|info| info.dtype);
+        let fresh = self.next_slot;
+        let pool = self.pools.entry(key).or_default();
+        let slot = *pool.slot.get_or_insert(fresh);
+        let start = small(pool.raw.len() as u64);
+        pool.raw.extend_from_slice(&bytes);
+        let full = pool.raw.len() >= POOL_LEN;
+        batch.pieces.push(Piece {
+            slot,
+            start,
+            len,
+            begins: info,
+            place: Place::Pooled,
+        });
+        if slot == fresh {
+            self.next_slot += 1;
+        }
+        if full && let Some(pool) = self.pools.get_mut(&key) {
+            let raw = std::mem::take(&mut pool.raw);
+            pool.slot = None;
+            batch.raw_len += raw.len() as u64;
+            batch.jobs.push(Job {
+                slot,
+                raw,
+                hint: Hint {
+                    dtype: key,
+                    row_len: 0,
+                    first: 0,
+                },
+            });
+        }
+        self.advance(part, len as usize);
+        Ok(())
+    }
+
+    fn tensor_chunk(&mut self, part: &Part, info: &TensorInfo, batch: &mut Batch) -> Result<()> {
+        let len = (part.len - self.done).min(self.chunking.tensor as u64);
+        let raw = self.read(part.offset + self.done, small(len) as usize)?;
+        let (elements, bytes) = info.dtype.block();
+        let hint = Hint {
+            dtype: Some(info.dtype),
+            row_len: info.row_len(),
+            first: self.done / u64::from(bytes) * u64::from(elements),
+        };
+        let begins = (self.done == 0).then(|| info.clone());
+        self.emit(Cut { raw, hint, begins }, part, batch);
+        Ok(())
+    }
+
+    fn content_chunk(&mut self, part: &Part, batch: &mut Batch) -> Result<()> {
+        let Chunking {
+            min, average, max, ..
+        } = self.chunking;
+        let left = part.len - self.done;
+        if (self.ahead.len() as u64) < left.min(max as u64) {
+            // Read twice the longest chunk at once, so that little is copied to the front.
+            let upto = left.min(2 * max as u64) - self.ahead.len() as u64;
+            let offset = part.offset + self.done + self.ahead.len() as u64;
+            let more = self.read(offset, small(upto) as usize)?;
+            self.ahead.extend_from_slice(&more);
+        }
+        let window = &self.ahead[..self.ahead.len().min(max)];
+        let cutter = FastCDC::with_level(window, min, average, max, Normalization::Level1);
+        let (_, cut) = cutter.cut(0, window.len());
+        let rest = self.ahead.split_off(cut);
+        let raw = std::mem::replace(&mut self.ahead, rest);
+        self.emit(
+            Cut {
+                raw,
+                hint: Hint::bytes(),
+                begins: None,
+            },
+            part,
+            batch,
+        );
+        Ok(())
+    }
+
+    fn emit(&mut self, cut: Cut, part: &Part, batch: &mut Batch) {
+        let Cut { raw, hint, begins } = cut;
+        let (slot, len) = (self.new_slot(), raw.len());
+        let place = if self.done == 0 {
+            Place::Begins
+        } else {
+            Place::Continues
+        };
+        batch.pieces.push(Piece {
+            slot,
+            start: 0,
+            len: small(len as u64),
+            begins,
+            place,
+        });
+        batch.raw_len += len as u64;
+        batch.jobs.push(Job { slot, raw, hint });
+        self.advance(part, len);
+    }
+}
+
+/// Lengths of chunks and pooled parts are bounded far below 4 GiB.
+fn small(len: u64) -> u32 {
+    u32::try_from(len).expect("chunks and pools are shorter than 4 GiB")
+}

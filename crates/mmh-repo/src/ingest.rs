@@ -1,0 +1,320 @@
+//! One file into the store: parse, cut, code in parallel, and describe it by a file object.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use mmh_core::object::{
+    ChunkRef, File, FileTag, PageRef, Segment, SegmentPage, SegmentPageTag, Segments, TensorSpan,
+};
+use mmh_core::ports::{Cancel, Progress};
+use mmh_core::{ChunkId, FileId, TensorInfo, limits};
+use mmh_formats::read_at::FileSource;
+use mmh_formats::{Container, Layout, ReadAt};
+use mmh_store::ChunkSink;
+
+use crate::cut::{Batch, Chunking, Cutter, Job, Piece, Place, Slot};
+use crate::error::{Error, Result};
+use crate::objects;
+use crate::recycle::Encoders;
+
+/// Most chunks of one segment; a larger tensor continues in the next.
+const SEGMENT_CHUNKS_MAX: usize = 1024;
+/// Pieces kept in memory before pages of segments are written out.
+const PENDING_MAX: usize = 1 << 16;
+
+/// What adding needs from the repository.
+#[derive(Clone, Copy)]
+pub(crate) struct Ingest<'a> {
+    pub(crate) sink: &'a dyn ChunkSink,
+    pub(crate) encoders: &'a Encoders,
+    pub(crate) progress: &'a dyn Progress,
+    pub(crate) cancel: &'a Cancel,
+    pub(crate) chunking: Chunking,
+    /// Raw bytes coded at once; the memory in flight is a small multiple.
+    pub(crate) batch_len: u64,
+}
+
+/// The outcome for one file.
+#[derive(Debug, Clone)]
+pub(crate) struct Ingested {
+    pub(crate) id: FileId,
+    pub(crate) size: u64,
+    pub(crate) container: Container,
+    pub(crate) note: Option<String>,
+    /// Raw bytes of chunks that the store did not have yet.
+    pub(crate) new_raw: u64,
+    /// What those became.
+    pub(crate) new_stored: u64,
+}
+
+impl Ingest<'_> {
+    /// Adds the file at `path`. `external` places tensors that another file says lie in it.
+    pub(crate) fn file(
+        &self,
+        path: &Path,
+        external: Option<&[(u64, u64, TensorInfo)]>,
+        parallel: bool,
+    ) -> Result<Ingested> {
+        let opened = fs::File::open(path).map_err(Error::io("open", path))?;
+        let before = opened.metadata().map_err(Error::io("read", path))?;
+        let source = FileSource::new(opened).map_err(Error::io("read", path))?;
+        let name = path
+            .file_name()
+            .map(|n| n.to_string_lossy())
+            .unwrap_or_default();
+        let layout = match external {
+            Some(tensors) => mmh_formats::onnx::external_layout(source.len(), tensors),
+            None => mmh_formats::probe(&source, &name).map_err(|e| shrunk(e, path))?,
+        };
+        let ingested = self
+            .source(&source, &layout, parallel)
+            .map_err(|e| match e {
+                Error::Formats(e) => shrunk(e, path),
+                other => other,
+            })?;
+        let after = fs::metadata(path).map_err(Error::io("read", path))?;
+        let stamp = |m: &fs::Metadata| (m.len(), m.modified().ok());
+        if stamp(&before) != stamp(&after) {
+            return Err(Error::Changed(path.to_owned()));
+        }
+        Ok(ingested)
+    }
+
+    /// Adds bytes with a known layout.
+    pub(crate) fn source(
+        &self,
+        source: &dyn ReadAt,
+        layout: &Layout,
+        parallel: bool,
+    ) -> Result<Ingested> {
+        let mut cutter = Cutter::new(source, layout, self.chunking);
+        let mut out = Builder::default();
+        let mut batch = cutter.next_batch(self.batch_len)?;
+        while !(batch.pieces.is_empty() && batch.jobs.is_empty()) {
+            self.cancel.check()?;
+            let (next, coded) = if parallel {
+                rayon::join(
+                    || cutter.next_batch(self.batch_len),
+                    || self.code_all(&batch),
+                )
+            } else {
+                let coded = batch.jobs.iter().map(|job| self.code(job)).collect();
+                (cutter.next_batch(self.batch_len), coded)
+            };
+            out.take(batch, coded?);
+            let mut next = next?;
+            if out.pending.len() > PENDING_MAX {
+                // Pages can only be written when no pool is open.
+                cutter.flush_pools(&mut next);
+                let coded: Result<Vec<_>> = next.jobs.iter().map(|job| self.code(job)).collect();
+                out.take(next, coded?);
+                out.write_pages(self)?;
+                next = cutter.next_batch(self.batch_len)?;
+            }
+            batch = next;
+        }
+        self.finish(layout, cutter, out)
+    }
+
+    fn finish(&self, layout: &Layout, cutter: Cutter<'_>, mut out: Builder) -> Result<Ingested> {
+        let segments = out.segments(self)?;
+        let (blake3, sha256) = cutter.digests();
+        let file = File {
+            r#type: FileTag::Tag,
+            size: layout.len(),
+            blake3,
+            sha256,
+            container: layout.container().as_str().to_owned(),
+            note: layout.note().map(|n| n.chars().take(1000).collect()),
+            segments,
+        };
+        let id = FileId::from_object(objects::write(self.sink, self.encoders, &file)?);
+        Ok(Ingested {
+            id,
+            size: file.size,
+            container: layout.container(),
+            note: file.note,
+            new_raw: out.new_raw,
+            new_stored: out.new_stored,
+        })
+    }
+
+    fn code_all(&self, batch: &Batch) -> Result<Vec<Coded>> {
+        use rayon::prelude::*;
+        batch.jobs.par_iter().map(|job| self.code(job)).collect()
+    }
+
+    /// Codes one chunk unless the store has it.
+    fn code(&self, job: &Job) -> Result<Coded> {
+        self.cancel.check()?;
+        let id = ChunkId::of(&job.raw);
+        let mut coded = Coded {
+            slot: job.slot,
+            id,
+            new_raw: 0,
+            new_stored: 0,
+        };
+        if !self.sink.contains(&id)? {
+            self.encoders.with(|encoder, frame| {
+                encoder.encode(&job.raw, &job.hint, frame)?;
+                let raw_len = u32::try_from(job.raw.len())
+                    .expect("chunks are shorter than 4 GiB by the limits of the cutter");
+                if self.sink.put(id, raw_len, frame)? {
+                    coded.new_raw = u64::from(raw_len);
+                    coded.new_stored = frame.len() as u64;
+                }
+                Ok(())
+            })?;
+        }
+        self.progress.advance(job.raw.len() as u64);
+        Ok(coded)
+    }
+}
+
+/// A file that ends earlier than when it was opened changed under us.
+fn shrunk(error: mmh_formats::Error, path: &Path) -> Error {
+    match error {
+        mmh_formats::Error::Io { source, .. }
+            if source.kind() == std::io::ErrorKind::UnexpectedEof =>
+        {
+            Error::Changed(path.to_owned())
+        }
+        mmh_formats::Error::Io { source, .. } => Error::io("read", path)(source),
+        other => Error::Formats(other),
+    }
+}
+
+#[derive(Debug)]
+struct Coded {
+    slot: Slot,
+    id: ChunkId,
+    new_raw: u64,
+    new_stored: u64,
+}
+
+/// Collects pieces and ids, and makes segments of them once all ids are known.
+#[derive(Debug, Default)]
+struct Builder {
+    pending: Vec<Piece>,
+    ids: BTreeMap<Slot, ChunkId>,
+    pages: Vec<PageRef>,
+    /// The tensor that the last piece belonged to, and how many of its bytes came so far.
+    current: Option<(TensorInfo, u64)>,
+    new_raw: u64,
+    new_stored: u64,
+}
+
+impl Builder {
+    fn take(&mut self, batch: Batch, coded: Vec<Coded>) {
+        for coded in coded {
+            self.ids.insert(coded.slot, coded.id);
+            self.new_raw += coded.new_raw;
+            self.new_stored += coded.new_stored;
+        }
+        self.pending.extend(batch.pieces);
+    }
+
+    /// Turns pending pieces into segments.
+    fn drain(&mut self) -> Vec<Segment> {
+        let mut segments: Vec<Segment> = Vec::new();
+        let mut after_pooled = false;
+        for piece in std::mem::take(&mut self.pending) {
+            let chunk = ChunkRef(self.ids[&piece.slot], piece.start, piece.len);
+            let full = segments
+                .last()
+                .is_none_or(|s| s.items() + 2 > SEGMENT_CHUNKS_MAX);
+            let opens = match piece.place {
+                Place::Begins => true,
+                Place::Continues => false,
+                Place::Pooled => !after_pooled,
+            };
+            if full || opens {
+                segments.push(Segment {
+                    len: 0,
+                    tensors: Vec::new(),
+                    chunks: Vec::new(),
+                });
+            }
+            after_pooled = piece.place == Place::Pooled;
+            let segment = segments
+                .last_mut()
+                .expect("one was pushed when there was none");
+            self.describe(segment, &piece);
+            segment.len += u64::from(piece.len);
+            segment.chunks.push(chunk);
+        }
+        self.ids.clear();
+        segments
+    }
+
+    /// Notes the tensor that the piece begins, or the one that a new segment goes on with.
+    fn describe(&mut self, segment: &mut Segment, piece: &Piece) {
+        if let Some(info) = &piece.begins {
+            segment.tensors.push(TensorSpan {
+                info: info.clone(),
+                start: segment.len,
+                skip: 0,
+            });
+        }
+        match (piece.place, &mut self.current) {
+            (Place::Begins, _) => {
+                self.current = piece
+                    .begins
+                    .clone()
+                    .map(|info| (info, u64::from(piece.len)));
+            }
+            (Place::Pooled, _) => self.current = None,
+            (Place::Continues, Some((info, done))) => {
+                if segment.chunks.is_empty() {
+                    let span = TensorSpan {
+                        info: info.clone(),
+                        start: 0,
+                        skip: *done,
+                    };
+                    segment.tensors.push(span);
+                }
+                *done += u64::from(piece.len);
+            }
+            (Place::Continues, None) => {}
+        }
+    }
+
+    fn write_pages(&mut self, ingest: &Ingest<'_>) -> Result<()> {
+        let segments = self.drain();
+        self.page_out(segments, ingest)
+    }
+
+    fn page_out(&mut self, segments: Vec<Segment>, ingest: &Ingest<'_>) -> Result<()> {
+        let mut page: Vec<Segment> = Vec::new();
+        let mut items = 0;
+        let mut rest = segments.into_iter().peekable();
+        while let Some(segment) = rest.next() {
+            items += segment.items();
+            page.push(segment);
+            let next = rest.peek().map_or(usize::MAX, Segment::items);
+            if items.saturating_add(next) > limits::FILE_PAGE_ITEMS_MAX / 2 {
+                let segments = std::mem::take(&mut page);
+                let covers = segments.iter().map(|s| s.len).sum();
+                let value = SegmentPage {
+                    r#type: SegmentPageTag::Tag,
+                    segments,
+                };
+                let id = objects::write(ingest.sink, ingest.encoders, &value)?;
+                self.pages.push(PageRef(id, covers));
+                items = 0;
+            }
+        }
+        Ok(())
+    }
+
+    fn segments(&mut self, ingest: &Ingest<'_>) -> Result<Segments> {
+        let segments = self.drain();
+        let items: usize = segments.iter().map(Segment::items).sum();
+        if self.pages.is_empty() && items <= limits::FILE_PAGE_ITEMS_MAX / 2 {
+            return Ok(Segments::Inline(segments));
+        }
+        self.page_out(segments, ingest)?;
+        Ok(Segments::Pages(std::mem::take(&mut self.pages)))
+    }
+}

@@ -1,0 +1,195 @@
+//! Listing and comparing: what is in a tree, and what differs between two.
+
+use mmh_core::TreeId;
+use mmh_core::limits;
+use mmh_core::name::Target;
+use mmh_core::tree::{self, Change, Entry, Node};
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::objects;
+use crate::repository::Repository;
+
+/// A path of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its path, relative to where the listing began.
+    pub path: String,
+    /// What it is.
+    pub node: Node,
+}
+
+/// A path that differs between two trees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "change", rename_all = "lowercase")]
+pub enum Difference {
+    /// Only in the new tree.
+    Added {
+        /// Where.
+        path: String,
+        /// Bytes now.
+        size: u64,
+    },
+    /// Only in the old tree.
+    Removed {
+        /// Where.
+        path: String,
+        /// Bytes before.
+        size: u64,
+    },
+    /// In both with other content.
+    Changed {
+        /// Where.
+        path: String,
+        /// Bytes before.
+        old_size: u64,
+        /// Bytes now.
+        new_size: u64,
+    },
+}
+
+impl Repository {
+    /// What a target names: the entries of a directory (all below it with `recursive`), or the
+    /// file itself.
+    ///
+    /// # Errors
+    /// `NotFound`; those of reading.
+    pub fn list(&self, target: &Target, recursive: bool) -> Result<Vec<Listed>> {
+        let mut all = Vec::new();
+        match self.node(target)? {
+            Node::Dir { id } => self.list_below(id, "", recursive, &mut all)?,
+            node => {
+                let path = target.path.clone().unwrap_or_default();
+                all.push(Listed { path, node });
+            }
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn list_below(
+        &self,
+        tree: TreeId,
+        prefix: &str,
+        recursive: bool,
+        all: &mut Vec<Listed>,
+    ) -> Result<()> {
+        if prefix.split('/').count() > limits::TREE_DEPTH_MAX + 1 {
+            return Err(Error::Corrupt(format!("tree {tree} is nested too deep")));
+        }
+        for Entry { name, node } in objects::entries(self.source(), tree)? {
+            let path = format!("{prefix}{name}");
+            let below = match node {
+                Node::Dir { id } if recursive => Some((id, format!("{path}/"))),
+                _ => None,
+            };
+            all.push(Listed { path, node });
+            if let Some((id, prefix)) = below {
+                self.list_below(id, &prefix, recursive, all)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What differs between two targets, in order of path.
+    ///
+    /// # Errors
+    /// `NotFound`; those of reading.
+    pub fn diff(&self, old: &Target, new: &Target) -> Result<Vec<Difference>> {
+        let mut all = Vec::new();
+        match (self.node(old)?, self.node(new)?) {
+            (Node::Dir { id: a }, Node::Dir { id: b }) => self.diff_trees(a, b, "", &mut all)?,
+            (a, b) if a == b => {}
+            (a, b) => {
+                let path = new.path.clone().unwrap_or_default();
+                let (old_size, new_size) = (self.size(&a)?, self.size(&b)?);
+                all.push(Difference::Changed {
+                    path,
+                    old_size,
+                    new_size,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    fn diff_trees(
+        &self,
+        old: TreeId,
+        new: TreeId,
+        prefix: &str,
+        all: &mut Vec<Difference>,
+    ) -> Result<()> {
+        let mut get = |id| objects::tree_page(self.source(), id);
+        for change in tree::diff(old, new, &mut get)? {
+            match change {
+                Change::Added(e) => self.one_side(&e, prefix, true, all)?,
+                Change::Removed(e) => self.one_side(&e, prefix, false, all)?,
+                Change::Changed(a, b) => match (&a.node, &b.node) {
+                    (Node::Dir { id: x }, Node::Dir { id: y }) => {
+                        self.diff_trees(*x, *y, &format!("{prefix}{}/", a.name), all)?;
+                    }
+                    (Node::Dir { .. }, _) | (_, Node::Dir { .. }) => {
+                        self.one_side(&a, prefix, false, all)?;
+                        self.one_side(&b, prefix, true, all)?;
+                    }
+                    (x, y) => {
+                        let path = format!("{prefix}{}", a.name);
+                        let (old_size, new_size) = (self.size(x)?, self.size(y)?);
+                        all.push(Difference::Changed {
+                            path,
+                            old_size,
+                            new_size,
+                        });
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything at or below an entry was added or removed.
+    fn one_side(
+        &self,
+        entry: &Entry,
+        prefix: &str,
+        added: bool,
+        all: &mut Vec<Difference>,
+    ) -> Result<()> {
+        let path = format!("{prefix}{}", entry.name);
+        let mut below = Vec::new();
+        match entry.node {
+            Node::Dir { id } => self.list_below(id, &format!("{path}/"), true, &mut below)?,
+            _ => below.push(Listed {
+                path,
+                node: entry.node.clone(),
+            }),
+        }
+        for Listed { path, node } in below {
+            if !matches!(node, Node::Dir { .. }) {
+                let size = self.size(&node)?;
+                all.push(if added {
+                    Difference::Added { path, size }
+                } else {
+                    Difference::Removed { path, size }
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn size(&self, node: &Node) -> Result<u64> {
+        Ok(match node {
+            Node::File { size, .. } => *size,
+            Node::Link { target } => target.len() as u64,
+            Node::Dir { id } => {
+                let mut below = Vec::new();
+                self.list_below(*id, "", true, &mut below)?;
+                let size = |l: &Listed| match l.node {
+                    Node::File { size, .. } => size,
+                    _ => 0,
+                };
+                below.iter().map(size).sum()
+            }
+        })
+    }
+}

@@ -1,0 +1,282 @@
+//! The repository: a store (or a one-file archive) with the components that work on it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use mmh_codec::Level;
+use mmh_core::object::{Operation, RefChange};
+use mmh_core::ports::{Cancel, Clock, Progress, Silent, SystemClock};
+use mmh_store::{
+    Archive, Backend, ChunkSource, ChunkerParams, Commit, InitOptions, OpenOptions, RebuildOptions,
+    RebuildReport, RefsView, Store,
+};
+use rayon::ThreadPool;
+use serde::Serialize;
+use tokio::runtime::Handle;
+
+use crate::error::{Error, Result};
+use crate::workshop::Workshop;
+
+/// Plain data that a user may set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Who makes snapshots and operations: `Name <mail>` or anything else.
+    pub author: String,
+    /// How hard to compress what is added.
+    pub level: Level,
+    /// Decode every frame after encoding it and compare. On unless there is a reason.
+    pub verify_encode: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            author: "unknown".to_owned(),
+            level: Level::default(),
+            verify_encode: true,
+        }
+    }
+}
+
+/// Things that work, handed in by whoever opens the repository.
+#[derive(Clone)]
+pub struct Components {
+    /// Where store operations run.
+    pub runtime: Handle,
+    /// Where computation runs.
+    pub pool: Arc<ThreadPool>,
+    /// Who hears how far we are.
+    pub progress: Arc<dyn Progress>,
+    /// Who may stop us.
+    pub cancel: Cancel,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Components {
+    /// Silent, uncancelled, with the system's clock.
+    #[must_use]
+    pub fn new(runtime: Handle, pool: Arc<ThreadPool>) -> Self {
+        let (progress, clock) = (Arc::new(Silent), Arc::new(SystemClock));
+        Self {
+            runtime,
+            pool,
+            progress,
+            cancel: Cancel::default(),
+            clock,
+        }
+    }
+}
+
+impl fmt::Debug for Components {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let threads = self.pool.current_num_threads();
+        f.debug_struct("Components")
+            .field("threads", &threads)
+            .finish_non_exhaustive()
+    }
+}
+
+pub(crate) enum Backing {
+    Store(Store),
+    /// With the length of its file in bytes.
+    Archive(Arc<Archive>, u64),
+}
+
+/// A repository that is open. Methods block; none may be called from an async task.
+pub struct Repository {
+    pub(crate) backing: Backing,
+    pub(crate) source: Arc<dyn ChunkSource>,
+    pub(crate) shop: Workshop,
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository")
+            .field("shop", &self.shop)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Repository {
+    /// Makes a new, empty repository.
+    ///
+    /// # Errors
+    /// `Conflict` if there is one already; whatever the backend says.
+    pub fn init(backend: Backend, settings: Settings, components: Components) -> Result<Self> {
+        let open = OpenOptions {
+            clock: Arc::clone(&components.clock),
+            ..OpenOptions::default()
+        };
+        let options = InitOptions {
+            open,
+            ..InitOptions::default()
+        };
+        let store = components.runtime.block_on(Store::init(backend, options))?;
+        Self::of_store(store, settings, components)
+    }
+
+    /// Opens a repository.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none; `Unsupported` for a newer format.
+    pub fn open(backend: Backend, settings: Settings, components: Components) -> Result<Self> {
+        let options = OpenOptions {
+            clock: Arc::clone(&components.clock),
+            ..OpenOptions::default()
+        };
+        let store = components.runtime.block_on(Store::open(backend, options))?;
+        Self::of_store(store, settings, components)
+    }
+
+    fn of_store(store: Store, settings: Settings, components: Components) -> Result<Self> {
+        let source = Arc::new(store.reader(components.runtime.clone()));
+        let shop = Workshop::new(settings, components, &store.config().chunker)?;
+        Ok(Self {
+            backing: Backing::Store(store),
+            source,
+            shop,
+        })
+    }
+
+    pub(crate) fn of_archive(
+        archive: Archive,
+        len: u64,
+        settings: Settings,
+        components: Components,
+    ) -> Result<Self> {
+        let archive = Arc::new(archive);
+        let source = Arc::clone(&archive) as Arc<dyn ChunkSource>;
+        let shop = Workshop::new(settings, components, &ChunkerParams::default())?;
+        Ok(Self {
+            backing: Backing::Archive(archive, len),
+            source,
+            shop,
+        })
+    }
+
+    /// The store behind this repository.
+    ///
+    /// # Errors
+    /// `Denied` for a one-file archive, which cannot be changed.
+    pub fn store(&self) -> Result<&Store> {
+        match &self.backing {
+            Backing::Store(store) => Ok(store),
+            Backing::Archive(..) => Err(Error::Denied(
+                "a .mmh archive is read-only; unpack it, or add it to a repository".to_owned(),
+            )),
+        }
+    }
+
+    /// Where chunks are read.
+    #[must_use]
+    pub fn source(&self) -> &dyn ChunkSource {
+        self.source.as_ref()
+    }
+
+    /// All refs now.
+    ///
+    /// # Errors
+    /// `Corrupt` if the log is damaged.
+    pub fn refs(&self) -> Result<Arc<RefsView>> {
+        match &self.backing {
+            Backing::Store(store) => Ok(self.block_on(store.refs())?),
+            Backing::Archive(archive, _) => {
+                let refs = archive.refs().iter().cloned().collect();
+                Ok(Arc::new(RefsView {
+                    seq: 0,
+                    head: None,
+                    refs,
+                }))
+            }
+        }
+    }
+
+    /// Changes any number of refs at once, or none.
+    ///
+    /// # Errors
+    /// `Conflict` if a ref no longer names what its change expects.
+    pub fn transact(
+        &self,
+        mut changes: Vec<RefChange>,
+        command: &str,
+        undoes: Option<u64>,
+    ) -> Result<Operation> {
+        changes.sort_by(|a, b| a.r#ref.cmp(&b.r#ref));
+        let (author, command) = (self.shop.settings.author.clone(), command.to_owned());
+        let commit = Commit {
+            changes,
+            author,
+            command,
+            undoes,
+        };
+        Ok(self.block_on(self.store()?.commit(commit))?)
+    }
+
+    pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.shop.components.runtime.block_on(future)
+    }
+
+    /// What the repository is and how much it holds.
+    ///
+    /// # Errors
+    /// `Unavailable`; `Corrupt` if the log is damaged.
+    pub fn facts(&self) -> Result<Facts> {
+        match &self.backing {
+            Backing::Store(store) => {
+                let stats = self.block_on(store.stats())?;
+                let config = store.config();
+                Ok(Facts {
+                    format: config.format,
+                    id: config.repository.to_string(),
+                    put_if_absent: config.conditional_put,
+                    packs: stats.packs,
+                    pack_bytes: stats.pack_bytes,
+                    chunks: stats.chunks,
+                    operations: self.refs()?.seq,
+                })
+            }
+            Backing::Archive(archive, len) => Ok(Facts {
+                format: mmh_store::FORMAT_VERSION,
+                id: String::new(),
+                put_if_absent: false,
+                packs: 1,
+                pack_bytes: *len,
+                chunks: archive.n_chunks(),
+                operations: 0,
+            }),
+        }
+    }
+
+    /// Makes the index anew from the packs.
+    ///
+    /// # Errors
+    /// `Denied` for an archive; `Conflict` if packs are missing that the old index names, unless
+    /// that is accepted.
+    pub fn rebuild_index(&self, options: RebuildOptions) -> Result<RebuildReport> {
+        let c = &self.shop.components;
+        let rebuild = self
+            .store()?
+            .rebuild_index(options, c.progress.as_ref(), &c.cancel);
+        Ok(self.block_on(rebuild)?)
+    }
+}
+
+/// What a repository is and how much it holds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Facts {
+    /// Format version.
+    pub format: u32,
+    /// The repository's random id; empty for an archive.
+    pub id: String,
+    /// Whether the storage engine creates objects only if they are absent.
+    pub put_if_absent: bool,
+    /// Packs.
+    pub packs: u64,
+    /// Their bytes.
+    pub pack_bytes: u64,
+    /// Chunks in the index.
+    pub chunks: u64,
+    /// Operations in the log.
+    pub operations: u64,
+}

@@ -1,0 +1,313 @@
+//! Where bytes are saved: how much is there, how much of it is equal, how far the rest shrank.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use mmh_codec::Method;
+use mmh_core::name::{RefName, Target};
+use mmh_core::tree::Node;
+use mmh_core::{ChunkId, FileId, TreeId};
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::list::Listed;
+use crate::objects;
+use crate::repository::Repository;
+
+/// Sizes of one thing (a file, a name, the repository) and the causes of the saving, in bytes.
+/// `raw - duplicates - coding - delta - derived = stored`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Saving {
+    /// Bytes of the files as users see them.
+    pub raw: u64,
+    /// Bytes kept for them, without trees and other objects.
+    pub stored: u64,
+    /// Saved because the same bytes occur again.
+    pub duplicates: u64,
+    /// Saved by compression; negative where frames cost more than they save.
+    pub coding: i64,
+    /// Saved by storing differences from other versions. Always 0 until deltas are written.
+    pub delta: u64,
+    /// Saved by dropping what can be derived. Always 0 until derivations are written.
+    pub derived: u64,
+}
+
+/// One file in a report.
+#[derive(Debug, Clone, Serialize)]
+pub struct FileStat {
+    /// Which target it belongs to.
+    pub name: String,
+    /// Its path.
+    pub path: String,
+    /// The container that was recognised.
+    pub container: String,
+    /// Why it is kept as bytes although it looked like a container.
+    pub note: Option<String>,
+    /// Its share; what an earlier file of the report brought counts as duplicates.
+    pub saving: Saving,
+}
+
+/// One target in a report.
+#[derive(Debug, Clone, Serialize)]
+pub struct NameStat {
+    /// The target as given.
+    pub name: String,
+    /// Its share, counted alone: equal bytes of other targets do not count as duplicates.
+    pub alone: Saving,
+    /// Raw bytes of it that other targets of the report hold too.
+    pub shared: u64,
+}
+
+/// Where the bytes of some targets are.
+#[derive(Debug, Clone, Serialize)]
+pub struct StatReport {
+    /// Each target.
+    pub names: Vec<NameStat>,
+    /// Each file, in order of target and path.
+    pub files: Vec<FileStat>,
+    /// Everything together.
+    pub total: Saving,
+    /// Stored bytes by coding method.
+    pub methods: BTreeMap<String, MethodStat>,
+    /// Distinct chunks of the files.
+    pub chunks: u64,
+    /// Bytes of all packs and indexes of the repository, history and objects included.
+    pub on_disk: u64,
+}
+
+/// Chunks that one method coded.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct MethodStat {
+    /// How many.
+    pub chunks: u64,
+    /// Their raw bytes.
+    pub raw: u64,
+    /// Their stored bytes.
+    pub stored: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    raw_len: u32,
+    stored_len: u32,
+    method: u8,
+    /// The target that brought it, and whether another has it too.
+    first: usize,
+    shared: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counter {
+    seen: HashMap<ChunkId, Seen>,
+    total: Saving,
+}
+
+impl Repository {
+    /// Reports on some targets; on every branch and tag without any.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt` if an object is damaged or a chunk is missing.
+    pub fn stat(&self, targets: &[Target]) -> Result<StatReport> {
+        let targets = if targets.is_empty() {
+            self.all_targets()?
+        } else {
+            targets.to_vec()
+        };
+        let mut counter = Counter::default();
+        let (mut files, mut alone) = (Vec::new(), Vec::new());
+        let mut done: HashSet<(TreeId, String)> = HashSet::new();
+        for (i, target) in targets.iter().enumerate() {
+            let mut own = Counter::default();
+            for Listed { path, node } in self.list_files(target, &mut done)? {
+                let Node::File { id, .. } = node else {
+                    continue;
+                };
+                self.shop.components.cancel.check()?;
+                let (saving, file) = self.count_file(id, i, &mut counter, &mut own)?;
+                let (container, note) = (file.container, file.note);
+                files.push(FileStat {
+                    name: target.to_string(),
+                    path,
+                    container,
+                    note,
+                    saving,
+                });
+            }
+            alone.push((own.total, own.seen));
+        }
+        let names = targets.iter().zip(alone).map(|(target, (saving, seen))| {
+            let is_shared = |id: &ChunkId| counter.seen.get(id).is_some_and(|s| s.shared);
+            let shared = seen
+                .iter()
+                .filter(|(id, _)| is_shared(id))
+                .map(|(_, s)| u64::from(s.raw_len));
+            NameStat {
+                name: target.to_string(),
+                alone: saving,
+                shared: shared.sum(),
+            }
+        });
+        let names = names.collect();
+        let mut methods: BTreeMap<String, MethodStat> = BTreeMap::new();
+        #[allow(
+            clippy::iter_over_hash_type,
+            reason = "sums do not depend on the order"
+        )]
+        for seen in counter.seen.values() {
+            let method = methods.entry(method_name(seen.method)).or_default();
+            method.chunks += 1;
+            method.raw += u64::from(seen.raw_len);
+            method.stored += u64::from(seen.stored_len);
+        }
+        let (total, chunks) = (counter.total, counter.seen.len() as u64);
+        Ok(StatReport {
+            names,
+            files,
+            total,
+            methods,
+            chunks,
+            on_disk: self.on_disk()?,
+        })
+    }
+
+    pub(crate) fn all_targets(&self) -> Result<Vec<Target>> {
+        let target = |r: &RefName| Target {
+            rev: Some(r.rev().to_owned()),
+            repo: r.repo.clone(),
+            path: None,
+        };
+        Ok(self.refs()?.refs.keys().map(target).collect())
+    }
+
+    /// Files below a target; a tree that an earlier target of the same name had is listed once.
+    fn list_files(
+        &self,
+        target: &Target,
+        done: &mut HashSet<(TreeId, String)>,
+    ) -> Result<Vec<Listed>> {
+        let mut all = Vec::new();
+        match self.node(target)? {
+            Node::Dir { id } => {
+                if done.insert((id, target.repo.to_string())) {
+                    self.list_below(id, "", true, &mut all)?;
+                }
+            }
+            node => all.push(Listed {
+                path: target.path.clone().unwrap_or_default(),
+                node,
+            }),
+        }
+        Ok(all)
+    }
+
+    fn count_file(
+        &self,
+        id: FileId,
+        target: usize,
+        all: &mut Counter,
+        own: &mut Counter,
+    ) -> Result<(Saving, mmh_core::object::File)> {
+        let reader = self.open_file(id)?;
+        let mut saving = Saving {
+            raw: reader.size(),
+            ..Saving::default()
+        };
+        own.total.raw += reader.size();
+        all.total.raw += reader.size();
+        let mut covered = HashMap::new();
+        reader.for_each_chunk(&mut |chunk, len| {
+            *covered.entry(chunk).or_insert(0u64) += u64::from(len);
+            Ok(())
+        })?;
+        #[allow(
+            clippy::iter_over_hash_type,
+            reason = "sums do not depend on the order"
+        )]
+        for (chunk, len) in covered {
+            let part = self.count_chunk(chunk, len, target, all)?;
+            own.add(chunk, len, all.seen[&chunk]);
+            saving.stored += part.stored;
+            saving.duplicates += part.duplicates;
+            saving.coding += part.coding;
+        }
+        all.total.stored += saving.stored;
+        all.total.duplicates += saving.duplicates;
+        all.total.coding += saving.coding;
+        Ok((saving, objects::file(self.source(), id)?))
+    }
+
+    fn count_chunk(
+        &self,
+        chunk: ChunkId,
+        len: u64,
+        target: usize,
+        all: &mut Counter,
+    ) -> Result<Saving> {
+        if let Some(seen) = all.seen.get_mut(&chunk) {
+            seen.shared |= seen.first != target;
+            return Ok(Saving {
+                duplicates: len,
+                ..Saving::default()
+            });
+        }
+        let info = self
+            .source()
+            .locate(&chunk)?
+            .ok_or_else(|| Error::Corrupt(format!("chunk {chunk} is missing from every pack")))?;
+        let (raw_len, stored_len, method) = (info.raw_len, info.stored_len, info.method);
+        all.seen.insert(
+            chunk,
+            Seen {
+                raw_len,
+                stored_len,
+                method,
+                first: target,
+                shared: false,
+            },
+        );
+        Ok(first_use(len, raw_len, stored_len))
+    }
+
+    fn on_disk(&self) -> Result<u64> {
+        match &self.backing {
+            crate::repository::Backing::Store(store) => {
+                let stats = self.block_on(store.stats())?;
+                Ok(stats.pack_bytes + stats.index_bytes)
+            }
+            crate::repository::Backing::Archive(_, len) => Ok(*len),
+        }
+    }
+}
+
+fn method_name(code: u8) -> String {
+    Method::try_from(code).map_or_else(|_| format!("method {code}"), |m| m.as_str().to_owned())
+}
+
+/// What the first occurrence of a chunk saves. A pooled chunk counts wholly where it is first
+/// used; what else of the file lies in it repeatedly counts as duplicates.
+fn first_use(len: u64, raw_len: u32, stored_len: u32) -> Saving {
+    let (raw_len, stored) = (u64::from(raw_len), u64::from(stored_len));
+    let duplicates = len.saturating_sub(raw_len);
+    let coding = (len - duplicates).cast_signed() - stored.cast_signed();
+    Saving {
+        stored,
+        duplicates,
+        coding,
+        ..Saving::default()
+    }
+}
+
+impl Counter {
+    fn add(&mut self, chunk: ChunkId, len: u64, seen: Seen) {
+        let part = if self.seen.insert(chunk, seen).is_some() {
+            Saving {
+                duplicates: len,
+                ..Saving::default()
+            }
+        } else {
+            first_use(len, seen.raw_len, seen.stored_len)
+        };
+        self.total.stored += part.stored;
+        self.total.duplicates += part.duplicates;
+        self.total.coding += part.coding;
+    }
+}

@@ -1,0 +1,250 @@
+//! What lies under the paths that a user names: files, directories and links, in a fixed order.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mmh_core::limits;
+use mmh_core::name::check_file_name;
+
+use crate::error::{Error, Result};
+
+/// Something to add.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// Where it goes: `/`-separated, relative to the tree's root.
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    File { len: u64, executable: bool },
+    EmptyDir,
+    Link { target: String },
+}
+
+/// How to walk.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct WalkOptions {
+    /// Add what symbolic links point to instead of the links.
+    pub(crate) follow: bool,
+}
+
+/// Lists everything below `paths`. One directory alone gives its content; otherwise each path
+/// gives an entry of its own name. A path that is a symbolic link itself is followed.
+///
+/// # Errors
+/// `Invalid` for names that are not UTF-8, hold control characters, occur twice, or for links
+/// that run in a circle; `NotFound`, `Denied` as the file system says.
+pub(crate) fn walk(paths: &[PathBuf], options: WalkOptions) -> Result<(Vec<Found>, Vec<String>)> {
+    let mut walker = Walker {
+        options,
+        ..Walker::default()
+    };
+    for path in paths {
+        let meta = fs::metadata(path).map_err(Error::io("read", path))?;
+        if let ([_], true) = (paths, meta.is_dir()) {
+            walker.dir(path, "")?;
+        } else {
+            let full = fs::canonicalize(path).map_err(Error::io("read", path))?;
+            let name = path.file_name().or_else(|| full.file_name());
+            let name = name.ok_or_else(|| {
+                Error::Invalid(format!("{} has no name of its own", path.display()))
+            })?;
+            walker.entry(path, utf8(name, path)?, &meta)?;
+        }
+    }
+    walker.found.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(pair) = walker.found.windows(2).find(|w| w[0].name == w[1].name) {
+        let (a, b) = (pair[0].path.display(), pair[1].path.display());
+        return Err(Error::Invalid(format!(
+            "{a} and {b} would both be `{}`",
+            pair[0].name
+        )));
+    }
+    Ok((walker.found, walker.skipped))
+}
+
+fn utf8<'a>(name: &'a std::ffi::OsStr, path: &Path) -> Result<&'a str> {
+    let text = name.to_str().ok_or_else(|| {
+        Error::Invalid(format!(
+            "the name of {} is not UTF-8; rename it first",
+            path.display()
+        ))
+    })?;
+    check_file_name(text)?;
+    Ok(text)
+}
+
+#[derive(Debug, Default)]
+struct Walker {
+    options: WalkOptions,
+    found: Vec<Found>,
+    skipped: Vec<String>,
+    /// The real paths of the directories that we are in, to notice circles of links.
+    above: Vec<PathBuf>,
+}
+
+impl Walker {
+    fn entry(&mut self, path: &Path, name: &str, meta: &fs::Metadata) -> Result<()> {
+        let kind = if meta.is_dir() {
+            return self.dir(path, name);
+        } else if meta.is_file() {
+            Kind::File {
+                len: meta.len(),
+                executable: is_executable(meta),
+            }
+        } else if meta.is_symlink() {
+            let target = fs::read_link(path).map_err(Error::io("read", path))?;
+            let target = target.to_str().ok_or_else(|| {
+                Error::Invalid(format!(
+                    "the target of link {} is not UTF-8",
+                    path.display()
+                ))
+            })?;
+            Kind::Link {
+                target: target.to_owned(),
+            }
+        } else {
+            self.skipped
+                .push(format!("{}: neither file, folder nor link", path.display()));
+            return Ok(());
+        };
+        self.found.push(Found {
+            path: path.to_owned(),
+            name: name.to_owned(),
+            kind,
+        });
+        Ok(())
+    }
+
+    fn dir(&mut self, path: &Path, name: &str) -> Result<()> {
+        let real = fs::canonicalize(path).map_err(Error::io("read", path))?;
+        if self.above.contains(&real) {
+            return Err(Error::Invalid(format!(
+                "{}: links run in a circle",
+                path.display()
+            )));
+        }
+        if self.above.len() >= limits::TREE_DEPTH_MAX {
+            return Err(Error::Invalid(format!(
+                "{}: nested too deep",
+                path.display()
+            )));
+        }
+        self.above.push(real);
+        let mut empty = true;
+        for item in fs::read_dir(path).map_err(Error::io("list", path))? {
+            let item = item.map_err(Error::io("list", path))?;
+            let below = item.path();
+            let own = item.file_name();
+            let own = utf8(&own, &below)?;
+            let full = if name.is_empty() {
+                own.to_owned()
+            } else {
+                format!("{name}/{own}")
+            };
+            let meta = if self.options.follow {
+                fs::metadata(&below)
+            } else {
+                fs::symlink_metadata(&below)
+            };
+            self.entry(&below, &full, &meta.map_err(Error::io("read", &below))?)?;
+            empty = false;
+        }
+        self.above.pop();
+        if empty && !name.is_empty() {
+            let (path, name) = (path.to_owned(), name.to_owned());
+            self.found.push(Found {
+                path,
+                name,
+                kind: Kind::EmptyDir,
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+fn is_executable(meta: &fs::Metadata) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    meta.permissions().mode() & 0o100 != 0
+}
+
+#[cfg(not(unix))]
+fn is_executable(_meta: &fs::Metadata) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(paths: &[PathBuf], follow: bool) -> Result<Vec<String>> {
+        let (found, _) = walk(paths, WalkOptions { follow })?;
+        Ok(found.into_iter().map(|f| f.name).collect())
+    }
+
+    #[test]
+    fn one_folder_gives_its_content_and_two_give_themselves() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/sub")).unwrap();
+        fs::create_dir_all(dir.path().join("b/empty")).unwrap();
+        fs::write(dir.path().join("a/x"), "x").unwrap();
+        fs::write(dir.path().join("a/sub/y"), "y").unwrap();
+        let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+        assert_eq!(
+            names(std::slice::from_ref(&a), false).unwrap(),
+            ["sub/y", "x"]
+        );
+        assert_eq!(
+            names(&[a.clone(), b], false).unwrap(),
+            ["a/sub/y", "a/x", "b/empty"]
+        );
+        assert_eq!(names(&[a.join("x")], false).unwrap(), ["x"]);
+    }
+
+    #[test]
+    fn two_paths_of_one_name_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for d in ["a", "b"] {
+            fs::create_dir(dir.path().join(d)).unwrap();
+            fs::write(dir.path().join(d).join("x"), d).unwrap();
+        }
+        let paths = [dir.path().join("a/x"), dir.path().join("b/x")];
+        assert!(matches!(names(&paths, false), Err(Error::Invalid(_))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn circles_of_links_are_kept_as_links_or_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(".", dir.path().join("loop")).unwrap();
+        let root = [dir.path().to_owned()];
+        assert_eq!(names(&root, false).unwrap(), ["loop"]);
+        let error = names(&root, true).unwrap_err();
+        assert!(error.to_string().contains("circle"), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn names_that_are_not_text_are_refused_by_path() {
+        use std::os::unix::ffi::OsStrExt;
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(
+            dir.path().join(std::ffi::OsStr::from_bytes(b"bad\xff")),
+            "x",
+        )
+        .unwrap();
+        let error = names(&[dir.path().to_owned()], false).unwrap_err();
+        assert!(error.to_string().contains("UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_path_is_not_found() {
+        let error = names(&[PathBuf::from("/no/such/path")], false).unwrap_err();
+        assert_eq!(error.kind(), mmh_core::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,163 @@
+//! Where files become chunks: the part of a repository that needs no store to exist.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use mmh_core::TensorInfo;
+use mmh_core::object::{Snapshot, SnapshotTag};
+use mmh_core::{SnapshotId, TreeId};
+use mmh_formats::read_at::FileSource;
+use mmh_store::{ChunkSink, ChunkerParams};
+use rayon::prelude::*;
+
+use crate::cut::Chunking;
+use crate::error::{Error, Result};
+use crate::ingest::{Ingest, Ingested};
+use crate::objects;
+use crate::recycle::Encoders;
+use crate::repository::{Components, Settings};
+use crate::walk::{Found, Kind};
+
+/// Files up to this length are added several at a time, larger ones one after another with their
+/// chunks in parallel.
+const SMALL_FILE_LEN: u64 = 4 << 20;
+/// Raw bytes coded at once, for each thread.
+const BATCH_LEN_PER_THREAD: u64 = 4 << 20;
+
+/// Tensors that index files (ONNX, TensorFlow) place in other files, by the other file's path.
+type Externals = HashMap<PathBuf, Vec<(u64, u64, TensorInfo)>>;
+
+/// Settings, components and encoders together.
+#[derive(Debug)]
+pub(crate) struct Workshop {
+    pub(crate) settings: Settings,
+    pub(crate) components: Components,
+    pub(crate) encoders: Encoders,
+    pub(crate) chunking: Chunking,
+}
+
+impl Workshop {
+    pub(crate) fn new(
+        settings: Settings,
+        components: Components,
+        chunker: &ChunkerParams,
+    ) -> Result<Self> {
+        let coding = mmh_codec::Settings {
+            level: settings.level,
+            verify: settings.verify_encode,
+        };
+        let (encoders, chunking) = (Encoders::new(coding), Chunking::new(chunker)?);
+        Ok(Self {
+            settings,
+            components,
+            encoders,
+            chunking,
+        })
+    }
+
+    pub(crate) fn batch_len(&self) -> u64 {
+        BATCH_LEN_PER_THREAD * self.components.pool.current_num_threads() as u64
+    }
+
+    /// Stores the content of every file; the result is in order of name.
+    pub(crate) fn ingest(
+        &self,
+        sink: &dyn ChunkSink,
+        found: &[Found],
+    ) -> Result<Vec<(String, Ingested)>> {
+        let total = found.iter().map(Found::len).sum();
+        self.components.progress.begin("adding", Some(total));
+        let done = self
+            .components
+            .pool
+            .install(|| self.ingest_all(sink, found));
+        self.components.progress.end();
+        done
+    }
+
+    fn ingest_all(&self, sink: &dyn ChunkSink, found: &[Found]) -> Result<Vec<(String, Ingested)>> {
+        let ingest = Ingest {
+            sink,
+            encoders: &self.encoders,
+            progress: self.components.progress.as_ref(),
+            cancel: &self.components.cancel,
+            chunking: self.chunking,
+            batch_len: self.batch_len(),
+        };
+        let externals = externals(found)?;
+        let one = |file: &Found, parallel: bool| -> Result<(String, Ingested)> {
+            self.components.cancel.check()?;
+            self.components.progress.item(&file.name);
+            let outside = externals.get(&file.path).map(Vec::as_slice);
+            Ok((
+                file.name.clone(),
+                ingest.file(&file.path, outside, parallel)?,
+            ))
+        };
+        let files = found.iter().filter(|f| matches!(f.kind, Kind::File { .. }));
+        let (small, large): (Vec<&Found>, Vec<&Found>) =
+            files.partition(|f| f.len() <= SMALL_FILE_LEN);
+        let mut all = small
+            .par_iter()
+            .map(|f| one(f, false))
+            .collect::<Result<Vec<_>>>()?;
+        for file in large {
+            all.push(one(file, true)?);
+        }
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(all)
+    }
+
+    pub(crate) fn write_snapshot(
+        &self,
+        sink: &dyn ChunkSink,
+        tree: TreeId,
+        parents: Vec<SnapshotId>,
+        message: &str,
+    ) -> Result<SnapshotId> {
+        let snapshot = Snapshot {
+            r#type: SnapshotTag::Tag,
+            tree,
+            parents,
+            author: self.settings.author.clone(),
+            time_ms: self.components.clock.now_ms(),
+            message: message.to_owned(),
+        };
+        Ok(SnapshotId::from_object(objects::write(
+            sink,
+            &self.encoders,
+            &snapshot,
+        )?))
+    }
+}
+
+/// Reads the index files among `found` for the tensors they place elsewhere.
+fn externals(found: &[Found]) -> Result<Externals> {
+    let all: Mutex<Externals> = Mutex::new(HashMap::new());
+    let index = |f: &&Found| {
+        let name = f.name.to_ascii_lowercase();
+        matches!(f.kind, Kind::File { .. }) && (name.ends_with(".onnx") || name.ends_with(".index"))
+    };
+    found
+        .par_iter()
+        .filter(index)
+        .try_for_each(|file| -> Result<()> {
+            let opened = std::fs::File::open(&file.path).map_err(Error::io("open", &file.path))?;
+            let source = FileSource::new(opened).map_err(Error::io("read", &file.path))?;
+            let folder = file.path.parent().unwrap_or(Path::new(""));
+            let name = file.name.rsplit('/').next().unwrap_or_default();
+            // What is wrong with the file itself is said when it is added.
+            let Ok(layout) = mmh_formats::probe(&source, name) else {
+                return Ok(());
+            };
+            for external in layout.externals() {
+                if let Ok(mut all) = all.lock() {
+                    let list = all.entry(folder.join(&external.location)).or_default();
+                    list.extend(external.tensors.iter().cloned());
+                }
+            }
+            Ok(())
+        })?;
+    Ok(all.into_inner().unwrap_or_default())
+}
