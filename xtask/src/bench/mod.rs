@@ -16,7 +16,7 @@ const PEERS: [&str; 9] = [
     "numpy",
     "zstandard",
     "lmzip",
-    "zipnn",
+    "zipnn>=0.5",
     "openzl",
     "pcodec",
     "z4ai",
@@ -124,7 +124,7 @@ fn install(python: &Path, package: &str) -> Outcome {
         "install",
         "--quiet",
         "--disable-pip-version-check",
-        "--only-binary=:all:",
+        "--prefer-binary",
     ]);
     pip.arg(package);
     let out = output(&mut pip)?;

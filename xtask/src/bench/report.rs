@@ -37,16 +37,85 @@ pub(crate) fn write(kind: Kind, raw: &Path) -> Outcome {
     fs::write(raw, pretty + "\n").context(raw.display())?;
     let section = section(kind, &results)?;
     print!("\n{section}");
-    let path = root().join("docs/benchmarks.md");
-    let document = fs::read_to_string(&path).context(path.display())?;
-    let document = replace(&document, kind.name(), &section).ok_or_else(|| {
-        Failure::failed(format!(
-            "{}: no markers for `{}`",
-            path.display(),
-            kind.name()
-        ))
-    })?;
-    fs::write(&path, document).context(path.display())
+    for (document, text) in [
+        ("docs/benchmarks.md", section),
+        ("README.md", summary(kind, &results)),
+    ] {
+        let path = root().join(document);
+        let old = fs::read_to_string(&path).context(path.display())?;
+        let new = replace(&old, kind.name(), &text).ok_or_else(|| {
+            Failure::failed(format!("{document}: no markers for `{}`", kind.name()))
+        })?;
+        fs::write(&path, new).context(path.display())?;
+    }
+    Ok(())
+}
+
+/// The short table for the front page: sizes of all files beside each other, or one folder.
+fn summary(kind: Kind, results: &Value) -> String {
+    let rows: Vec<&Value> = results["results"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .collect();
+    let measured = |row: &&&Value| !row["error"].is_string();
+    if kind == Kind::Corpus {
+        let mut short = Table::new(&["", "stored", "of raw", "store", "restore"]);
+        for row in rows.iter().filter(measured) {
+            let number = |key: &str| row[key].as_u64().unwrap_or(0);
+            let time = |key: &str| {
+                row[key]
+                    .as_f64()
+                    .map_or_else(|| "–".to_owned(), |s| format!("{s:.0} s"))
+            };
+            let of_raw = percent(number("size"), number("raw"));
+            let peer = row["peer"].as_str().unwrap_or("?").to_owned();
+            short.row([
+                peer,
+                bytes(number("size")),
+                of_raw,
+                time("pack_wall_s"),
+                time("restore_wall_s"),
+            ]);
+        }
+        return short.markdown();
+    }
+    let unique = |key: &str| {
+        let mut seen: Vec<String> = Vec::new();
+        for value in rows
+            .iter()
+            .filter(measured)
+            .filter_map(|row| row[key].as_str())
+        {
+            if !seen.iter().any(|other| other == value) {
+                seen.push(value.to_owned());
+            }
+        }
+        seen
+    };
+    let (peers, inputs) = (unique("peer"), unique("input"));
+    let head: Vec<&str> = std::iter::once("")
+        .chain(inputs.iter().map(String::as_str))
+        .collect();
+    let mut matrix = Table::new(&head);
+    for peer in peers {
+        let cell = |input: &String| {
+            let mut found = rows.iter().filter(measured);
+            let row =
+                found.find(|row| row["peer"] == peer.as_str() && row["input"] == input.as_str());
+            row.map_or_else(
+                || "–".to_owned(),
+                |row| {
+                    percent(
+                        row["size"].as_u64().unwrap_or(0),
+                        row["raw"].as_u64().unwrap_or(0),
+                    )
+                },
+            )
+        };
+        matrix.row(std::iter::once(peer.clone()).chain(inputs.iter().map(cell)));
+    }
+    matrix.markdown()
 }
 
 /// The text between the markers: machine and versions, then a table for each input.
@@ -229,10 +298,31 @@ mod tests {
     }
 
     #[test]
-    fn the_document_has_a_place_for_each_kind() {
-        let document = fs::read_to_string(root().join("docs/benchmarks.md")).unwrap();
-        for kind in [Kind::Files, Kind::Corpus] {
-            assert!(replace(&document, kind.name(), "").is_some(), "{kind:?}");
+    fn the_front_page_has_sizes_side_by_side() {
+        let text = summary(Kind::Files, &results());
+        assert!(text.lines().next().unwrap().contains("a.bin"), "{text}");
+        assert!(
+            text.contains("50.00 %") && text.contains("75.00 %"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("gone"),
+            "a peer without a result has no row: {text}"
+        );
+        let text = summary(Kind::Corpus, &results());
+        assert!(
+            text.contains("1.0 MB") && text.lines().count() == 4,
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_documents_have_a_place_for_each_kind() {
+        for document in ["docs/benchmarks.md", "README.md"] {
+            let document = fs::read_to_string(root().join(document)).unwrap();
+            for kind in [Kind::Files, Kind::Corpus] {
+                assert!(replace(&document, kind.name(), "").is_some(), "{kind:?}");
+            }
         }
     }
 

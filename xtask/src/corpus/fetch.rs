@@ -148,7 +148,7 @@ impl<'a> Fetcher<'a> {
             return Ok(path);
         }
         println!(
-            "  downloading {} {} ({}; declares: {})",
+            "  downloading {} {} ({}; licence: {})",
             package.name,
             package.version,
             table::bytes(package.bytes),
