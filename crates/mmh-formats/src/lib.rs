@@ -13,6 +13,7 @@ pub mod ctranslate2;
 pub mod error;
 mod flatbuffer;
 pub mod gguf;
+pub mod hdf5;
 #[cfg(any(test, feature = "testing"))]
 pub mod hostile;
 pub mod layout;
@@ -28,12 +29,12 @@ mod reader;
 pub mod safetensors;
 #[cfg(any(test, feature = "testing"))]
 pub mod samples;
+pub mod sniff;
 pub mod tfcheckpoint;
 pub mod tflite;
 pub mod torch_legacy;
 mod torch_zip;
 pub mod zip;
-pub mod hdf5;
 
 pub use container::Container;
 pub use error::{Error, Result};

@@ -5,6 +5,7 @@ use crate::container::Container;
 use crate::ctranslate2;
 use crate::error::{Error, Result};
 use crate::gguf;
+use crate::hdf5;
 use crate::layout::Layout;
 use crate::msgpack;
 use crate::npy;
@@ -13,31 +14,30 @@ use crate::parquet;
 use crate::pickle;
 use crate::read_at::{ReadAt, read_vec};
 use crate::safetensors;
+use crate::sniff::sniff;
 use crate::tfcheckpoint;
 use crate::tflite;
 use crate::torch_legacy;
 use crate::zip;
-use crate::hdf5;
 
 /// Finds the container of a file and where its tensors lie.
 ///
 /// `file_name` is the last component of the path. A file that contradicts itself, exceeds a limit
 /// or matches nothing is [`Container::Unknown`] bytes, with a note that says why where there is
-/// something to say.
+/// something to say; [`sniff`] then has a look at what is not an array so far.
 ///
 /// # Errors
 /// Only [`Error::Io`]: nothing that a file contains is an error here.
 pub fn probe(source: &dyn ReadAt, file_name: &str) -> Result<Layout> {
     let head = read_vec(source, 0, source.len().min(HEAD_LEN))?;
     let (layout, note) = offer(source, file_name, &head, [ARCHIVE].iter().chain(PARSERS))?;
-    if let Some(layout) = layout {
-        return Ok(layout);
-    }
-    let layout = Layout::bytes(Container::Unknown, source.len());
-    Ok(match note {
-        Some(note) => layout.with_note(note),
-        None => layout,
-    })
+    let unknown = || Layout::bytes(Container::Unknown, source.len());
+    let layout = match (layout, note) {
+        (Some(layout), _) => layout,
+        (None, Some(note)) => unknown().with_note(note),
+        (None, None) => unknown(),
+    };
+    sniff(source, layout)
 }
 
 /// Finds where the tensors lie in a member of an archive; archives in archives are not opened.
