@@ -177,7 +177,7 @@ fn float_type(width: usize, top: &Histogram, entropy: i64) -> Option<Dtype> {
     let numbers = count(&|value| (low..=high).contains(&(value & 0x7f)));
     let zeros = top.first().copied().unwrap_or(0);
     let is_float =
-        entropy < entropy_max && numbers + zeros >= total - total / 10 && numbers >= total / 4;
+        entropy < entropy_max && numbers + zeros >= total - total / 10 && numbers >= total / 8;
     if width == 2 {
         let brain = is_float && entropy < 4 * BIT;
         return if brain {
@@ -192,11 +192,13 @@ fn float_type(width: usize, top: &Histogram, entropy: i64) -> Option<Dtype> {
 /// Binary16: two bits of the mantissa are in the top byte, so it varies more; both signs occur,
 /// and numbers beyond 16 do not.
 fn half(count: &dyn Fn(&dyn Fn(usize) -> bool) -> u32, total: u32, entropy: i64) -> Option<Dtype> {
+    let zeros = count(&|value| value & 0x7f == 0);
     let small = count(&|value| (0x01..0x4c).contains(&(value & 0x7f)));
-    let negative = count(&|value| value >= 0x80);
-    let both = negative >= total / 16 && negative <= total - total / 16;
-    let spread = (3 * BIT..7 * BIT + BIT / 2).contains(&entropy);
-    (small >= total - total / 10 && both && spread).then_some(Dtype::F16)
+    let negative = count(&|value| (0x81..0xcc).contains(&value));
+    let both = negative >= small / 16 && negative <= small - small / 16;
+    let spread = (BIT..7 * BIT + BIT / 2).contains(&entropy);
+    let numbers = small + zeros >= total - total / 10 && small >= total / 8;
+    (numbers && both && spread).then_some(Dtype::F16)
 }
 
 /// The entropy of a histogram, with the Miller–Madow correction for its few samples.
