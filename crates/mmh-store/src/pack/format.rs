@@ -13,9 +13,11 @@ pub const FILE_MAGIC: [u8; 8] = *b"\x89MMH\r\n\x1a\n";
 /// Version of the layouts in this module.
 pub const FILE_VERSION: u32 = 1;
 /// Length in bytes of the header: magic, version, kind.
-pub const HEADER_LEN: u64 = 16;
+pub const HEADER_LEN: u64 = HEADER_SIZE as u64;
+const HEADER_SIZE: usize = 16;
 /// Length in bytes of what stands before each frame: its length and its CRC-32C.
-pub const RECORD_HEAD_LEN: u64 = 8;
+pub const RECORD_HEAD_LEN: u64 = RECORD_HEAD_SIZE as u64;
+const RECORD_HEAD_SIZE: usize = 8;
 /// Length in bytes of a pack's footer entry: id, frame length, method and raw length.
 pub const PACK_ENTRY_LEN: usize = 40;
 /// Length in bytes of an archive's footer entry: as a pack's, and the offset.
@@ -105,8 +107,8 @@ impl Entry {
 }
 
 /// The header of a file of this kind.
-pub(crate) fn encode_header(kind: Kind) -> [u8; HEADER_LEN as usize] {
-    let mut header = [0; HEADER_LEN as usize];
+pub(crate) fn encode_header(kind: Kind) -> [u8; HEADER_SIZE] {
+    let mut header = [0; HEADER_SIZE];
     header[..8].copy_from_slice(&FILE_MAGIC);
     header[8..12].copy_from_slice(&FILE_VERSION.to_le_bytes());
     header[12..].copy_from_slice(&(kind as u32).to_le_bytes());
@@ -116,7 +118,7 @@ pub(crate) fn encode_header(kind: Kind) -> [u8; HEADER_LEN as usize] {
 /// Checks a header against the kind that is expected.
 pub(crate) fn parse_header(bytes: &[u8], kind: Kind) -> Result<(), Flaw> {
     let header = bytes
-        .first_chunk::<{ HEADER_LEN as usize }>()
+        .first_chunk::<{ HEADER_SIZE }>()
         .ok_or("shorter than a header")?;
     if header[..8] != FILE_MAGIC {
         return Err("it does not begin with the magic bytes".into());
@@ -129,8 +131,8 @@ pub(crate) fn parse_header(bytes: &[u8], kind: Kind) -> Result<(), Flaw> {
 }
 
 /// The head of a frame's record.
-pub(crate) fn encode_record_head(frame: &[u8]) -> [u8; RECORD_HEAD_LEN as usize] {
-    let mut head = [0; RECORD_HEAD_LEN as usize];
+pub(crate) fn encode_record_head(frame: &[u8]) -> [u8; RECORD_HEAD_SIZE] {
+    let mut head = [0; RECORD_HEAD_SIZE];
     let len = u32::try_from(frame.len()).expect("callers check FRAME_LEN_MAX");
     head[..4].copy_from_slice(&len.to_le_bytes());
     head[4..].copy_from_slice(&crc32c::crc32c(frame).to_le_bytes());
@@ -145,7 +147,7 @@ impl Record {
     /// The frame length that a record's head states, if it is within the limits.
     pub(crate) fn frame_len(head: &[u8]) -> Result<u32, Flaw> {
         let head = head
-            .first_chunk::<{ RECORD_HEAD_LEN as usize }>()
+            .first_chunk::<{ RECORD_HEAD_SIZE }>()
             .ok_or("record is cut off")?;
         let len = u32_at(head, 0);
         if len as usize > FRAME_LEN_MAX {
@@ -157,7 +159,7 @@ impl Record {
     /// The frame of a record, after comparing length and checksum.
     pub(crate) fn frame(record: &[u8]) -> Result<&[u8], Flaw> {
         let len = Self::frame_len(record)?;
-        let frame = &record[RECORD_HEAD_LEN as usize..];
+        let frame = &record[RECORD_HEAD_SIZE..];
         if frame.len() as u64 != u64::from(len) {
             return Err(format!("the record states {len} bytes, not {}", frame.len()).into());
         }

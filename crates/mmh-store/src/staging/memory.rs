@@ -46,6 +46,13 @@ impl MemoryStaging {
         }
     }
 
+    /// How many files there are, held or not.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn n_files(&self) -> usize {
+        self.with(|state| state.files.len())
+    }
+
     /// Cuts the power: every file loses what was not synced, but for `kept` bytes of it, and
     /// nobody holds any file any more.
     #[cfg(any(test, feature = "testing"))]

@@ -1,3 +1,6 @@
 //! The store's promises, tested from outside.
 
+mod common;
 mod conformance;
+mod crash;
+mod refs;
