@@ -266,3 +266,221 @@ const TYPE_STRING: u32 = 8;
 const TYPE_ARRAY: u32 = 9;
 /// Deepest nesting of metadata arrays; writers use one level.
 const ARRAY_DEPTH_MAX: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hostile::attack;
+    use crate::samples::gguf::file;
+    use crate::samples::strategy::tensors;
+    use crate::samples::{SampleTensor, assert_holds};
+
+    fn tensors_of_each_kind() -> Vec<SampleTensor> {
+        vec![
+            SampleTensor::new("token_embd.weight", Dtype::Q4_K, &[3, 512]),
+            SampleTensor::new("output_norm.weight", Dtype::F32, &[7]),
+            SampleTensor::new("blk.0.attn_q.weight", Dtype::Q8_0, &[2, 2, 64]),
+        ]
+    }
+
+    /// A header of `fields` behind the magic number.
+    fn header(fields: &[&[u8]]) -> Vec<u8> {
+        let mut out = b"GGUF".to_vec();
+        fields.iter().for_each(|field| out.extend(*field));
+        out
+    }
+
+    fn text(text: &str) -> Vec<u8> {
+        [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat()
+    }
+
+    /// One pair whose value is `value`, and one tensor of 4 F32 at `offset` in a data area of 64
+    /// bytes.
+    fn small(value: &[u8], dims: &[u64], ggml_type: u32, offset: u64) -> Vec<u8> {
+        let one = 1u64.to_le_bytes();
+        let mut out = header(&[
+            &3u32.to_le_bytes(),
+            &one,
+            &one,
+            &text("general.alignment"),
+            value,
+        ]);
+        out.extend(text("t"));
+        out.extend(u32::try_from(dims.len()).unwrap().to_le_bytes());
+        out.extend(dims.iter().flat_map(|dim| dim.to_le_bytes()));
+        out.extend(ggml_type.to_le_bytes());
+        out.extend(offset.to_le_bytes());
+        out.resize(out.len().next_multiple_of(32), 0);
+        out.resize(out.len() + 64, 7);
+        out
+    }
+
+    const ALIGNED_32: &[u8] = b"\x04\0\0\0\x20\0\0\0";
+
+    #[test]
+    fn dimensions_are_turned_outermost_first() {
+        let tensors = tensors_of_each_kind();
+        let file = file(&tensors);
+        assert!(matches(&file, ""));
+        assert_holds(&parse(&file).unwrap(), &file, &tensors);
+    }
+
+    #[test]
+    fn version_2_is_version_3_and_others_are_bytes_with_a_note() {
+        let mut file = file(&tensors_of_each_kind());
+        file[4] = 2;
+        assert_eq!(parse(&file).unwrap().tensors().count(), 3);
+        for (version, word) in [
+            (1u32, "version 1"),
+            (3u32.swap_bytes(), "big-endian"),
+            (4, "version 4"),
+        ] {
+            file[4..8].copy_from_slice(&version.to_le_bytes());
+            let layout = parse(&file).unwrap();
+            assert_eq!(
+                (layout.container(), layout.tensors().count()),
+                (CONTAINER, 0)
+            );
+            assert!(layout.note().unwrap().contains(word), "{:?}", layout.note());
+        }
+    }
+
+    #[test]
+    fn the_small_file_of_these_tests_is_good() {
+        let layout = parse(&small(ALIGNED_32, &[4], 0, 32)).unwrap();
+        let (part, info) = layout.tensors().next().unwrap();
+        assert_eq!(
+            (part.offset % 32, part.len, info.shape.as_slice()),
+            (0, 16, &[4][..])
+        );
+    }
+
+    #[test]
+    fn tensors_that_do_not_fit_are_refused() {
+        for (dims, ggml_type, offset) in [
+            (&[4][..], 0, 64),
+            (&[4], 0, 31),
+            (&[4], 0, u64::MAX - 31),
+            (&[17], 0, 0),
+            (&[u64::MAX, 4], 0, 0),
+            // Four rows of 8 have 32 elements, but no row is a whole block.
+            (&[8, 4], 8, 0),
+        ] {
+            let result = parse(&small(ALIGNED_32, dims, ggml_type, offset));
+            assert!(
+                matches!(result, Err(Error::Malformed { .. })),
+                "{dims:?} {offset}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_block_type_leaves_bytes_and_a_note() {
+        for removed in [4, 5, 31, 36, 1000] {
+            let layout = parse(&small(ALIGNED_32, &[4], removed, 0)).unwrap();
+            assert_eq!(layout.tensors().count(), 0);
+            assert!(layout.note().unwrap().contains("block type"));
+        }
+    }
+
+    #[test]
+    fn the_alignment_must_be_a_power_of_two() {
+        for bad in [0u32, 3, 33] {
+            let value = [&4u32.to_le_bytes()[..], &bad.to_le_bytes()].concat();
+            let result = parse(&small(&value, &[4], 0, 0));
+            assert!(matches!(result, Err(Error::Malformed { .. })), "{bad}");
+        }
+        let huge = [&4u32.to_le_bytes()[..], &(1u32 << 31).to_le_bytes()].concat();
+        assert!(parse(&small(&huge, &[4], 0, 0)).is_err());
+        // An alignment of another type is not one.
+        assert!(parse(&small(b"\0\0\0\0\x03", &[4], 0, 0)).is_ok());
+    }
+
+    #[test]
+    fn metadata_of_every_type_is_passed_over() {
+        for (value_type, width) in [
+            (0u32, 1),
+            (1, 1),
+            (2, 2),
+            (3, 2),
+            (5, 4),
+            (6, 4),
+            (7, 1),
+            (10, 8),
+            (11, 8),
+            (12, 8),
+        ] {
+            let value = [&value_type.to_le_bytes()[..], &vec![1; width]].concat();
+            assert!(parse(&small(&value, &[4], 0, 0)).is_ok(), "{value_type}");
+            let three = [
+                b"\x09\0\0\0",
+                &value_type.to_le_bytes()[..],
+                &3u64.to_le_bytes(),
+            ];
+            let array = [three.concat(), vec![1; 3 * width]].concat();
+            assert!(
+                parse(&small(&array, &[4], 0, 0)).is_ok(),
+                "array of {value_type}"
+            );
+        }
+        assert!(parse(&small(b"\x0d\0\0\0", &[4], 0, 0)).is_err(), "type 13");
+    }
+
+    #[test]
+    fn lying_counts_end_at_the_end_of_the_file() {
+        let huge = u64::MAX.to_le_bytes();
+        let one = 1u64.to_le_bytes();
+        let version = 3u32.to_le_bytes();
+        let array =
+            |element_type: u32| [&b"\x09\0\0\0"[..], &element_type.to_le_bytes(), &huge].concat();
+        let cases = [
+            header(&[&version, &huge, &one]),
+            header(&[&version, &one, &huge]),
+            header(&[&version, &one, &one, &huge]),
+            small(&array(0), &[4], 0, 0),
+            small(&array(8), &[4], 0, 0),
+            small(&array(9), &[4], 0, 0),
+            small(&[&b"\x08\0\0\0"[..], &huge].concat(), &[4], 0, 0),
+            small(ALIGNED_32, &[1; 65], 0, 0),
+        ];
+        for file in cases {
+            assert!(parse(&file).is_err());
+        }
+        // Arrays within arrays, each holding one more.
+        let mut nested = Vec::new();
+        for _ in 0..100_000 {
+            nested.extend(
+                [
+                    &b"\x09\0\0\0"[..],
+                    if nested.is_empty() { b"" } else { &one },
+                ]
+                .concat(),
+            );
+        }
+        assert!(matches!(
+            parse(&small(&nested, &[4], 0, 0)),
+            Err(Error::TooLarge { .. })
+        ));
+    }
+
+    const DTYPES: &[Dtype] = &[Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::I8, Dtype::F64];
+
+    proptest! {
+        #[test]
+        fn holds_what_was_written(tensors in tensors(DTYPES)) {
+            let file = file(&tensors);
+            assert_holds(&parse(&file).unwrap(), &file, &tensors);
+        }
+    }
+
+    #[test]
+    fn hostile_files_tile_or_err() {
+        let tensors = [
+            SampleTensor::new("a", Dtype::F32, &[2, 2]),
+            SampleTensor::new("b", Dtype::I8, &[3]),
+        ];
+        attack(parse, &file(&tensors), 3000);
+    }
+}

@@ -242,3 +242,198 @@ impl<'de> Deserialize<'de> for Shape {
 }
 
 const CONTAINER: Container = Container::Safetensors;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hostile::attack;
+    use crate::samples::safetensors::{file, with_header};
+    use crate::samples::strategy::tensors;
+    use crate::samples::{SampleTensor, assert_holds};
+
+    /// The header's entries for a file with 8 bytes of data.
+    fn parsed(header: &str) -> Result<Layout> {
+        parse(&with_header(header, &[0; 8]))
+    }
+
+    const GOOD: &str = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+
+    #[test]
+    fn recognised_by_its_head_or_its_name() {
+        let sample = file(&[SampleTensor::new("a", Dtype::U8, &[1])]);
+        assert!(matches(&sample, ""));
+        assert!(matches(b"", "model.safetensors"));
+        assert!(!matches(b"\x01\0\0\0\0\0\0\0{", ""), "a header of one byte");
+        assert!(!matches(b"\xff\xff\xff\xff\xff\xff\xff\xff{", ""));
+        assert!(!matches(&sample[..8], ""));
+    }
+
+    #[test]
+    fn spaces_behind_the_header_and_fields_of_the_future_are_allowed() {
+        assert!(parsed(GOOD).is_ok());
+        assert!(parsed(&format!("{GOOD}   ")).is_ok());
+        assert!(parsed(&GOOD.replace("[0,8]", r#"[0,8],"new":[1,{"x":null}]"#)).is_ok());
+        assert!(
+            parsed(&GOOD.replace('{', " {")).is_err(),
+            "must begin with a brace"
+        );
+    }
+
+    #[test]
+    fn tensors_may_be_listed_in_any_order_and_be_empty() {
+        let header = r#"{
+            "b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]},
+            "none":{"dtype":"F32","shape":[0,7],"data_offsets":[4,4]},
+            "a":{"dtype":"I16","shape":[1,2],"data_offsets":[0,4]}}"#;
+        let layout = parsed(header.trim_start()).unwrap();
+        let names: Vec<&str> = layout
+            .tensors()
+            .map(|(_, info)| info.name.as_str())
+            .collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn what_the_library_refuses_is_refused() {
+        let entry = |offsets: &str| GOOD.replace("[0,8]", offsets);
+        let two = |first: &str, second: &str| {
+            format!(
+                r#"{{"a":{{"dtype":"U8","shape":[4],"data_offsets":{first}}},
+                "b":{{"dtype":"U8","shape":[4],"data_offsets":{second}}}}}"#
+            )
+        };
+        assert!(parsed(&two("[0,4]", "[4,8]")).is_ok());
+        let cases = [
+            entry("[0,7]"),
+            entry("[0,9]"),
+            entry("[8,0]"),
+            entry("[1,9]"),
+            entry("[0,18446744073709551615]"),
+            entry("[0,18446744073709551616]"),
+            entry("[-1,7]"),
+            entry("[0,8,9]"),
+            entry("[0]"),
+            entry("null"),
+            two("[0,4]", "[3,7]"),
+            two("[0,4]", "[5,9]"),
+            two("[0,4]", "[0,4]"),
+            two("[0,4]", "[4,8]").replace("\"b\"", "\"a\""),
+            GOOD.replace("[2]", "[3]"),
+            GOOD.replace("[2]", "[18446744073709551615,4]"),
+            GOOD.replace("[2]", "[-2]"),
+            GOOD.replace("[2]", "[2.0]"),
+            GOOD.replace("[2]", "2"),
+            GOOD.replace("\"F32\"", "32"),
+            GOOD.replace("\"dtype\":\"F32\",", ""),
+            GOOD.replace("\"shape\":[2],", ""),
+            GOOD.replace("\"shape\":[2]", "\"shape\":[2],\"shape\":[2]"),
+            format!("{GOOD}x"),
+            GOOD.replace("}}", "}"),
+            "{}".to_owned(),
+            "[]".to_owned(),
+            String::new(),
+        ];
+        for header in cases {
+            assert!(
+                matches!(parsed(&header), Err(Error::Malformed { .. })),
+                "{header}"
+            );
+        }
+    }
+
+    #[test]
+    fn metadata_is_one_map_of_strings() {
+        let with = |metadata: &str| {
+            parsed(&GOOD.replacen('{', &format!("{{\"__metadata__\":{metadata},"), 1))
+        };
+        assert!(with(r#"{"format":"pt"}"#).is_ok());
+        for bad in [
+            r#"{"a":1}"#,
+            r#"{"a":"b","a":"c"}"#,
+            "[]",
+            r#"{},"__metadata__":{}"#,
+        ] {
+            assert!(with(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_element_type_leaves_bytes_and_a_note() {
+        let layout = parsed(&GOOD.replace("F32", "F6_E2M3")).unwrap();
+        assert_eq!(layout.tensors().count(), 0);
+        assert!(layout.note().unwrap().contains("1 tensors"));
+        // Block types of other containers are unknown here.
+        assert_eq!(dtype_of_name("Q4_K"), None);
+    }
+
+    #[test]
+    fn every_element_type_of_the_library_has_its_size() {
+        for (name, bits) in [
+            ("BOOL", 8),
+            ("F4", 4),
+            ("U8", 8),
+            ("I8", 8),
+            ("F8_E5M2", 8),
+            ("F8_E4M3", 8),
+            ("F8_E8M0", 8),
+            ("I16", 16),
+            ("U16", 16),
+            ("F16", 16),
+            ("BF16", 16),
+            ("I32", 32),
+            ("U32", 32),
+            ("F32", 32),
+            ("F64", 64),
+            ("I64", 64),
+            ("U64", 64),
+            ("C64", 64),
+        ] {
+            let n = 64 / bits;
+            let header = GOOD.replace("F32", name).replace("[2]", &format!("[{n}]"));
+            assert_eq!(parsed(&header).unwrap().tensors().count(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_before_anything_is_kept() {
+        let long = (limits::HEADER_LEN_MAX + 1).to_le_bytes().to_vec();
+        assert!(matches!(parse(&long), Err(Error::TooLarge { .. })));
+        let lying = 1000u64.to_le_bytes().to_vec();
+        assert!(matches!(parse(&lying), Err(Error::Malformed { .. })));
+        let dims = vec!["1"; limits::TENSOR_RANK_MAX + 1].join(",");
+        assert!(parsed(&GOOD.replace("[2]", &format!("[{dims}]"))).is_err());
+        let name = "n".repeat(limits::TENSOR_NAME_LEN_MAX + 1);
+        let result = parsed(&GOOD.replace("\"a\"", &format!("\"{name}\"")));
+        assert!(matches!(result, Err(Error::TooLarge { .. })));
+        let deep = GOOD.replace("[2]", &"[".repeat(100_000));
+        assert!(matches!(parsed(&deep), Err(Error::Malformed { .. })));
+    }
+
+    const DTYPES: &[Dtype] = &[
+        Dtype::U8,
+        Dtype::BF16,
+        Dtype::F32,
+        Dtype::F64,
+        Dtype::F8_E4M3,
+    ];
+
+    proptest! {
+        #[test]
+        fn holds_what_was_written(tensors in tensors(DTYPES)) {
+            prop_assume!(!tensors.is_empty());
+            let file = file(&tensors);
+            assert_holds(&parse(&file).unwrap(), &file, &tensors);
+        }
+    }
+
+    #[test]
+    fn hostile_files_tile_or_err() {
+        let tensors = [
+            SampleTensor::new("a", Dtype::F32, &[2, 2]),
+            SampleTensor::new("b", Dtype::U8, &[3]),
+        ];
+        attack(parse, &file(&tensors), 3000);
+    }
+}

@@ -7,8 +7,7 @@ use std::mem;
 
 use crate::container::Container;
 use crate::error::{Error, Result};
-use crate::pickle::heap::{Heap, Node, Object, TEXT_KEPT_MAX, Text, Value};
-use crate::pickle::joblib;
+use crate::pickle::heap::{Heap, Node, TEXT_KEPT_MAX, Text, Value};
 use crate::read_at::ReadAt;
 use crate::reader::Reader;
 
@@ -26,11 +25,16 @@ pub(crate) struct Pickle {
 /// # Errors
 /// [`Error::Malformed`] if it is none or ends early; [`Error::TooLarge`] beyond the limits.
 pub(crate) fn scan(source: &dyn ReadAt, container: Container, offset: u64) -> Result<Pickle> {
+    scan_within(source, container, offset, OPS_MAX)
+}
+
+/// As [`scan`], with at most `ops` opcodes.
+fn scan_within(source: &dyn ReadAt, container: Container, offset: u64, ops: u64) -> Result<Pickle> {
     let mut machine = Machine {
         reader: Reader::new(source, container),
         container,
         at: offset,
-        ops: 0,
+        ops_left: ops,
         heap: Heap::default(),
         stack: Vec::new(),
         marks: Vec::new(),
@@ -46,15 +50,15 @@ pub(crate) fn scan(source: &dyn ReadAt, container: Container, offset: u64) -> Re
 }
 
 pub(crate) struct Machine<'a> {
-    reader: Reader<'a>,
+    pub(super) reader: Reader<'a>,
     pub(crate) container: Container,
     /// The offset of the next byte to read.
-    at: u64,
-    ops: u64,
+    pub(super) at: u64,
+    ops_left: u64,
     pub(crate) heap: Heap,
-    stack: Vec<Value>,
-    marks: Vec<usize>,
-    memo: Vec<Option<Value>>,
+    pub(super) stack: Vec<Value>,
+    pub(super) marks: Vec<usize>,
+    pub(super) memo: Vec<Option<Value>>,
     /// How many pickles this one lies within.
     depth: u32,
 }
@@ -62,10 +66,10 @@ pub(crate) struct Machine<'a> {
 impl Machine<'_> {
     fn run(&mut self) -> Result<Value> {
         loop {
-            self.ops += 1;
-            if self.ops > OPS_MAX {
-                return Err(self.too_large("more opcodes than are read"));
-            }
+            self.ops_left = self
+                .ops_left
+                .checked_sub(1)
+                .ok_or_else(|| self.too_large("more opcodes than are read"))?;
             let op = self.u8()?;
             match op {
                 b'.' => return self.pop(),
@@ -123,7 +127,7 @@ impl Machine<'_> {
         Error::malformed(self.container, format!("pickle at {}: {reason}", self.at))
     }
 
-    fn too_large(&self, reason: &str) -> Error {
+    pub(super) fn too_large(&self, reason: &str) -> Error {
         Error::too_large(self.container, format!("pickle at {}: {reason}", self.at))
     }
 
@@ -133,7 +137,7 @@ impl Machine<'_> {
         Ok(byte)
     }
 
-    fn uint(&mut self, width: u8) -> Result<u64> {
+    pub(super) fn uint(&mut self, width: u8) -> Result<u64> {
         let value = self.reader.uint(self.at, width)?;
         self.at += u64::from(width);
         Ok(value)
@@ -146,7 +150,7 @@ impl Machine<'_> {
     }
 
     /// A line without its line feed: its place, and its text if it is short UTF-8.
-    fn line(&mut self) -> Result<Text> {
+    pub(super) fn line(&mut self) -> Result<Text> {
         let offset = self.at;
         let mut kept = Vec::new();
         loop {
@@ -172,13 +176,13 @@ impl Machine<'_> {
         })
     }
 
-    fn short_line(&mut self) -> Result<Box<str>> {
+    pub(super) fn short_line(&mut self) -> Result<Box<str>> {
         let line = self.line()?;
         line.text
             .ok_or_else(|| self.malformed("a line that is no short text"))
     }
 
-    fn push(&mut self, value: Value) -> Result<()> {
+    pub(super) fn push(&mut self, value: Value) -> Result<()> {
         if self.stack.len() >= STACK_MAX {
             return Err(self.too_large("stack deeper than is kept"));
         }
@@ -186,13 +190,13 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn push_node(&mut self, node: Node) -> Result<()> {
+    pub(super) fn push_node(&mut self, node: Node) -> Result<()> {
         let value = self.heap.add(self.container, node)?;
         self.push(value)
     }
 
     /// Takes the top value, which must lie above the last mark.
-    fn pop(&mut self) -> Result<Value> {
+    pub(super) fn pop(&mut self) -> Result<Value> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let value = if self.stack.len() > floor {
             self.stack.pop()
@@ -202,7 +206,7 @@ impl Machine<'_> {
         value.ok_or_else(|| self.malformed("stack underflow"))
     }
 
-    fn top(&self) -> Result<Value> {
+    pub(super) fn top(&self) -> Result<Value> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let value = self.stack.get(floor..).and_then(<[Value]>::last);
         value
@@ -210,7 +214,7 @@ impl Machine<'_> {
             .ok_or_else(|| self.malformed("stack underflow"))
     }
 
-    fn pop_n(&mut self, n: usize) -> Result<Vec<Value>> {
+    pub(super) fn pop_n(&mut self, n: usize) -> Result<Vec<Value>> {
         let floor = self.marks.last().copied().unwrap_or(0);
         match self.stack.len().checked_sub(n) {
             Some(from) if from >= floor => Ok(self.stack.split_off(from)),
@@ -219,7 +223,7 @@ impl Machine<'_> {
     }
 
     /// Takes everything above the last mark, and the mark.
-    fn pop_mark(&mut self) -> Result<Vec<Value>> {
+    pub(super) fn pop_mark(&mut self) -> Result<Vec<Value>> {
         let mark = self
             .marks
             .pop()
@@ -228,7 +232,7 @@ impl Machine<'_> {
         Ok(self.stack.split_off(mark.min(self.stack.len())))
     }
 
-    fn pop_pairs(&mut self) -> Result<Vec<(Value, Value)>> {
+    pub(super) fn pop_pairs(&mut self) -> Result<Vec<(Value, Value)>> {
         let values = self.pop_mark()?;
         let (pairs, rest) = values.as_chunks::<2>();
         if !rest.is_empty() {
@@ -243,277 +247,6 @@ impl Machine<'_> {
             version => Err(self.malformed(&format!("protocol {version} is not known"))),
         }
     }
-
-    fn number(&mut self, op: u8) -> Result<()> {
-        let value = match op {
-            b'N' => Value::None,
-            0x88 => Value::Bool(true),
-            0x89 => Value::Bool(false),
-            b'K' => small_int(self.uint(1)?),
-            b'M' => small_int(self.uint(2)?),
-            b'J' => {
-                let word = self.reader.i32(self.at)?;
-                self.at += 4;
-                Value::Int(i64::from(word))
-            }
-            b'G' => {
-                self.skip(8)?;
-                Value::Other
-            }
-            0x8a | 0x8b => {
-                let len = self.uint(if op == 0x8a { 1 } else { 4 })?;
-                self.long(len)?
-            }
-            _ => decimal(op, self.line()?.text.as_deref().unwrap_or_default()),
-        };
-        self.push(value)
-    }
-
-    /// A two's complement integer of `len` bytes.
-    fn long(&mut self, len: u64) -> Result<Value> {
-        if len == 0 || len > 8 {
-            self.skip(len)?;
-            return Ok(if len == 0 {
-                Value::Int(0)
-            } else {
-                Value::Other
-            });
-        }
-        let width = u8::try_from(len).unwrap_or(8);
-        let shift = 64 - 8 * u32::from(width);
-        let bits = self.uint(width)? << shift;
-        Ok(Value::Int(bits.cast_signed() >> shift))
-    }
-
-    fn string(&mut self, op: u8) -> Result<()> {
-        let len = match op {
-            b'S' | b'V' => {
-                let line = self.line()?;
-                return self.push_node(Node::Text(unquoted(op, line)));
-            }
-            b'U' | b'C' | 0x8c => self.uint(1)?,
-            b'T' | b'X' | b'B' => self.uint(4)?,
-            _ => self.uint(8)?,
-        };
-        let offset = self.at;
-        self.skip(len)?;
-        let mut text = None;
-        if len <= TEXT_KEPT_MAX {
-            let bytes = self.reader.bytes(offset, len, TEXT_KEPT_MAX)?;
-            text = String::from_utf8(bytes).ok().map(String::into_boxed_str);
-        }
-        let raw = !matches!(op, b'X' | 0x8c | 0x8d);
-        self.push_node(Node::Text(Text {
-            offset,
-            len,
-            text,
-            raw,
-        }))
-    }
-
-    fn collection(&mut self, op: u8) -> Result<()> {
-        let node = match op {
-            b'(' => {
-                self.heap.charge(self.container, size_of::<usize>())?;
-                self.marks.push(self.stack.len());
-                return Ok(());
-            }
-            // POP takes a mark away if that is what lies on top.
-            b'0' if self.marks.last() == Some(&self.stack.len()) => {
-                self.marks.pop();
-                return Ok(());
-            }
-            b'0' => return self.pop().map(drop),
-            b'1' => return self.pop_mark().map(drop),
-            b'2' => return self.top().and_then(|value| self.push(value)),
-            b')' => Node::Tuple(Vec::new()),
-            b']' | 0x8f => Node::List(Vec::new()),
-            b'}' => Node::Dict(Vec::new()),
-            b't' => Node::Tuple(self.pop_mark()?),
-            b'l' | 0x91 => Node::List(self.pop_mark()?),
-            b'd' => Node::Dict(self.pop_pairs()?),
-            _ => Node::Tuple(self.pop_n(usize::from(op - 0x84))?),
-        };
-        self.push_node(node)
-    }
-
-    /// Adds items to the list, set, dict or object below them.
-    fn extend(&mut self, op: u8) -> Result<()> {
-        let (mut items, mut pairs) = (Vec::new(), Vec::new());
-        match op {
-            b'a' => items.push(self.pop()?),
-            b'e' | 0x90 => items = self.pop_mark()?,
-            b's' => {
-                let value = self.pop()?;
-                pairs.push((self.pop()?, value));
-            }
-            _ => pairs = self.pop_pairs()?,
-        }
-        let len = size_of_val(items.as_slice()) + size_of_val(pairs.as_slice());
-        self.heap.charge(self.container, len)?;
-        let target = self.top()?;
-        match self.heap.node_mut(target) {
-            Some(Node::List(list)) if pairs.is_empty() => list.append(&mut items),
-            Some(Node::Dict(dict)) if items.is_empty() => dict.append(&mut pairs),
-            Some(Node::Object(object)) => {
-                object.items.append(&mut items);
-                object.pairs.append(&mut pairs);
-            }
-            _ if target == Value::Other => {}
-            _ => return Err(self.malformed("items added to what holds none")),
-        }
-        Ok(())
-    }
-
-    fn remember(&mut self, op: u8) -> Result<()> {
-        let index = match op {
-            b'q' | b'h' => self.uint(1)?,
-            b'r' | b'j' => self.uint(4)?,
-            0x94 => self.memo.len() as u64,
-            _ => {
-                let line = self.short_line()?;
-                line.trim()
-                    .parse()
-                    .map_err(|_| self.malformed("memo key that is no number"))?
-            }
-        };
-        let slot = usize::try_from(index).map_err(|_| self.malformed("memo key too large"))?;
-        if matches!(op, b'g' | b'h' | b'j') {
-            let value = self.memo.get(slot).copied().flatten();
-            let value = value.ok_or_else(|| self.malformed("memo key never set"))?;
-            return self.push(value);
-        }
-        let value = self.top()?;
-        if slot >= self.memo.len() {
-            // Picklers number densely, some from 1; a wide gap is an attack on memory.
-            let gap = slot - self.memo.len() + 1;
-            if gap > MEMO_GAP_MAX {
-                return Err(self.malformed("memo key far ahead of the others"));
-            }
-            self.heap
-                .charge(self.container, gap * size_of::<Option<Value>>())?;
-            self.memo.resize(slot + 1, None);
-        }
-        if let Some(entry) = self.memo.get_mut(slot) {
-            *entry = Some(value);
-        }
-        Ok(())
-    }
-
-    fn global(&mut self, module: &str, name: &str) -> Result<Value> {
-        let path = format!("{module}.{name}").into_boxed_str();
-        self.heap.add(self.container, Node::Global(path))
-    }
-
-    fn construct(&mut self, op: u8) -> Result<()> {
-        let (class, args) = match op {
-            b'c' => {
-                let (module, name) = (self.short_line()?, self.short_line()?);
-                let global = self.global(&module, &name)?;
-                return self.push(global);
-            }
-            0x93 => {
-                let (name, module) = (self.pop()?, self.pop()?);
-                let name = self.heap.text(name).unwrap_or("?").to_owned();
-                let module = self.heap.text(module).unwrap_or("?").to_owned();
-                let global = self.global(&module, &name)?;
-                return self.push(global);
-            }
-            b'b' => return self.build(),
-            b'i' => {
-                let (module, name) = (self.short_line()?, self.short_line()?);
-                let class = self.global(&module, &name)?;
-                let args = Node::Tuple(self.pop_mark()?);
-                (class, self.heap.add(self.container, args)?)
-            }
-            b'o' => {
-                let mut args = self.pop_mark()?;
-                if args.is_empty() {
-                    return Err(self.malformed("an object without a class"));
-                }
-                let class = args.remove(0);
-                (class, self.heap.add(self.container, Node::Tuple(args))?)
-            }
-            0x92 => {
-                let _keywords = self.pop()?;
-                let args = self.pop()?;
-                (self.pop()?, args)
-            }
-            _ => {
-                let args = self.pop()?;
-                (self.pop()?, args)
-            }
-        };
-        let (items, pairs) = (Vec::new(), Vec::new());
-        let object = Object {
-            class,
-            args,
-            state: Value::None,
-            items,
-            pairs,
-        };
-        self.push_node(Node::Object(Box::new(object)))
-    }
-
-    fn build(&mut self) -> Result<()> {
-        let state = self.pop()?;
-        let target = self.top()?;
-        if let Some(Node::Object(object)) = self.heap.node_mut(target) {
-            object.state = state;
-        }
-        joblib::after_build(self, target)
-    }
-
-    /// Things that only the reader of the pickle could resolve.
-    fn outside(&mut self, op: u8) -> Result<()> {
-        let id = match op {
-            b'P' => {
-                let line = self.line()?;
-                self.heap.add(self.container, Node::Text(line))?
-            }
-            b'Q' => self.pop()?,
-            0x97 => return self.push(Value::Other), // a buffer kept elsewhere
-            _ => {
-                // An extension registry's number of 1, 2 or 4 bytes.
-                self.skip(1 << (op - 0x82))?;
-                return self.push(Value::Other);
-            }
-        };
-        self.push_node(Node::Persistent(id))
-    }
-}
-
-fn small_int(value: u64) -> Value {
-    i64::try_from(value).map_or(Value::Other, Value::Int)
-}
-
-/// INT, LONG and FLOAT of protocol 0.
-fn decimal(op: u8, line: &str) -> Value {
-    match (op, line) {
-        (b'F', _) => Value::Other,
-        (b'I', "00") => Value::Bool(false),
-        (b'I', "01") => Value::Bool(true),
-        _ => line
-            .trim_end_matches('L')
-            .parse()
-            .map_or(Value::Other, Value::Int),
-    }
-}
-
-/// STRING and UNICODE of protocol 0, where nothing is escaped.
-fn unquoted(op: u8, mut line: Text) -> Text {
-    let text = line.text.take().filter(|t| !t.contains('\\'));
-    line.text = match (op, text) {
-        (b'S', Some(t)) => {
-            let inner = t
-                .strip_prefix('\'')
-                .and_then(|t| t.strip_suffix('\''))
-                .or_else(|| t.strip_prefix('"').and_then(|t| t.strip_suffix('"')));
-            inner.map(Box::from)
-        }
-        (_, text) => text,
-    };
-    line
 }
 
 /// Most values on the stack: one tuple of a million items.
@@ -523,4 +256,292 @@ const OPS_MAX: u64 = 1 << 27;
 /// Deepest nesting of pickles; joblib makes one level.
 const DEPTH_MAX: u32 = 4;
 /// Largest step between memo keys.
-const MEMO_GAP_MAX: usize = 1024;
+pub(super) const MEMO_GAP_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The opcodes of a pickle that needs no array.
+    fn run(pickle: &[u8]) -> Result<Pickle> {
+        scan(&pickle.to_vec(), Container::Pickle, 0)
+    }
+
+    fn root(pickle: &[u8]) -> Value {
+        run(pickle).unwrap().root
+    }
+
+    /// What a pickle builds, written as Python would, to compare it with.
+    fn show(heap: &Heap, value: Value) -> String {
+        let list = |values: &[Value]| {
+            values
+                .iter()
+                .map(|&v| show(heap, v))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let pairs = |pairs: &[(Value, Value)]| {
+            let pairs = pairs
+                .iter()
+                .map(|&(k, v)| format!("{}: {}", show(heap, k), show(heap, v)));
+            pairs.collect::<Vec<_>>().join(", ")
+        };
+        let Some(node) = heap.node(value) else {
+            return format!("{value:?}");
+        };
+        match node {
+            Node::Text(text) => format!("{:?}", text.text.as_deref().unwrap_or("?")),
+            Node::Global(name) => name.to_string(),
+            Node::Tuple(values) => format!("({})", list(values)),
+            Node::List(values) => format!("[{}]", list(values)),
+            Node::Dict(items) => format!("{{{}}}", pairs(items)),
+            Node::Persistent(id) => format!("@{}", show(heap, *id)),
+            Node::Array(array) => format!("{array:?}"),
+            Node::Object(object) => format!(
+                "{}{}/{}[{}]{{{}}}",
+                show(heap, object.class),
+                show(heap, object.args),
+                show(heap, object.state),
+                list(&object.items),
+                pairs(&object.pairs)
+            ),
+        }
+    }
+
+    fn shown(pickle: &[u8]) -> String {
+        let pickle = run(pickle).unwrap();
+        show(&pickle.heap, pickle.root)
+    }
+
+    #[test]
+    fn numbers_of_every_protocol() {
+        let cases: [(&[u8], Value); 18] = [
+            (b"N.", Value::None),
+            (b"\x88.", Value::Bool(true)),
+            (b"\x89.", Value::Bool(false)),
+            (b"K\xff.", Value::Int(255)),
+            (b"M\x01\x02.", Value::Int(513)),
+            (b"J\xfe\xff\xff\xff.", Value::Int(-2)),
+            (b"I-17\n.", Value::Int(-17)),
+            (b"I01\n.", Value::Bool(true)),
+            (b"I00\n.", Value::Bool(false)),
+            (b"L12L\n.", Value::Int(12)),
+            (b"L99999999999999999999L\n.", Value::Other),
+            (b"F1.5\n.", Value::Other),
+            (b"G\0\0\0\0\0\0\0\0.", Value::Other),
+            (b"\x8a\0.", Value::Int(0)),
+            (b"\x8a\x01\xff.", Value::Int(-1)),
+            (b"\x8a\x02\xff\0.", Value::Int(255)),
+            (b"\x8b\x08\0\0\0\0\0\0\0\0\0\0\x80.", Value::Int(i64::MIN)),
+            (b"\x8a\x09\0\0\0\0\0\0\0\0\x01.", Value::Other),
+        ];
+        for (pickle, expected) in cases {
+            assert_eq!(root(pickle), expected, "{pickle:?}");
+        }
+    }
+
+    #[test]
+    fn strings_of_every_protocol() {
+        let cases: [(&[u8], &str); 12] = [
+            (b"S'ab'\n.", "ab"),
+            (b"S\"a'b\"\n.", "a'b"),
+            (b"Vab\n.", "ab"),
+            (b"T\x02\0\0\0ab.", "ab"),
+            (b"U\x02ab.", "ab"),
+            (b"X\x02\0\0\0ab.", "ab"),
+            (b"\x8c\x02ab.", "ab"),
+            (b"\x8d\x02\0\0\0\0\0\0\0ab.", "ab"),
+            (b"B\x02\0\0\0ab.", "ab"),
+            (b"C\x02ab.", "ab"),
+            (b"\x8e\x02\0\0\0\0\0\0\0ab.", "ab"),
+            (b"\x96\x02\0\0\0\0\0\0\0ab.", "ab"),
+        ];
+        for (bytes, expected) in cases {
+            let pickle = run(bytes).unwrap();
+            assert_eq!(pickle.heap.text(pickle.root), Some(expected), "{bytes:?}");
+            // Only binary strings stand in the file as they are.
+            let raw = pickle.heap.raw(pickle.root);
+            let place = bytes
+                .windows(2)
+                .position(|window| window == b"ab")
+                .unwrap_or(0) as u64;
+            match bytes[0] {
+                b'T' | b'U' | b'B' | b'C' | 0x8e | 0x96 => assert_eq!(raw, Some((place, 2))),
+                _ => assert_eq!(raw, None, "{bytes:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn escaped_and_broken_text_is_no_name() {
+        for bytes in [
+            &b"S'a\\x41'\n."[..],
+            b"V\\u0041\n.",
+            b"S'ab\n.",
+            b"C\x01\xff.",
+        ] {
+            let pickle = run(bytes).unwrap();
+            assert_eq!(pickle.heap.text(pickle.root), None, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn collections_are_built_as_python_builds_them() {
+        let cases: [(&[u8], &str); 16] = [
+            (b").", "()"),
+            (b"K\x01\x85.", "(Int(1))"),
+            (b"K\x01K\x02\x86.", "(Int(1), Int(2))"),
+            (b"K\x01K\x02K\x03\x87.", "(Int(1), Int(2), Int(3))"),
+            (b"(K\x01K\x02t.", "(Int(1), Int(2))"),
+            (b"(K\x01l.", "[Int(1)]"),
+            (b"]K\x01aK\x02a.", "[Int(1), Int(2)]"),
+            (b"](K\x01K\x02e.", "[Int(1), Int(2)]"),
+            (b"\x8f(K\x01\x90.", "[Int(1)]"),
+            (b"(K\x01\x91.", "[Int(1)]"),
+            (b"(K\x01K\x02d.", "{Int(1): Int(2)}"),
+            (b"}K\x01K\x02s.", "{Int(1): Int(2)}"),
+            (
+                b"}(K\x01K\x02K\x03K\x04u.",
+                "{Int(1): Int(2), Int(3): Int(4)}",
+            ),
+            (b"K\x01K\x020.", "Int(1)"),
+            (b"K\x01(K\x02K\x031.", "Int(1)"),
+            (b"K\x01(02\x86.", "(Int(1), Int(1))"),
+        ];
+        for (pickle, expected) in cases {
+            assert_eq!(shown(pickle), expected, "{pickle:?}");
+        }
+    }
+
+    #[test]
+    fn calls_stay_symbolic() {
+        let cases: [(&[u8], &str); 9] = [
+            (b"cos\nsystem\n.", "os.system"),
+            (b"\x8c\x02os\x8c\x06system\x93.", "os.system"),
+            (b"cos\nsystem\n(Vls\ntR.", "os.system(\"ls\")/None[]{}"),
+            (b"cos\nX\n)\x81K\x05b.", "os.X()/Int(5)[]{}"),
+            (b"cos\nX\n)}\x92K\x01a.", "os.X()/None[Int(1)]{}"),
+            (b"cos\nX\n)R(K\x01K\x02u.", "os.X()/None[]{Int(1): Int(2)}"),
+            (b"(K\x01ios\nX\n.", "os.X(Int(1))/None[]{}"),
+            (b"(cos\nX\nK\x01o.", "os.X(Int(1))/None[]{}"),
+            (b"K\x07Q.", "@Int(7)"),
+        ];
+        for (pickle, expected) in cases {
+            assert_eq!(shown(pickle), expected, "{pickle:?}");
+        }
+        assert_eq!(shown(b"Pid\n."), "@\"id\"");
+    }
+
+    #[test]
+    fn the_memo_gives_back_what_was_put() {
+        for pickle in [
+            &b"K\x01q\0K\x02h\0\x87."[..],
+            b"K\x01r\x05\0\0\0K\x02j\x05\0\0\0\x87.",
+            b"K\x01p3\nK\x02g3\n\x87.",
+            b"K\x01\x94K\x02h\0\x87.",
+        ] {
+            assert_eq!(shown(pickle), "(Int(1), Int(2), Int(1))", "{pickle:?}");
+        }
+    }
+
+    #[test]
+    fn framing_and_buffers_are_passed_over() {
+        assert_eq!(root(b"\x80\x05\x95\x03\0\0\0\0\0\0\0K\x01."), Value::Int(1));
+        assert_eq!(root(b"\x97\x98."), Value::Other);
+        assert_eq!(root(b"\x82\x01."), Value::Other);
+        assert_eq!(root(b"\x83\x01\0."), Value::Other);
+        assert_eq!(root(b"\x84\x01\0\0\0."), Value::Other);
+        // What is added to an object of unknown kind is lost, not an error.
+        assert_eq!(root(b"\x97K\x01a."), Value::Other);
+    }
+
+    #[test]
+    fn the_end_is_behind_the_stop() {
+        assert_eq!(run(b"N.more").unwrap().end, 2);
+        let two = b"K\x01.K\x02.".to_vec();
+        assert_eq!(
+            scan(&two, Container::Pickle, 3).unwrap().root,
+            Value::Int(2)
+        );
+    }
+
+    #[test]
+    fn what_no_pickler_writes_is_malformed() {
+        let cases: [&[u8]; 26] = [
+            b"",
+            b"N",
+            b".",
+            b"0.",
+            b"2.",
+            b"t.",
+            b"1.",
+            b"K\x01(.",
+            b"K\x01(\x85.",
+            b"\x86.",
+            b"K\x01a.",
+            b"]K\x01K\x02s.",
+            b"}K\x01a.",
+            b"(K\x01d.",
+            b"(o.",
+            b"h\0.",
+            b"g5\n.",
+            b"gx\n.",
+            b"g-1\n.",
+            b"q\0.",
+            b"N\xff.",
+            b"\x80\x06N.",
+            b"K\x01r\xff\xff\xff\xff.",
+            b"K\x01p99999999999999999999\n.",
+            b"X\xff\xff\xff\xff.",
+            b"\x8e\xff\xff\xff\xff\xff\xff\xff\xff.",
+        ];
+        for pickle in cases {
+            assert!(
+                matches!(run(pickle), Err(Error::Malformed { .. })),
+                "{pickle:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn memory_of_objects_is_limited() {
+        // Each takes a place in the arena although none is kept on the stack.
+        let mut pickle = b")0".repeat(2_500_000);
+        pickle.extend(b"N.");
+        assert!(matches!(run(&pickle), Err(Error::TooLarge { .. })));
+        let mut few = b")0".repeat(1000);
+        few.extend(b"N.");
+        assert!(run(&few).is_ok());
+    }
+
+    #[test]
+    fn stack_marks_and_opcodes_are_limited() {
+        let deep = [b"N".repeat(STACK_MAX + 1), b".".to_vec()].concat();
+        assert!(matches!(run(&deep), Err(Error::TooLarge { .. })));
+        let marks = b"(".repeat(13 << 20);
+        assert!(matches!(run(&marks), Err(Error::TooLarge { .. })));
+        let ten = b"N0N0N0N0N.".to_vec();
+        assert!(scan_within(&ten, Container::Pickle, 0, 10).is_ok());
+        let result = scan_within(&ten, Container::Pickle, 0, 9);
+        assert!(matches!(result, Err(Error::TooLarge { .. })));
+    }
+
+    /// A million tuples within each other: dropping them must not recurse.
+    #[test]
+    fn deep_nesting_is_harmless() {
+        let mut pickle = b")".to_vec();
+        pickle.extend(b"\x85".repeat(1_000_000));
+        pickle.push(b'.');
+        drop(run(&pickle).unwrap());
+    }
+
+    #[test]
+    fn memo_may_start_at_one_but_not_far_away() {
+        assert!(run(b"K\x01q\x01h\x01.").is_ok());
+        let gap = u32::try_from(MEMO_GAP_MAX).unwrap();
+        let far = [&b"Nr"[..], &gap.to_le_bytes(), b"."].concat();
+        assert!(matches!(run(&far), Err(Error::Malformed { .. })));
+        let near = [&b"Nr"[..], &(gap - 1).to_le_bytes(), b"."].concat();
+        assert!(run(&near).is_ok());
+    }
+}

@@ -7,6 +7,7 @@ pub(crate) mod heap;
 mod joblib;
 pub(crate) mod machine;
 pub(crate) mod numpy;
+mod ops;
 pub(crate) mod torch;
 mod walk;
 

@@ -12,6 +12,8 @@ pub mod npy;
 pub mod onnx;
 pub mod pickle;
 pub mod safetensors;
+#[cfg(test)]
+pub(crate) mod strategy;
 pub mod tfcheckpoint;
 pub mod tflite;
 pub mod torch;
