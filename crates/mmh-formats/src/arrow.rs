@@ -131,6 +131,7 @@ impl Message {
 #[derive(Default)]
 struct Plan {
     buffers: Vec<Option<(String, Dtype)>>,
+    depth: u32,
     /// A type whose buffers we cannot count, or another byte order: batches stay bytes.
     opaque: bool,
 }
@@ -141,7 +142,7 @@ impl Plan {
         let flat = &mut message.flat;
         plan.opaque = flat.uint(reader, message.header, SCHEMA_ENDIANNESS, 2)? != 0;
         if let Some(fields) = flat.vector(reader, message.header, SCHEMA_FIELDS, 4)? {
-            plan.fields(reader, flat, fields, "", 0)?;
+            plan.fields(reader, flat, fields, "")?;
         }
         Ok(plan)
     }
@@ -152,9 +153,8 @@ impl Plan {
         flat: &mut Flat,
         fields: Vector,
         parent: &str,
-        depth: u32,
     ) -> Result<()> {
-        if depth > DEPTH_MAX || self.buffers.len() > COLUMNS_MAX {
+        if self.depth > DEPTH_MAX || self.buffers.len() > COLUMNS_MAX {
             return Err(reader.too_large("too many columns"));
         }
         for i in 0..fields.n {
@@ -171,7 +171,9 @@ impl Plan {
             if let (None, Some(children)) =
                 (dictionary, flat.vector(reader, field, FIELD_CHILDREN, 4)?)
             {
-                self.fields(reader, flat, children, &name, depth + 1)?;
+                self.depth += 1;
+                self.fields(reader, flat, children, &name)?;
+                self.depth -= 1;
             }
         }
         Ok(())

@@ -27,9 +27,9 @@ const FLAX_TYPES: [u8; 2] = [1, 3];
 /// is not valid UTF-8 and so never the beginning of a text.
 #[must_use]
 pub fn matches(head: &[u8], _name: &str) -> bool {
-    let key = match head {
-        [0x81..=0x8f, key @ ..] | [0xde, _, _, key @ ..] | [0xdf, _, _, _, _, key @ ..] => key,
-        _ => return false,
+    let ([0x81..=0x8f, key @ ..] | [0xde, _, _, key @ ..] | [0xdf, _, _, _, _, key @ ..]) = head
+    else {
+        return false;
     };
     let (len, text) = match key {
         [fixed @ 0xa1..=0xbf, text @ ..] => (fixed & 0x1f, text),
@@ -255,7 +255,7 @@ impl Walk<'_> {
     }
 
     /// The beginning of a text or binary value.
-    fn short_text(&mut self, range: &Range<u64>) -> Result<String> {
+    fn short_text(&self, range: &Range<u64>) -> Result<String> {
         let len = (range.end - range.start).min(TEXT_LEN_MAX);
         self.reader.text(range.start, len, TEXT_LEN_MAX)
     }

@@ -244,7 +244,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn name(&mut self, range: &Range<u64>) -> Result<String> {
+    fn name(&self, range: &Range<u64>) -> Result<String> {
         let max = limits::TENSOR_NAME_LEN_MAX as u64;
         let len = (range.end - range.start).min(max);
         let mut name = self.reader.text(range.start, len, max)?;

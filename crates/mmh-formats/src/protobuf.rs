@@ -101,8 +101,9 @@ pub(crate) mod tests {
     use super::*;
     use crate::container::Container;
 
-    fn fields(bytes: &Vec<u8>) -> Result<Vec<Field>> {
-        let mut reader = Reader::new(bytes, Container::Onnx);
+    fn fields(bytes: &[u8]) -> Result<Vec<Field>> {
+        let source = bytes.to_vec();
+        let mut reader = Reader::new(&source, Container::Onnx);
         let mut fields = Fields::new(0..bytes.len() as u64);
         let mut found = Vec::new();
         while let Some(field) = fields.read(&mut reader)? {

@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Error::TooLarge`] beyond `max`; [`Error::Malformed`] behind the end.
-    pub(crate) fn bytes(&mut self, at: u64, len: u64, max: u64) -> Result<Vec<u8>> {
+    pub(crate) fn bytes(&self, at: u64, len: u64, max: u64) -> Result<Vec<u8>> {
         if len > max {
             return Err(self.too_large(format!("{len} bytes at {at} where {max} are allowed")));
         }
@@ -150,7 +150,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A run of bytes as text; bytes that are not UTF-8 become U+FFFD.
-    pub(crate) fn text(&mut self, at: u64, len: u64, max: u64) -> Result<String> {
+    pub(crate) fn text(&self, at: u64, len: u64, max: u64) -> Result<String> {
         let bytes = self.bytes(at, len, max)?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }

@@ -226,13 +226,12 @@ fn handle(reader: &mut Reader<'_>, at: &mut u64, end: u64) -> Result<Range<u64>>
     Ok(offset..block_end)
 }
 
+/// What is done with each entry: its key, and the place of its value in the file.
+type Visit<'v> = dyn FnMut(&mut Reader<'_>, &[u8], Range<u64>) -> Result<()> + 'v;
+
 /// Visits the entries of an uncompressed block: key, and place of the value in the file. Returns
 /// `false` if the block is compressed.
-fn read_block(
-    reader: &mut Reader<'_>,
-    block: Range<u64>,
-    visit: &mut dyn FnMut(&mut Reader<'_>, &[u8], Range<u64>) -> Result<()>,
-) -> Result<bool> {
+fn read_block(reader: &mut Reader<'_>, block: Range<u64>, visit: &mut Visit<'_>) -> Result<bool> {
     if reader.u8(block.end)? != 0 {
         return Ok(false);
     }

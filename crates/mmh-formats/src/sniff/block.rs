@@ -166,15 +166,8 @@ fn float_type(width: usize, top: &Histogram, entropy: i64) -> Option<Dtype> {
         2 | 4 => (0x2c, 0x47, 5 * BIT),
         _ => (0x3a, 0x42, 4 * BIT),
     };
-    let count = |keep: &dyn Fn(usize) -> bool| -> u32 {
-        top.iter()
-            .enumerate()
-            .filter(|&(value, _)| keep(value))
-            .map(|(_, &n)| n)
-            .sum()
-    };
-    let total = count(&|_| true);
-    let numbers = count(&|value| (low..=high).contains(&(value & 0x7f)));
+    let total = count(top, |_| true);
+    let numbers = count(top, |value| (low..=high).contains(&(value & 0x7f)));
     let zeros = top.first().copied().unwrap_or(0);
     let is_float =
         entropy < entropy_max && numbers + zeros >= total - total / 10 && numbers >= total / 8;
@@ -183,7 +176,7 @@ fn float_type(width: usize, top: &Histogram, entropy: i64) -> Option<Dtype> {
         return if brain {
             Some(Dtype::BF16)
         } else {
-            half(&count, total, entropy)
+            half(top, total, entropy)
         };
     }
     is_float.then_some(if width == 4 { Dtype::F32 } else { Dtype::F64 })
@@ -191,14 +184,23 @@ fn float_type(width: usize, top: &Histogram, entropy: i64) -> Option<Dtype> {
 
 /// Binary16: two bits of the mantissa are in the top byte, so it varies more; both signs occur,
 /// and numbers beyond 16 do not.
-fn half(count: &dyn Fn(&dyn Fn(usize) -> bool) -> u32, total: u32, entropy: i64) -> Option<Dtype> {
-    let zeros = count(&|value| value & 0x7f == 0);
-    let small = count(&|value| (0x01..0x4c).contains(&(value & 0x7f)));
-    let negative = count(&|value| (0x81..0xcc).contains(&value));
+fn half(top: &Histogram, total: u32, entropy: i64) -> Option<Dtype> {
+    let zeros = count(top, |value| value & 0x7f == 0);
+    let small = count(top, |value| (0x01..0x4c).contains(&(value & 0x7f)));
+    let negative = count(top, |value| (0x81..0xcc).contains(&value));
     let both = negative >= small / 16 && negative <= small - small / 16;
     let spread = (BIT..7 * BIT + BIT / 2).contains(&entropy);
     let numbers = small + zeros >= total - total / 10 && small >= total / 8;
     (numbers && both && spread).then_some(Dtype::F16)
+}
+
+/// How many bytes have a value to keep.
+fn count(histogram: &Histogram, keep: impl Fn(usize) -> bool) -> u32 {
+    let kept = histogram
+        .iter()
+        .enumerate()
+        .filter(|&(value, _)| keep(value));
+    kept.map(|(_, &n)| n).sum()
 }
 
 /// The entropy of a histogram, with the Miller–Madow correction for its few samples.

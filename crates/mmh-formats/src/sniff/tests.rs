@@ -31,6 +31,7 @@ fn weights(dtype: Dtype, n: usize) -> Vec<u8> {
     let mut out = Vec::new();
     for _ in 0..n {
         let weight = rng.weight();
+        #[allow(clippy::cast_possible_truncation, reason = "rounding is meant")]
         let single = (weight as f32).to_bits();
         match dtype {
             Dtype::F64 => out.extend(weight.to_le_bytes()),
