@@ -6,7 +6,7 @@ use mmh_core::Dtype;
 use mmh_formats::hostile::{check_layout, fuzz_parser};
 use mmh_formats::{Container, Layout, ReadAt, Result, probe};
 
-fn read(name: &str) -> Vec<u8> {
+pub(crate) fn read(name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/testdata/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
 }
 
@@ -39,7 +39,7 @@ fn element(dtype: Dtype, bytes: &[u8], i: usize) -> f64 {
 }
 
 /// The tensors of a layout by name; checks that each counts up from 0.
-fn counted(file: &[u8], layout: &Layout) -> BTreeMap<String, (Dtype, Vec<u64>)> {
+pub(crate) fn counted(file: &[u8], layout: &Layout) -> BTreeMap<String, (Dtype, Vec<u64>)> {
     check_layout(layout, file.len() as u64);
     let tensors = layout.tensors().map(|(part, info)| {
         let bytes = &file[part.offset as usize..(part.offset + part.len) as usize];
@@ -56,7 +56,7 @@ fn counted(file: &[u8], layout: &Layout) -> BTreeMap<String, (Dtype, Vec<u64>)> 
     tensors.collect()
 }
 
-fn assert_tensors(name: &str, container: Container, expected: &[(&str, Dtype, &[u64])]) {
+pub(crate) fn assert_tensors(name: &str, container: Container, expected: &[(&str, Dtype, &[u64])]) {
     let file = read(name);
     let layout = probe(&file, name).unwrap();
     assert_eq!(layout.container(), container, "{name}: {:?}", layout.note());
