@@ -250,3 +250,90 @@ fn io_cause(error: &object_store::Error) -> Option<&io::Error> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn engine(kind: io::ErrorKind) -> Error {
+        let source = Box::new(io::Error::new(kind, "deep inside"));
+        let source = object_store::Error::Generic {
+            store: "test",
+            source,
+        };
+        Error::engine("/repo/mmh/config")(source)
+    }
+
+    /// The system's reason decides, however deep the engine wraps it.
+    #[test]
+    fn an_engines_failure_has_the_kind_of_its_cause() {
+        assert_eq!(
+            engine(io::ErrorKind::PermissionDenied).kind(),
+            ErrorKind::Denied
+        );
+        assert_eq!(
+            engine(io::ErrorKind::ReadOnlyFilesystem).kind(),
+            ErrorKind::Denied
+        );
+        assert_eq!(
+            engine(io::ErrorKind::StorageFull).kind(),
+            ErrorKind::Unavailable
+        );
+        let plain = object_store::Error::Generic {
+            store: "test",
+            source: "timeout".into(),
+        };
+        assert_eq!(Error::engine("x")(plain).kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn messages_name_the_place() {
+        let text = engine(io::ErrorKind::StorageFull).to_string();
+        assert!(
+            text.starts_with("/repo/mmh/config: ") && text.contains("deep inside"),
+            "{text}"
+        );
+        let full = Error::io("/repo/mmh/staging")(io::ErrorKind::StorageFull.into());
+        assert!(
+            full.to_string().starts_with("/repo/mmh/staging: "),
+            "{full}"
+        );
+    }
+
+    #[test]
+    fn a_damaged_pack_is_named_as_its_file_is() {
+        let (pack, chunk) = (PackId::of(b"p"), Some(ChunkId::of(b"c")));
+        let reason = "torn".to_owned();
+        let error = Error::CorruptPack {
+            pack,
+            offset: 77,
+            chunk,
+            reason,
+        };
+        let text = error.to_string();
+        assert!(text.contains(&pack.digest().to_string()), "{text}");
+        assert!(
+            text.contains("offset 77") && text.contains("torn"),
+            "{text}"
+        );
+        assert!(text.contains(&ChunkId::of(b"c").to_string()), "{text}");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn a_conflict_says_what_was_expected_and_what_is_there() {
+        let r#ref = "models/m@heads/main".parse().unwrap();
+        let change = Box::new(RefChange {
+            r#ref,
+            old: None,
+            new: None,
+        });
+        let actual = Some(SnapshotId::of(b"s"));
+        let text = Error::RefConflict { change, actual }.to_string();
+        assert!(
+            text.contains("models/m@heads/main") && text.contains("expected nothing"),
+            "{text}"
+        );
+        assert!(text.contains(&SnapshotId::of(b"s").to_string()), "{text}");
+    }
+}

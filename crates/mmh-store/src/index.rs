@@ -102,6 +102,12 @@ impl Index {
                 Err(Error::CorruptIndex { reason, .. }) => {
                     fresh.damaged.insert(name, reason);
                 }
+                // The repository's format says which runs there may be; so this is damage too.
+                Err(Error::UnknownVersion { found, .. }) => {
+                    fresh
+                        .damaged
+                        .insert(name, format!("unknown format version {found}"));
+                }
                 Err(error) => return Err(error),
             }
         }

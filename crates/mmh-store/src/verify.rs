@@ -279,7 +279,13 @@ impl PackCheck<'_> {
                 self.records(pack, &trailer, &entries, &mut report).await?;
             }
             Err(error) => {
-                report.damage.push(Damage::from_error(&name, error)?);
+                let damage = Damage::from_error(&name, error)?;
+                let offset = damage.offset.or(Some(0));
+                report.damage.push(Damage {
+                    pack: Some(pack),
+                    offset,
+                    ..damage
+                });
                 self.progress.advance(len);
             }
         }

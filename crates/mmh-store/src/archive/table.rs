@@ -80,3 +80,82 @@ pub fn fuzz_archive_table(bytes: &[u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn table(n: u32) -> (Vec<u8>, Vec<Entry>) {
+        let entry = |i: u32| Entry {
+            id: ChunkId::of(&i.to_le_bytes()),
+            offset: 16 + u64::from(i) * 10,
+            stored_len: 2,
+            raw_len: i,
+            method: 1,
+        };
+        let mut entries: Vec<Entry> = (0..n).map(entry).collect();
+        entries.sort_by_key(|entry| entry.id);
+        let mut bytes = Vec::new();
+        entries
+            .iter()
+            .for_each(|entry| encode_entry(entry, &mut bytes));
+        (bytes, entries)
+    }
+
+    #[test]
+    fn entries_are_found_by_halving() {
+        let (bytes, entries) = table(100);
+        for entry in &entries {
+            let found = find(&bytes, &entry.id).unwrap();
+            assert_eq!(parse_entry(found, 1 << 20), Some(*entry));
+        }
+        assert_eq!(find(&bytes, &ChunkId::of(b"none")), None);
+        assert_eq!(find(&[], &ChunkId::of(b"none")), None);
+    }
+
+    #[test]
+    fn an_entry_ends_before_the_footer() {
+        let (bytes, entries) = table(1);
+        let end = entries[0].offset + entries[0].record_len();
+        assert!(parse_entry(&bytes, end).is_some());
+        assert!(parse_entry(&bytes, end - 1).is_none());
+        let mut bad = bytes;
+        bad[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(parse_entry(&bad, u64::MAX).is_none());
+    }
+
+    #[test]
+    fn a_scan_notes_each_block_and_refuses_disorder() {
+        let (bytes, entries) = table(600);
+        let mut scan = TableScan::default();
+        for block in bytes.chunks(TABLE_BLOCK_LEN) {
+            scan.block(block, 1 << 20).unwrap();
+        }
+        let firsts: Vec<ChunkId> = entries.chunks(256).map(|block| block[0].id).collect();
+        assert_eq!(scan.fences, firsts);
+        assert!(
+            scan.block(&bytes[..48], 1 << 20).is_err(),
+            "the first id again"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
+            fuzz_archive_table(&bytes);
+        }
+
+        #[test]
+        fn mutated_tables_are_read_without_panic(
+            n in 1..40u32, at: prop::sample::Index, with: u8,
+        ) {
+            let (mut bytes, _) = table(n);
+            fuzz_archive_table(&bytes);
+            let at = at.index(bytes.len());
+            bytes[at] = with;
+            fuzz_archive_table(&bytes);
+        }
+    }
+}

@@ -228,3 +228,176 @@ pub fn fuzz_run(bytes: &[u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pack::{Kind, encode_header};
+
+    /// A run of `n` entries in `n_packs` packs.
+    fn run(n: u32, n_packs: u32) -> (Vec<u8>, Vec<Located>) {
+        let mut packs: Vec<PackId> = (0..n_packs).map(|i| PackId::of(&i.to_le_bytes())).collect();
+        packs.sort();
+        let mut all: Vec<Located> = (0..n)
+            .map(|i| {
+                let id = ChunkId::of(&i.to_le_bytes());
+                let entry = Entry {
+                    id,
+                    offset: 16 + u64::from(i),
+                    stored_len: i,
+                    raw_len: i,
+                    method: 3,
+                };
+                Located {
+                    pack: packs[(i % n_packs) as usize],
+                    entry,
+                }
+            })
+            .collect();
+        all.sort_by_key(|at| at.entry.id);
+        let mut bytes = encode_header(Kind::Run).to_vec();
+        let mut tail = RunTail {
+            n_entries: u64::from(n),
+            packs,
+            fences: Vec::new(),
+        };
+        for block in all.chunks(BLOCK_ENTRIES) {
+            let mut out = Vec::new();
+            for at in block {
+                let no = tail.packs.binary_search(&at.pack).unwrap();
+                encode_entry(&at.entry, u32::try_from(no).unwrap(), &mut out).unwrap();
+            }
+            tail.fences.push(Fence {
+                first: block[0].entry.id,
+                digest: Digest::of(&out),
+            });
+            bytes.extend_from_slice(&out);
+        }
+        let (tail, digest) = tail.encode().unwrap();
+        bytes.extend_from_slice(&tail);
+        bytes.extend_from_slice(&encode_trailer(tail.len() as u64, &digest));
+        (bytes, all)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<RunTail, Flaw> {
+        let (len, digest) = parse_trailer(bytes, bytes.len() as u64)?;
+        let end = bytes.len() - RUN_TRAILER_LEN;
+        let tail = &bytes[end - usize::try_from(len).unwrap()..end];
+        if Digest::of(tail) != digest {
+            return Err("digest".into());
+        }
+        RunTail::decode(tail, bytes.len() as u64)
+    }
+
+    /// The layout of FORMAT.md, byte by byte.
+    #[test]
+    fn the_layout_is_as_documented() {
+        let (bytes, all) = run(1, 1);
+        assert_eq!(&bytes[..16], b"\x89MMH\r\n\x1a\n\x01\0\0\0\x03\0\0\0");
+        let block = &bytes[16..64];
+        assert_eq!(&block[..32], all[0].entry.id.as_bytes());
+        assert_eq!(
+            block[32..],
+            [0u32, 16, 0, 3 << 24].map(u32::to_le_bytes).concat()
+        );
+        let tail = &bytes[64..176];
+        assert_eq!(tail[..16], *b"\x01\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0");
+        assert_eq!(&tail[16..48], all[0].pack.as_bytes());
+        assert_eq!(&tail[48..80], all[0].entry.id.as_bytes());
+        assert_eq!(&tail[80..], blake3::hash(block).as_bytes());
+        let trailer = &bytes[176..];
+        assert_eq!(trailer.len(), RUN_TRAILER_LEN);
+        assert_eq!(trailer[..8], 112u64.to_le_bytes());
+        assert_eq!(&trailer[8..40], blake3::hash(tail).as_bytes());
+        assert_eq!(&trailer[40..52], b"\x01\0\0\0MMH-RUN\n");
+        assert_eq!(trailer[52..], crc32c::crc32c(&trailer[..52]).to_le_bytes());
+    }
+
+    #[test]
+    fn blocks_find_their_entries_and_no_others() {
+        let (bytes, all) = run(600, 3);
+        let tail = decode(&bytes).unwrap();
+        assert_eq!(tail.fences.len(), 3);
+        for (i, part) in all.chunks(BLOCK_ENTRIES).enumerate() {
+            let start = 16 + i * BLOCK_LEN;
+            let block = bytes[start..start + part.len() * RUN_ENTRY_LEN].to_vec();
+            let block = Block::verified(block, &tail.fences[i].digest).unwrap();
+            for at in part {
+                assert_eq!(block.find(&at.entry.id, &tail.packs), Some(*at));
+            }
+            assert_eq!(block.find(&ChunkId::of(b"none"), &tail.packs), None);
+        }
+    }
+
+    #[test]
+    fn every_bit_of_tail_and_trailer_counts() {
+        let (bytes, _) = run(3, 2);
+        decode(&bytes).unwrap();
+        for bit in (16 + 3 * 48) * 8..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&bad).is_err(), "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len]).is_err(), "cut to {len}");
+        }
+    }
+
+    /// Counts that were forged together with their digest.
+    #[test]
+    fn counts_that_do_not_fit_are_refused() {
+        let (bytes, _) = run(3, 2);
+        let end = bytes.len() - RUN_TRAILER_LEN;
+        let tail = &bytes[16 + 3 * 48..end];
+        let len = bytes.len() as u64;
+        assert!(RunTail::decode(tail, len).is_ok());
+        for (at, value) in [
+            (0, u64::MAX),
+            (0, 4),
+            (0, 0),
+            (8, u64::MAX),
+            (8, 0),
+            (8, 1 << 32),
+        ] {
+            let mut bad = tail.to_vec();
+            bad[at..at + 8].copy_from_slice(&u64::to_le_bytes(value));
+            assert!(RunTail::decode(&bad, len).is_err(), "{value} at {at}");
+        }
+        let mut unsorted = tail.to_vec();
+        unsorted[16..48].copy_from_slice(&tail[48..80]);
+        assert!(RunTail::decode(&unsorted, len).is_err(), "a pack twice");
+    }
+
+    #[test]
+    fn an_entry_of_no_pack_is_nothing() {
+        let (bytes, all) = run(1, 1);
+        let block = bytes[16..64].to_vec();
+        let block = Block::verified(block.clone(), &Digest::of(&block)).unwrap();
+        assert_eq!(block.find(&all[0].entry.id, &[]), None);
+        assert!(Block::verified(vec![0; 48], &Digest::of(b"")).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
+            fuzz_run(&bytes);
+        }
+
+        #[test]
+        fn mutated_runs_are_read_without_panic(
+            n in 0..20u32, n_packs in 1..4u32, at: prop::sample::Index, with: u8,
+        ) {
+            let (mut bytes, _) = run(n, n_packs);
+            let at = at.index(bytes.len());
+            bytes[at] = with;
+            let trailer = bytes.len() - RUN_TRAILER_LEN;
+            let crc = crc32c::crc32c(&bytes[trailer..trailer + 52]);
+            bytes[trailer + 52..].copy_from_slice(&crc.to_le_bytes());
+            fuzz_run(&bytes);
+        }
+    }
+}

@@ -332,3 +332,179 @@ pub fn fuzz_pack_tail(bytes: &[u8]) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(n: u8, stored_len: u32) -> Entry {
+        let id = ChunkId::of(&[n]);
+        Entry {
+            id,
+            offset: 0,
+            stored_len,
+            raw_len: stored_len * 2,
+            method: n,
+        }
+    }
+
+    /// A pack of opaque frames, its entries with their offsets.
+    fn pack(lens: &[u32]) -> (Vec<u8>, Vec<Entry>) {
+        let mut bytes = encode_header(Kind::Pack).to_vec();
+        let mut entries = Vec::new();
+        for (n, len) in (0u8..).zip(lens) {
+            let frame = vec![n; *len as usize];
+            entries.push(Entry {
+                offset: bytes.len() as u64,
+                ..entry(n, *len)
+            });
+            bytes.extend_from_slice(&encode_record_head(&frame));
+            bytes.extend_from_slice(&frame);
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&bytes);
+        let footer = encode_footer(&entries);
+        let tail = Tail::new(hasher, footer, bytes.len() as u64, entries.len() as u64);
+        bytes.extend_from_slice(&tail.footer);
+        bytes.extend_from_slice(&tail.trailer);
+        (bytes, entries)
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Vec<Entry>, Flaw> {
+        let trailer = Trailer::parse(bytes, bytes.len() as u64)?;
+        let start = usize::try_from(trailer.footer_offset).unwrap();
+        decode_footer(&bytes[start..bytes.len() - TRAILER_LEN], &trailer)
+    }
+
+    /// The layout of FORMAT.md, byte by byte. If this fails, old packs do not open any more.
+    #[test]
+    fn the_layout_is_as_documented() {
+        let (bytes, _) = pack(&[3]);
+        assert_eq!(&bytes[..16], b"\x89MMH\r\n\x1a\n\x01\0\0\0\x01\0\0\0");
+        assert_eq!(&bytes[16..20], 3u32.to_le_bytes());
+        assert_eq!(&bytes[20..24], crc32c::crc32c(&[0; 3]).to_le_bytes());
+        assert_eq!(&bytes[24..27], [0; 3]);
+        let footer = &bytes[27..67];
+        assert_eq!(&footer[..32], blake3::hash(&[0]).as_bytes());
+        assert_eq!(footer[32..], [3, 0, 0, 0, 6, 0, 0, 0]);
+        let trailer = &bytes[67..];
+        assert_eq!(trailer.len(), TRAILER_LEN);
+        assert_eq!(trailer[..24], [27u64, 40, 1].map(u64::to_le_bytes).concat());
+        assert_eq!(&trailer[24..56], blake3::hash(footer).as_bytes());
+        assert_eq!(&trailer[56..88], blake3::hash(&bytes[..67]).as_bytes());
+        assert_eq!(&trailer[88..100], b"\x01\0\0\0MMH-TAIL");
+        assert_eq!(
+            trailer[100..],
+            crc32c::crc32c(&trailer[..100]).to_le_bytes()
+        );
+    }
+
+    #[test]
+    fn method_and_length_share_a_word() {
+        let id = ChunkId::of(b"");
+        let most = u32::try_from(limits::CHUNK_LEN_MAX).unwrap();
+        let entry = Entry {
+            id,
+            offset: 16,
+            stored_len: 1,
+            raw_len: most,
+            method: 255,
+        };
+        assert_eq!(Entry::unpack(id, 16, 1, entry.packed()), Some(entry));
+        assert_eq!(Entry::unpack(id, 16, 1, most + 1), None);
+        assert_eq!(Entry::unpack(id, 16, u32::MAX, 0), None);
+    }
+
+    #[test]
+    fn headers_of_other_kinds_and_versions_are_refused() {
+        let header = encode_header(Kind::Pack);
+        assert_eq!(parse_header(&header, Kind::Pack), Ok(()));
+        assert!(matches!(
+            parse_header(&header, Kind::Archive),
+            Err(Flaw::Damaged(_))
+        ));
+        assert!(matches!(
+            parse_header(&header[..15], Kind::Pack),
+            Err(Flaw::Damaged(_))
+        ));
+        let mut newer = header;
+        newer[8] = 2;
+        assert_eq!(parse_header(&newer, Kind::Pack), Err(Flaw::Version(2)));
+    }
+
+    #[test]
+    fn records_with_wrong_lengths_or_checksums_are_refused() {
+        let mut record = encode_record_head(b"abc").to_vec();
+        record.extend_from_slice(b"abc");
+        assert_eq!(Record::frame(&record), Ok(&b"abc"[..]));
+        for len in 0..record.len() {
+            assert!(Record::frame(&record[..len]).is_err());
+        }
+        for bit in 0..record.len() * 8 {
+            let mut bad = record.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Record::frame(&bad).is_err(), "bit {bit}");
+        }
+    }
+
+    /// Everything in the tail is covered by the trailer's checksum and the footer's digest.
+    #[test]
+    fn every_bit_of_footer_and_trailer_counts() {
+        let (bytes, entries) = pack(&[5, 0, 9]);
+        assert_eq!(decode(&bytes), Ok(entries));
+        for bit in 54 * 8..bytes.len() * 8 {
+            let mut bad = bytes.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode(&bad).is_err(), "bit {bit}");
+        }
+        for len in 0..bytes.len() {
+            assert!(decode(&bytes[..len]).is_err(), "cut to {len}");
+        }
+    }
+
+    /// Whatever a trailer states, nothing is allocated or read beyond what is there.
+    #[test]
+    fn forged_trailers_are_refused() {
+        let (bytes, _) = pack(&[5, 6]);
+        let at = bytes.len() - TRAILER_LEN;
+        for (field, value) in [(0, u64::MAX), (0, 0), (8, u64::MAX), (8, 1), (16, u64::MAX)] {
+            let mut bad = bytes.clone();
+            bad[at + field..at + field + 8].copy_from_slice(&value.to_le_bytes());
+            let crc = crc32c::crc32c(&bad[at..at + 100]);
+            bad[at + 100..].copy_from_slice(&crc.to_le_bytes());
+            assert!(decode(&bad).is_err(), "{value} at {field}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn footers_make_a_round_trip(lens in prop::collection::vec(0..300u32, 0..50)) {
+            let (bytes, entries) = pack(&lens);
+            prop_assert_eq!(decode(&bytes), Ok(entries));
+            fuzz_pack_tail(&bytes);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
+            fuzz_pack_tail(&bytes);
+            let _ = Record::frame(&bytes).is_ok();
+            let _ = parse_header(&bytes, Kind::Pack).is_ok();
+        }
+
+        #[test]
+        fn mutated_packs_are_read_without_panic(
+            lens in prop::collection::vec(0..20u32, 0..5), at: prop::sample::Index, with: u8,
+        ) {
+            let (mut bytes, _) = pack(&lens);
+            let at = at.index(bytes.len());
+            bytes[at] = with;
+            // The checksum is made right again, so that the mutation reaches what is behind it.
+            let trailer = bytes.len() - TRAILER_LEN;
+            let crc = crc32c::crc32c(&bytes[trailer..trailer + 100]);
+            bytes[trailer + 100..].copy_from_slice(&crc.to_le_bytes());
+            fuzz_pack_tail(&bytes);
+        }
+    }
+}

@@ -1,6 +1,10 @@
 //! The store's promises, tested from outside.
 
+mod archive;
+mod chunks;
 mod common;
 mod conformance;
 mod crash;
+mod damage;
 mod refs;
+mod salvage;
