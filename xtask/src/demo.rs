@@ -11,7 +11,7 @@ use crate::compare::{self, Equal};
 use crate::corpus::{self, Choice};
 use crate::doors::no_file_grows;
 use crate::mmh::Mmh;
-use crate::shell::{Context as _, Failure, Outcome, Scratch, build};
+use crate::shell::{Context as _, Failure, Outcome, RELEASE, Scratch, build};
 use crate::table::{Table, bytes, percent, seconds};
 
 /// A file or folder that the demo adds.
@@ -40,7 +40,7 @@ pub(crate) fn command(mut args: Args) -> Outcome {
     } else {
         given(&paths)?
     };
-    let program = build("mmh", &["-p", "mmh-cli", "--release"])?;
+    let program = build("mmh", &RELEASE)?;
     let scratch = Scratch::new("demo")?;
     let mmh = Mmh::init(&program, &scratch.path().join("repository"))?;
     let mut proof = Proof(Table::new(&["what was shown", "result"]));

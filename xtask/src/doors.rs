@@ -11,6 +11,7 @@ use crate::drill;
 use crate::fixture;
 use crate::mmh::Mmh;
 use crate::shell::{Context as _, Failure, Outcome, Scratch, build};
+use crate::stages::EVERYTHING;
 use crate::table::bytes;
 
 /// Kills in this stage; `cargo xtask drill kill` does more.
@@ -20,7 +21,7 @@ const TREE_LEN: usize = 8 << 20;
 
 /// Runs every scripted session.
 pub(crate) fn run() -> Outcome {
-    let program = build("mmh", &["--workspace", "--all-features"])?;
+    let program = build("mmh", &EVERYTHING)?;
     let scratch = Scratch::new("doors")?;
     let session = Session::begin(&program, scratch.path())?;
     session.reads_back()?;

@@ -181,12 +181,14 @@ fn cannot_start(command: &Command, error: &std::io::Error) -> Failure {
     ))
 }
 
+/// How the program is built for people: optimised, from the committed lockfile.
+pub(crate) const RELEASE: [&str; 4] = ["-p", "mmh-cli", "--release", "--locked"];
+
 /// Builds one binary and returns its path. `args` choose packages, profile and features.
 pub(crate) fn build(binary: &str, args: &[&str]) -> Outcome<PathBuf> {
     let mut command = cargo();
     command.args([
         "build",
-        "--locked",
         "--message-format=json-render-diagnostics",
         "--bin",
         binary,

@@ -4,29 +4,35 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::args::Args;
-use crate::shell::{Failure, Outcome, cargo, run};
+use crate::drill;
+use crate::shell::{Failure, Outcome, build, cargo, run};
 use crate::table::{Table, seconds};
 use crate::tidy;
 
 /// One feature set for every stage, so that nothing is compiled twice.
-const EVERYTHING: [&str; 3] = ["--workspace", "--all-features", "--locked"];
+pub(crate) const EVERYTHING: [&str; 3] = ["--workspace", "--all-features", "--locked"];
 
 /// Names of tests that throw hostile input or faults at the code.
-const HOSTILE: [&str; 10] = [
-    "fuzz",
-    "hostile",
-    "flip",
+const HOSTILE: [&str; 12] = [
+    "attack",
+    "crash",
     "cut",
-    "truncat",
-    "mutat",
+    "damage",
     "fault",
-    "sweep",
+    "flip",
+    "fuzz",
     "golden",
+    "hostile",
     "never_panic",
+    "salvage",
+    "sweep",
 ];
 
 /// Cases of each property in the hostile stage, for properties that do not fix their own number.
 const HOSTILE_CASES: &str = "2048";
+
+/// Rounds of mutated models and damaged repositories in the hostile stage.
+const HOSTILE_ROUNDS: u32 = 12;
 
 /// A stage of the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +72,9 @@ impl Stage {
             Self::Tidy => "formatting and the rules of the house",
             Self::Lint => "clippy on every target, warnings are errors",
             Self::Test => "all tests, then the examples in the documentation",
-            Self::Hostile => "hostile input and fault sweeps again, with more cases",
+            Self::Hostile => {
+                "hostile input and faults again with more cases, then through the program"
+            }
             Self::Doors => "the program end to end, killed and resumed",
             Self::Features => "each crate on its own; documentation, warnings are errors",
         }
@@ -83,7 +91,10 @@ impl Stage {
                 run(&mut tests(&[]))?;
                 run(cargo().args(["test", "--doc"]).args(EVERYTHING))
             }
-            Self::Hostile => run(tests(&HOSTILE).env("PROPTEST_CASES", HOSTILE_CASES)),
+            Self::Hostile => {
+                run(tests(&HOSTILE).env("PROPTEST_CASES", HOSTILE_CASES))?;
+                drill::fuzz(&build("mmh", &EVERYTHING)?, HOSTILE_ROUNDS, 3)
+            }
             Self::Doors => crate::doors::run(),
             Self::Features => features(),
         }

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use crate::args::Args;
 use crate::corpus::{self, Choice, python_name};
-use crate::shell::{Context as _, Failure, Outcome, build, cache, output, root, run};
+use crate::shell::{Context as _, Failure, Outcome, RELEASE, build, cache, output, root, run};
 
 /// Python packages of the peers, each tried on its own: one that cannot be had leaves only its row.
 const PEERS: [&str; 9] = [
@@ -36,7 +36,7 @@ pub(crate) fn command(mut args: Args) -> Outcome {
     let corpus: Option<PathBuf> = args.value("--corpus")?;
     let files = args.positionals();
     args.finish()?;
-    let program = build("mmh", &["-p", "mmh-cli", "--release"])?;
+    let program = build("mmh", &RELEASE)?;
     let mut driver = Command::new(interpreter());
     driver.arg(root().join("bench/peers.py"));
     driver

@@ -1,14 +1,16 @@
 //! `cargo xtask drill`: long trials of what must never happen.
 
+mod fuzz;
 mod kill;
 mod large;
 
 use crate::args::Args;
-use crate::shell::{Failure, Outcome, build};
+use crate::shell::{Failure, Outcome, RELEASE, build};
 
+pub(crate) use fuzz::fuzz;
 pub(crate) use kill::kill;
 
-/// `cargo xtask drill kill [-n N] [--seed S]` and `cargo xtask drill large [--gb N]`
+/// `cargo xtask drill kill|fuzz [-n N] [--seed S]` and `cargo xtask drill large [--gb N]`
 pub(crate) fn command(mut args: Args) -> Outcome {
     let which = args.positional().unwrap_or_default();
     match which.as_str() {
@@ -16,17 +18,19 @@ pub(crate) fn command(mut args: Args) -> Outcome {
             let count = args.value("-n")?.unwrap_or(200);
             let rng_seed = args.value("--seed")?.unwrap_or(1);
             args.finish()?;
-            kill(
-                &build("mmh", &["-p", "mmh-cli", "--release"])?,
-                count,
-                rng_seed,
-            )
+            kill(&build("mmh", &RELEASE)?, count, rng_seed)
+        }
+        "fuzz" => {
+            let rounds = args.value("-n")?.unwrap_or(200);
+            let rng_seed = args.value("--seed")?.unwrap_or(1);
+            args.finish()?;
+            fuzz(&build("mmh", &RELEASE)?, rounds, rng_seed)
         }
         "large" => {
             let len = args.value::<u64>("--gb")?.unwrap_or(20) * 1_000_000_000;
             args.finish()?;
-            large::large(&build("mmh", &["-p", "mmh-cli", "--release"])?, len)
+            large::large(&build("mmh", &RELEASE)?, len)
         }
-        _ => Err(Failure::usage("say which drill: kill or large")),
+        _ => Err(Failure::usage("say which drill: kill, fuzz or large")),
     }
 }
