@@ -71,35 +71,34 @@ fn place(source: &dyn ReadAt, start: u64, alignment: u64, tensors: Vec<Tensor>) 
         offset,
     } in tensors
     {
-        let malformed =
-            |what: &str| Error::malformed(CONTAINER, format!("tensor `{}` {what}", shorten(&name)));
         if !offset.is_multiple_of(alignment) {
-            return Err(malformed("is not aligned"));
+            return Err(malformed(&name, "is not aligned"));
         }
         let Some(dtype) = dtype_of_type(ggml_type) else {
             n_unknown += 1;
             continue;
         };
-        let offset = start
-            .checked_add(offset)
-            .ok_or_else(|| malformed("lies nowhere"))?;
+        let Some(offset) = start.checked_add(offset) else {
+            return Err(malformed(&name, "lies nowhere"));
+        };
         let whole_rows = shape
             .last()
             .is_none_or(|&row| dtype.bytes_for(row).is_some());
-        let info = TensorInfo {
-            name: name.clone(),
-            dtype,
-            shape,
-        };
-        let len = info.bytes().filter(|_| whole_rows);
-        let len = len.ok_or_else(|| malformed("does not have whole blocks"))?;
-        builder.tensor(offset, len, info)?;
+        let info = TensorInfo { name, dtype, shape };
+        match info.bytes().filter(|_| whole_rows) {
+            Some(len) => builder.tensor(offset, len, info)?,
+            None => return Err(malformed(&info.name, "does not have whole blocks")),
+        }
     }
     let layout = builder.finish()?;
     Ok(match n_unknown {
         0 => layout,
         n => layout.with_note(format!("{n} tensors have a block type that is not known")),
     })
+}
+
+fn malformed(name: &str, what: &str) -> Error {
+    Error::malformed(CONTAINER, format!("tensor `{}` {what}", shorten(name)))
 }
 
 /// A position in the header; all of it must lie within the limit.

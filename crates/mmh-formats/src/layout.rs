@@ -118,6 +118,8 @@ pub struct LayoutBuilder {
     len: u64,
     tensors: Vec<(u64, u64, TensorInfo)>,
     externals: Vec<External>,
+    /// Bytes of memory that the tensors take.
+    held_len: usize,
 }
 
 impl LayoutBuilder {
@@ -129,6 +131,7 @@ impl LayoutBuilder {
             len,
             tensors: Vec::new(),
             externals: Vec::new(),
+            held_len: 0,
         }
     }
 
@@ -179,6 +182,13 @@ impl LayoutBuilder {
         }
         if self.tensors.len() >= limits::TENSORS_MAX {
             return Err(Error::too_large(container, "too many tensors"));
+        }
+        self.held_len += size_of_val(&info) + info.name.len() + size_of_val(info.shape.as_slice());
+        if self.held_len > HELD_LEN_MAX {
+            return Err(Error::too_large(
+                container,
+                "names and shapes longer than are kept",
+            ));
         }
         if len > 0 {
             self.tensors.push((offset, len, info));
@@ -259,6 +269,9 @@ impl LayoutBuilder {
     }
 }
 
+/// Most bytes of memory for the tensors of one file; short headers can make long names.
+const HELD_LEN_MAX: usize = 64 << 20;
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -289,6 +302,15 @@ mod tests {
         let layout = builder.finish().unwrap();
         assert_eq!(layout.parts().len(), 1);
         assert_eq!(layout.tensors().next().unwrap().1.name, "a");
+    }
+
+    #[test]
+    fn memory_for_names_is_limited() {
+        let mut builder = LayoutBuilder::new(Container::Npy, 1 << 20);
+        let name = "n".repeat(limits::TENSOR_NAME_LEN_MAX);
+        let placed = (0..).take_while(|&i| builder.tensor(i, 1, u8s(&name, 1)).is_ok());
+        let n = placed.count();
+        assert!((50_000..65_536).contains(&n), "{n}");
     }
 
     #[test]

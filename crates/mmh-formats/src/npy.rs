@@ -240,3 +240,182 @@ const CONTAINER: Container = Container::Npy;
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Longest header; structures of a thousand fields take less.
 const NPY_HEADER_LEN_MAX: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use mmh_core::Dtype;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hostile::attack;
+    use crate::samples::npy::{npy, with_header};
+    use crate::samples::{SampleTensor, assert_holds};
+
+    /// The layout of an array of 12 bytes with this header.
+    fn parsed(header: &str) -> Result<Layout> {
+        parse(&with_header(1, header, &[0; 12]))
+    }
+
+    const GOOD: &str = "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }";
+
+    #[test]
+    fn every_version_of_the_header_is_read() {
+        for major in 1..=3 {
+            let file = with_header(major, GOOD, &[0; 12]);
+            assert!(matches(&file, ""));
+            assert_eq!(parse(&file).unwrap().tensors().count(), 1, "{major}");
+        }
+        assert!(parse(&with_header(4, GOOD, &[0; 12])).is_err());
+    }
+
+    #[test]
+    fn the_literal_may_be_spelled_as_python_may_spell_it() {
+        for header in [
+            "{'shape': (3,), 'fortran_order': False, 'descr': '<f4'}",
+            "{\"descr\":\"<f4\",\"fortran_order\":False,\"shape\":(3,)}",
+            "{ 'descr' : '<f4' , 'fortran_order' : False , 'shape' : ( 3 , ) , }",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (3L,), }",
+            "{'descr': '=f4', 'fortran_order': False, 'shape': (3, 1), }",
+            "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 6), }",
+            "{'descr': '<f4', 'fortran_order': False, 'shape': (), }",
+        ] {
+            assert_eq!(parsed(header).unwrap().tensors().count(), 1, "{header}");
+        }
+    }
+
+    #[test]
+    fn any_other_literal_is_malformed() {
+        let replaced = |from: &str, to: &str| GOOD.replace(from, to);
+        let cases = [
+            String::new(),
+            "{}".to_owned(),
+            replaced("{", ""),
+            replaced("}", ""),
+            replaced("}", "} x"),
+            replaced("'shape'", "'other'"),
+            replaced("'shape'", "'descr'"),
+            replaced("'shape': (3,), ", ""),
+            replaced("'descr': '<f4', ", ""),
+            replaced("False", "0"),
+            replaced("False", "false"),
+            replaced("'<f4'", "<f4"),
+            replaced("'<f4'", "'<f4"),
+            replaced("'<f4'", "'<f\\x34'"),
+            replaced("'<f4'", "''"),
+            replaced("'<f4'", "[('a', '<f4')"),
+            replaced("'<f4'", "['a]"),
+            replaced("(3,)", "(-3,)"),
+            replaced("(3,)", "(3.0,)"),
+            replaced("(3,)", "(3"),
+            replaced("(3,)", "(,)"),
+            replaced("(3,)", "3"),
+            replaced("(3,)", "(18446744073709551616,)"),
+            replaced("(3,)", &format!("({})", "1,".repeat(65))),
+            replaced(", 'fortran", " 'fortran"),
+        ];
+        for header in cases {
+            assert!(
+                matches!(parsed(&header), Err(Error::Malformed { .. })),
+                "{header}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_array_must_lie_in_the_file_but_need_not_end_it() {
+        let layout = parsed(&GOOD.replace("(3,)", "(2,)")).unwrap();
+        assert_eq!(layout.tensors().next().unwrap().0.len, 8);
+        for shape in [
+            "(4,)",
+            "(18446744073709551615, 4)",
+            "(4611686018427387904,)",
+        ] {
+            assert!(parsed(&GOOD.replace("(3,)", shape)).is_err(), "{shape}");
+        }
+        assert_eq!(
+            parsed(&GOOD.replace("(3,)", "(0, 9)"))
+                .unwrap()
+                .tensors()
+                .count(),
+            0
+        );
+    }
+
+    #[test]
+    fn what_is_no_little_endian_number_is_bytes_with_a_note() {
+        for descr in [
+            "'>f4'",
+            "'<U3'",
+            "'|V12'",
+            "'<M8[ns]'",
+            "[('a', '<f4'), ('b', [('c', '<i2')])]",
+        ] {
+            let layout = parsed(&GOOD.replace("'<f4'", descr).replace("(3,)", "(1,)")).unwrap();
+            assert_eq!(layout.tensors().count(), 0, "{descr}");
+            assert!(layout.note().unwrap().contains("little-endian"), "{descr}");
+        }
+    }
+
+    #[test]
+    fn fortran_order_shows_the_dimensions_as_they_lie() {
+        let header = GOOD.replace("False", "True").replace("(3,)", "(3, 1)");
+        let layout = parsed(&header).unwrap();
+        assert_eq!(layout.tensors().next().unwrap().1.shape, [1, 3]);
+        assert!(layout.note().unwrap().contains("Fortran"));
+    }
+
+    #[test]
+    fn objects_that_are_no_pickle_are_bytes_with_a_note() {
+        let layout = parsed(&GOOD.replace("<f4", "|O")).unwrap();
+        assert_eq!(layout.tensors().count(), 0);
+        assert!(layout.note().unwrap().contains("objects"));
+    }
+
+    #[test]
+    fn a_header_longer_than_any_is_not_loaded() {
+        let mut file = b"\x93NUMPY\x02\0".to_vec();
+        file.extend(u32::MAX.to_le_bytes());
+        assert!(matches!(parse(&file), Err(Error::TooLarge { .. })));
+        file.truncate(8);
+        file.extend(1000u32.to_le_bytes());
+        assert!(matches!(parse(&file), Err(Error::Malformed { .. })));
+    }
+
+    const DTYPES: &[Dtype] = &[
+        Dtype::Bool,
+        Dtype::I16,
+        Dtype::U16,
+        Dtype::U32,
+        Dtype::U64,
+        Dtype::F16,
+        Dtype::F32,
+        Dtype::C64,
+        Dtype::C128,
+    ];
+
+    proptest! {
+        #[test]
+        fn holds_what_was_written(
+            dtype in prop::sample::select(DTYPES),
+            shape in prop::collection::vec(0u64..5, 0..5),
+        ) {
+            let tensor = SampleTensor::new("array", dtype, &shape);
+            let file = npy(&tensor);
+            assert_holds(&parse(&file).unwrap(), &file, &[tensor]);
+        }
+    }
+
+    #[test]
+    fn hostile_files_tile_or_err() {
+        attack(
+            parse,
+            &npy(&SampleTensor::new("a", Dtype::F32, &[2, 3])),
+            3000,
+        );
+        attack(
+            parse,
+            &with_header(2, &GOOD.replace("<f4", "|O"), b"\x80\x04]N\x85a."),
+            1000,
+        );
+    }
+}

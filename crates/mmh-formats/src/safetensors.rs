@@ -73,7 +73,7 @@ fn place(source: &dyn ReadAt, start: u64, header: Header) -> Result<Layout> {
             return Err(malformed(&what));
         }
         at = end;
-        match dtype_of_name(&dtype) {
+        match dtype.0 {
             Some(dtype) => {
                 let info = TensorInfo {
                     name,
@@ -132,7 +132,7 @@ struct Header(Vec<(String, Entry)>);
 
 #[derive(Deserialize)]
 struct Entry {
-    dtype: String,
+    dtype: KnownDtype,
     shape: Shape,
     data_offsets: (u64, u64),
 }
@@ -155,6 +155,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
         let mut tensors: Vec<(String, Entry)> = Vec::new();
         let mut has_metadata = false;
+        let mut held_len = 0;
         while let Some(name) = map.next_key::<String>()? {
             if name == "__metadata__" {
                 if std::mem::replace(&mut has_metadata, true) {
@@ -163,10 +164,13 @@ impl<'de> Visitor<'de> for HeaderVisitor {
                 map.next_value::<Metadata>()?;
                 continue;
             }
-            if tensors.len() >= limits::TENSORS_MAX {
-                return Err(A::Error::custom("too many tensors"));
+            let entry: Entry = map.next_value()?;
+            held_len += size_of_val(&entry) + size_of_val(&name) + name.len();
+            held_len += size_of_val(entry.shape.0.as_slice());
+            if held_len > HELD_LEN_MAX {
+                return Err(A::Error::custom("more tensors than are kept"));
             }
-            tensors.push((name, map.next_value()?));
+            tensors.push((name, entry));
         }
         let mut names: Vec<&str> = tensors.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
@@ -195,7 +199,12 @@ impl<'de> Deserialize<'de> for Metadata {
                 mut map: A,
             ) -> std::result::Result<Metadata, A::Error> {
                 let mut keys = BTreeSet::new();
+                let mut held_len = 0;
                 while let Some((key, _)) = map.next_entry::<String, String>()? {
+                    held_len += 2 * size_of_val(&key) + key.len();
+                    if held_len > HELD_LEN_MAX {
+                        return Err(A::Error::custom("more metadata than is kept"));
+                    }
                     if !keys.insert(key) {
                         return Err(A::Error::custom("a metadata key given twice"));
                     }
@@ -204,6 +213,16 @@ impl<'de> Deserialize<'de> for Metadata {
             }
         }
         deserializer.deserialize_map(Strings)
+    }
+}
+
+/// The element type, if it is known.
+struct KnownDtype(Option<Dtype>);
+
+impl<'de> Deserialize<'de> for KnownDtype {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Ok(Self(dtype_of_name(&name)))
     }
 }
 
@@ -228,7 +247,10 @@ impl<'de> Deserialize<'de> for Shape {
                 while dims.len() < limits::TENSOR_RANK_MAX {
                     match seq.next_element()? {
                         Some(dim) => dims.push(dim),
-                        None => return Ok(Shape(dims)),
+                        None => {
+                            dims.shrink_to_fit();
+                            return Ok(Shape(dims));
+                        }
                     }
                 }
                 match seq.next_element::<IgnoredAny>()? {
@@ -242,6 +264,8 @@ impl<'de> Deserialize<'de> for Shape {
 }
 
 const CONTAINER: Container = Container::Safetensors;
+/// Most bytes of memory for the tensors, or the metadata, of a header, beside the header itself.
+const HELD_LEN_MAX: usize = 64 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -407,6 +431,21 @@ mod tests {
         let name = "n".repeat(limits::TENSOR_NAME_LEN_MAX + 1);
         let result = parsed(&GOOD.replace("\"a\"", &format!("\"{name}\"")));
         assert!(matches!(result, Err(Error::TooLarge { .. })));
+        // Each of many takes more memory than text.
+        let entry =
+            |i: u32| format!(r#""{i}":{{"dtype":"U8","shape":[],"data_offsets":[{i},{i}]}}"#);
+        let tensors: Vec<String> = (0..700_000).map(entry).collect();
+        assert!(parsed(&format!("{{{}}}", tensors.join(","))).is_err());
+        let keys: Vec<String> = (0..1_400_000).map(|i| format!(r#""{i}":"""#)).collect();
+        let with_keys = GOOD.replacen(
+            '{',
+            &format!("{{\"__metadata__\":{{{}}},", keys.join(",")),
+            1,
+        );
+        let Err(error) = parsed(&with_keys) else {
+            panic!("accepted")
+        };
+        assert!(error.to_string().contains("more metadata"), "{error}");
         let deep = GOOD.replace("[2]", &"[".repeat(100_000));
         assert!(matches!(parsed(&deep), Err(Error::Malformed { .. })));
     }

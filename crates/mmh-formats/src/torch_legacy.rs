@@ -121,3 +121,104 @@ const MAGIC_OPCODE: [u8; 12] = [
 ];
 /// The only version there ever was.
 const PROTOCOL_VERSION: i64 = 1001;
+
+#[cfg(test)]
+mod tests {
+    use mmh_core::Dtype;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hostile::attack;
+    use crate::samples::strategy::tensors;
+    use crate::samples::torch::{legacy, legacy_head};
+    use crate::samples::{SampleTensor, assert_holds};
+
+    fn two() -> Vec<SampleTensor> {
+        vec![
+            SampleTensor::new("a", Dtype::F32, &[2, 2]),
+            SampleTensor::new("b", Dtype::U8, &[3]),
+        ]
+    }
+
+    fn assert_malformed(file: &[u8], word: &str) {
+        match parse(&file.to_vec()) {
+            Err(Error::Malformed { reason, .. }) => assert!(reason.contains(word), "{reason}"),
+            other => panic!("{other:?} where `{word}` was expected"),
+        }
+    }
+
+    #[test]
+    fn the_magic_number_is_found_whatever_the_protocol() {
+        assert!(matches(&legacy_head(true), ""));
+        let framed = [&b"\x80\x04\x95\x0d\0\0\0\0\0\0\0"[..], &MAGIC_OPCODE].concat();
+        assert!(matches(&framed, ""));
+        assert!(!matches(b"\x80\x02}.", ""));
+        let far = [&[0x80; 40][..], &MAGIC_OPCODE].concat();
+        assert!(!matches(&far, ""));
+    }
+
+    #[test]
+    fn lies_are_malformed() {
+        let file = legacy(&two());
+        assert_malformed(b"\x80\x02}.", "magic");
+        let at = |what: &[u8]| file.windows(what.len()).position(|w| w == what).unwrap();
+        let mut version = file.clone();
+        version[at(b"M\xe9\x03") + 1] += 1;
+        assert_malformed(&version, "protocol version");
+        // The element count before the first storage.
+        let mut count = file.clone();
+        let first = file.len() - (8 + 16 + 8 + 3);
+        count[first] += 1;
+        assert_malformed(&count, "another length");
+        // The list of keys names a storage that no tensor uses.
+        let keys = file.windows(4).rposition(|w| w == b"0X\x01\0").unwrap();
+        let mut unknown = file.clone();
+        unknown[keys] = b'9';
+        assert_malformed(&unknown, "storage `9`");
+        // The same storage twice.
+        let mut twice = file.clone();
+        twice[keys + 6] = b'0';
+        assert_malformed(&twice, "storage `0`");
+        assert_malformed(&file[..file.len() - 1], "");
+    }
+
+    #[test]
+    fn bytes_behind_the_last_storage_are_bytes() {
+        let mut file = legacy(&two());
+        file.extend(b"more");
+        assert_holds(&parse(&file).unwrap(), &file, &two());
+    }
+
+    #[test]
+    fn big_endian_storages_are_bytes_with_a_note() {
+        let mut file = legacy_head(false);
+        file.extend(b"N.].");
+        let layout = parse(&file).unwrap();
+        assert_eq!(layout.tensors().count(), 0);
+        assert!(layout.note().unwrap().contains("big-endian"));
+    }
+
+    #[test]
+    fn the_tar_form_is_bytes_with_a_note() {
+        let mut file = vec![0; 512];
+        file[257..262].copy_from_slice(b"ustar");
+        let layout = crate::probe(&file, "model.pth").unwrap();
+        assert!(layout.note().unwrap().contains("tar"));
+        assert!(crate::probe(&file, "backup.tar").unwrap().note().is_none());
+    }
+
+    const DTYPES: &[Dtype] = &[Dtype::F32, Dtype::BF16, Dtype::I64, Dtype::Bool, Dtype::F64];
+
+    proptest! {
+        #[test]
+        fn holds_what_was_written(tensors in tensors(DTYPES)) {
+            let file = legacy(&tensors);
+            assert_holds(&parse(&file).unwrap(), &file, &tensors);
+        }
+    }
+
+    #[test]
+    fn hostile_files_tile_or_err() {
+        attack(parse, &legacy(&two()), 3000);
+    }
+}

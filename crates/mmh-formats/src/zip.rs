@@ -4,7 +4,6 @@
 //! archive; any other is bytes. An archive whose members overlap or share a name is refused.
 
 use mmh_core::error::shorten;
-use mmh_core::limits;
 
 use crate::container::Container;
 use crate::error::{Error, Result};
@@ -215,13 +214,13 @@ impl Directory {
     }
 
     fn entries(&self, source: &dyn ReadAt) -> Result<Vec<Entry>> {
-        if self.n_entries > limits::TENSORS_MAX as u64 {
+        if self.n_entries > MEMBERS_MAX {
             return Err(Error::too_large(
                 CONTAINER,
                 format!("{} members", self.n_entries),
             ));
         }
-        if self.len > limits::HEADER_LEN_MAX {
+        if self.len > DIRECTORY_LEN_MAX {
             return Err(Error::too_large(
                 CONTAINER,
                 format!("a directory of {} bytes", self.len),
@@ -347,3 +346,234 @@ const CONTAINER: Container = Container::Zip;
 const END_LEN: u64 = 22;
 const LOCATOR_LEN: u64 = 20;
 const WIDE_END_LEN: u64 = 56;
+/// Most members; each has a header of its own that must be read.
+const MEMBERS_MAX: u64 = 1 << 18;
+/// Longest central directory, which is kept in memory as names.
+const DIRECTORY_LEN_MAX: u64 = 32 << 20;
+
+#[cfg(test)]
+mod tests {
+    use mmh_core::Dtype;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hostile::attack;
+    use crate::samples::npy::{npy, npz};
+    use crate::samples::strategy::tensors;
+    use crate::samples::zip::{Entry as Sample, Form, archive};
+    use crate::samples::{SampleTensor, assert_holds};
+
+    const FORMS: [Form; 3] = [Form::Plain, Form::Wide, Form::Aligned];
+
+    fn samples() -> Vec<Sample> {
+        vec![
+            Sample::new("a.txt", b"first".to_vec()),
+            Sample::new("dir/", Vec::new()),
+            Sample::new("dir/b.bin", vec![7; 300]),
+        ]
+    }
+
+    /// Replaces every `from` by `to`, of the same length.
+    fn replaced(file: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+        assert_eq!(from.len(), to.len());
+        let mut file = file.to_vec();
+        let places: Vec<usize> = (0..file.len())
+            .filter(|&i| file[i..].starts_with(from))
+            .collect();
+        assert!(!places.is_empty());
+        for at in places {
+            file[at..at + to.len()].copy_from_slice(to);
+        }
+        file
+    }
+
+    fn assert_malformed(file: &[u8], word: &str) {
+        match members(&file.to_vec()) {
+            Err(Error::Malformed { reason, .. }) => assert!(reason.contains(word), "{reason}"),
+            other => panic!("{other:?} where `{word}` was expected"),
+        }
+    }
+
+    #[test]
+    fn contents_are_where_the_members_say() {
+        for form in FORMS {
+            let file = archive(&samples(), form);
+            let found = members(&file).unwrap();
+            assert_eq!(found.len(), 3);
+            for (member, sample) in found.iter().zip(samples()) {
+                assert_eq!(member.name, sample.name);
+                let content = read_vec(&file, member.offset, member.len).unwrap();
+                assert_eq!(content, sample.content, "{form:?}");
+                assert_eq!(member.window(&file).is_some(), !content.is_empty());
+            }
+            assert_eq!(found[2].file_name(), "b.bin");
+        }
+    }
+
+    #[test]
+    fn an_archive_without_members_is_one() {
+        for form in FORMS {
+            let file = archive(&[], form);
+            assert_eq!(parse(&file).unwrap().container(), Container::Zip);
+        }
+    }
+
+    #[test]
+    fn a_comment_may_hold_what_looks_like_an_end_record() {
+        let mut file = archive(&samples(), Form::Plain);
+        let comment = b"a comment with PK\x05\x06 and more than 22 bytes behind it";
+        let n = file.len();
+        file[n - 2..].copy_from_slice(&u16::try_from(comment.len()).unwrap().to_le_bytes());
+        file.extend(comment);
+        assert_eq!(members(&file).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn compressed_and_encrypted_members_are_no_windows() {
+        let mut samples = samples();
+        samples[2].method = 8;
+        let file = archive(&samples, Form::Plain);
+        let member = &members(&file).unwrap()[2];
+        assert!(member.window(&file).is_none());
+        assert_eq!(member.len, 300);
+        assert!(
+            parse(&file)
+                .unwrap()
+                .note()
+                .unwrap()
+                .contains("1 members are compressed")
+        );
+
+        let mut file = archive(&samples[..1], Form::Plain);
+        let directory = file.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+        file[directory + 8] |= 1;
+        assert!(members(&file).unwrap()[0].window(&file).is_none());
+    }
+
+    /// The trick of the zip bombs that need no nesting: many entries, one content.
+    #[test]
+    fn members_that_share_their_place_are_refused() {
+        let file = archive(&samples()[..2], Form::Plain);
+        let first = file.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+        let second = first + 46 + "a.txt".len();
+        let mut shared = file.clone();
+        let header_at = file[first + 42..first + 46].to_vec();
+        shared[second + 42..second + 46].copy_from_slice(&header_at);
+        assert_malformed(&shared, "overlaps");
+        // Nor if the names are as long as each other.
+        let same = [Sample::new("a", vec![1]), Sample::new("b", vec![2])];
+        let mut shared = archive(&same, Form::Plain);
+        let second = shared.windows(4).rposition(|w| w == b"PK\x01\x02").unwrap();
+        shared[second + 42..second + 46].fill(0);
+        assert_malformed(&shared, "overlaps");
+    }
+
+    #[test]
+    fn members_of_one_name_are_refused() {
+        let twice = [Sample::new("a", vec![1]), Sample::new("a", vec![2])];
+        assert_malformed(&archive(&twice, Form::Plain), "two members");
+    }
+
+    #[test]
+    fn contradictions_are_malformed() {
+        let file = archive(&samples(), Form::Plain);
+        assert_malformed(&[], "no end record");
+        assert_malformed(&file[..file.len() - 1], "no end record");
+        assert_malformed(
+            &replaced(&file, b"PK\x01\x02", b"PK\x01\x03"),
+            "directory entry",
+        );
+        assert_malformed(&replaced(&file, b"PK\x03\x04", b"PK\x03\x05"), "header of");
+        // One more entry than there is.
+        let end = file.len() - 22;
+        let mut more = file.clone();
+        more[end + 10] += 1;
+        assert_malformed(&more, "");
+        let mut disks = file.clone();
+        disks[end + 4] = 1;
+        assert_malformed(&disks, "several files");
+        let mut long = file.clone();
+        long[end + 12..end + 16].copy_from_slice(&0x7fff_ffffu32.to_le_bytes());
+        assert_malformed(&long, "does not lie before");
+        // Lengths beyond the directory, and two that differ.
+        let directory = file.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+        let mut reaching = file.clone();
+        reaching[directory + 20..directory + 28].fill(0x7f);
+        assert_malformed(&reaching, "");
+        let mut two = file.clone();
+        two[directory + 20] += 1;
+        assert_malformed(&two, "two lengths");
+        let mut last = archive(&[Sample::new("a", vec![1])], Form::Plain);
+        let directory = last.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+        last[directory + 20] = 9;
+        last[directory + 24] = 9;
+        assert_malformed(&last, "reaches into the directory");
+    }
+
+    #[test]
+    fn zip64_records_must_be_where_they_should() {
+        let file = archive(&samples(), Form::Wide);
+        assert_malformed(
+            &replaced(&file, b"PK\x06\x06", b"PK\x06\x05"),
+            "zip64 end record",
+        );
+        let locator = file.len() - 42;
+        let mut lost = file.clone();
+        lost[locator + 8..locator + 16].fill(0xff);
+        assert_malformed(&lost, "");
+        // The extra field of the directory renamed: the numbers are missing.
+        let directory = file.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
+        let mut unnamed = file.clone();
+        unnamed[directory + 46 + "a.txt".len()] = 9;
+        assert_malformed(&unnamed, "zip64 number");
+        let mut many = file;
+        let record = locator - 56;
+        many[record + 32..record + 40].fill(0x7f);
+        assert!(matches!(members(&many), Err(Error::TooLarge { .. })));
+    }
+
+    #[test]
+    fn zip64_numbers_are_found_among_other_fields() {
+        let field = [&[9, 9, 2, 0, 1, 2, 1, 0, 8, 0][..], &5u64.to_le_bytes()].concat();
+        assert_eq!(zip64_numbers(&field), [5]);
+        assert!(zip64_numbers(&field[..field.len() - 1]).is_empty());
+        assert!(zip64_numbers(&[1, 0, 0xff, 0xff]).is_empty());
+        assert!(zip64_numbers(&[]).is_empty());
+    }
+
+    #[test]
+    fn an_npz_member_that_is_no_array_is_bytes() {
+        let good = SampleTensor::new("good", Dtype::F32, &[3]);
+        let entries = [
+            Sample::new("bad.npy", b"not an array".to_vec()),
+            Sample::new("good.npy", npy(&good)),
+        ];
+        let file = archive(&entries, Form::Plain);
+        let layout = parse(&file).unwrap();
+        assert_eq!(layout.container(), Container::Npz);
+        assert_holds(&layout, &file, &[good]);
+    }
+
+    const DTYPES: &[Dtype] = &[Dtype::U8, Dtype::F16, Dtype::F32, Dtype::I64];
+
+    proptest! {
+        #[test]
+        fn npz_holds_what_was_written(tensors in tensors(DTYPES)) {
+            prop_assume!(!tensors.is_empty());
+            let file = npz(&tensors);
+            assert_holds(&parse(&file).unwrap(), &file, &tensors);
+        }
+    }
+
+    #[test]
+    fn hostile_archives_tile_or_err() {
+        for form in FORMS {
+            attack(parse, &archive(&samples()[..2], form), 2000);
+        }
+        attack(
+            parse,
+            &npz(&[SampleTensor::new("a", Dtype::U8, &[3])]),
+            2000,
+        );
+    }
+}

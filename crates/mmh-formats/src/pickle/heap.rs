@@ -170,13 +170,15 @@ impl Heap {
         }
     }
 
-    /// The value of `key` in a dict.
+    /// The value of `key` in a small dict: only the first few are looked at, so that a hostile
+    /// pickle gains nothing by asking often.
     pub(crate) fn item(&self, dict: Value, key: &str) -> Option<Value> {
         let Some(Node::Dict(pairs)) = self.node(dict) else {
             return None;
         };
         pairs
             .iter()
+            .take(FIELDS_MAX)
             .find(|(k, _)| self.text(*k) == Some(key))
             .map(|&(_, v)| v)
     }
@@ -208,3 +210,5 @@ impl Heap {
 pub(crate) const MEMORY_MAX: usize = 96 << 20;
 /// Longest string that is held in memory; tensor names are not longer.
 pub(crate) const TEXT_KEPT_MAX: u64 = mmh_core::limits::TENSOR_NAME_LEN_MAX as u64;
+/// Most fields of a dict that are looked through for one.
+const FIELDS_MAX: usize = 256;

@@ -28,6 +28,7 @@ pub(crate) enum Found<'a> {
 pub(crate) fn walk<'a>(heap: &'a Heap, root: Value, mut visit: impl FnMut(&str, Found<'a>)) {
     let mut seen = vec![false; heap.len()];
     let mut path = String::new();
+    let mut reported_len = 0;
     let mut frames: Vec<Frame> = Vec::new();
     let mut entering = Some((root, Role::Plain));
     loop {
@@ -36,7 +37,15 @@ pub(crate) fn walk<'a>(heap: &'a Heap, root: Value, mut visit: impl FnMut(&str, 
             && let Some(seen) = seen.get_mut(id.index())
             && !std::mem::replace(seen, true)
         {
-            report(heap, value, &path, &mut visit);
+            let shown = if reported_len > PATHS_LEN_MAX {
+                ""
+            } else {
+                &path
+            };
+            report(heap, value, shown, &mut |path: &str, found: Found<'a>| {
+                reported_len += path.len();
+                visit(path, found);
+            });
             frames.push(Frame {
                 value,
                 role,
@@ -177,3 +186,6 @@ fn extend(heap: &Heap, path: &mut String, step: Step) {
     }
     path.push_str(&component);
 }
+
+/// Most bytes of paths for one pickle; what is found beyond has none.
+const PATHS_LEN_MAX: usize = 32 << 20;
