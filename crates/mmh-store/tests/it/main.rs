@@ -1,4 +1,5 @@
 //! The store's promises, tested from outside.
+#![allow(clippy::unwrap_used, reason = "all of this crate is tests")]
 
 mod archive;
 mod chunks;
