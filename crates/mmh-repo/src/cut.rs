@@ -17,7 +17,7 @@ use mmh_store::ChunkerParams;
 use crate::error::{Error, Result};
 
 /// Parts shorter than this share chunks with other small parts of their kind.
-pub const SMALL_PART_LEN: u64 = 4096;
+pub const SMALL_PART_LEN: u64 = 512;
 /// A pool of small parts becomes a chunk when it has this many bytes.
 pub const POOL_LEN: usize = 256 << 10;
 /// The only way of cutting that this version knows: `FastCDC` with normalisation level 1.
