@@ -11,6 +11,7 @@ pub mod arrow;
 pub mod container;
 pub mod ctranslate2;
 pub mod error;
+mod externals;
 mod flatbuffer;
 pub mod gguf;
 pub mod hdf5;

@@ -159,7 +159,11 @@ impl Walk<'_> {
         let path_len = self.path.len();
         let mut ints = Some(Vec::new());
         for i in 0..n {
-            self.descend(path_len, &i.to_string());
+            // Only what has something below it needs a path.
+            if self.at < self.end && !matches!(self.reader.u8(self.at)?, 0x00..=0x7f | 0xc0..=0xc3)
+            {
+                self.descend(path_len, &i.to_string());
+            }
             let value = self.value()?;
             ints = match (ints, value) {
                 (Some(mut ints), Found::Int(value)) if ints.len() < limits::TENSOR_RANK_MAX => {

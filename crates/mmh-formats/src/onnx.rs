@@ -4,14 +4,14 @@
 //! in the file beside it that the model points to; typed fields are located where the wire holds
 //! them as fixed-width numbers (floats and doubles). Numbers stored as varints are bytes.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use mmh_core::{Dtype, TensorInfo, limits};
 
 use crate::container::Container;
 use crate::error::Result;
-use crate::layout::{External, Layout, LayoutBuilder};
+use crate::externals::Externals;
+use crate::layout::{Layout, LayoutBuilder};
 use crate::protobuf::{Fields, Value};
 use crate::read_at::ReadAt;
 use crate::reader::Reader;
@@ -46,14 +46,11 @@ pub fn parse(source: &dyn ReadAt) -> Result<Layout> {
     let mut walk = Walk {
         reader: Reader::new(source, Container::Onnx),
         builder: LayoutBuilder::new(Container::Onnx, source.len()),
-        externals: BTreeMap::new(),
-        n_external: 0,
+        externals: Externals::default(),
         n_fields: 0,
     };
     walk.model(0..source.len())?;
-    for (location, tensors) in std::mem::take(&mut walk.externals) {
-        walk.builder.external(External { location, tensors })?;
-    }
+    walk.externals.finish(&mut walk.builder)?;
     walk.builder.finish()
 }
 
@@ -78,8 +75,7 @@ pub fn external_layout(len: u64, tensors: &[(u64, u64, TensorInfo)]) -> Layout {
 struct Walk<'a> {
     reader: Reader<'a>,
     builder: LayoutBuilder,
-    externals: BTreeMap<String, Vec<(u64, u64, TensorInfo)>>,
-    n_external: usize,
+    externals: Externals,
     n_fields: u64,
 }
 
@@ -320,17 +316,8 @@ impl Walk<'_> {
         };
         let location = value("location")
             .ok_or_else(|| self.reader.malformed("external data without a location"))?;
-        self.n_external += 1;
-        if self.n_external > limits::TENSORS_MAX {
-            return Err(self.reader.too_large("too many external tensors"));
-        }
-        info.check()
-            .map_err(|e| self.reader.too_large(e.to_string()))?;
         self.externals
-            .entry(location.to_owned())
-            .or_default()
-            .push((offset, len, info));
-        Ok(())
+            .push(Container::Onnx, location, (offset, len), info)
     }
 }
 

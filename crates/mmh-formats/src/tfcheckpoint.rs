@@ -4,14 +4,14 @@
 //! LevelDB documentation for the table around them. Block checksums are not compared: a layout
 //! is a hint, and the bytes are kept whatever it says.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use mmh_core::{Dtype, TensorInfo, limits};
 
 use crate::container::Container;
 use crate::error::Result;
-use crate::layout::{External, Layout, LayoutBuilder};
+use crate::externals::Externals;
+use crate::layout::{Layout, LayoutBuilder};
 use crate::protobuf::{Fields, Value};
 use crate::read_at::ReadAt;
 use crate::reader::Reader;
@@ -42,33 +42,38 @@ pub fn parse_named(source: &dyn ReadAt, file_name: &str) -> Result<Layout> {
     if reader.len() > INDEX_LEN_MAX {
         return Err(reader.too_large(format!("an index of {} bytes", reader.len())));
     }
-    let mut index = Index::default();
-    read_table(&mut reader, &mut index)?;
-    let shards = index
-        .shards
-        .ok_or_else(|| reader.malformed("no header entry"))?;
-    let mut builder = LayoutBuilder::new(container, reader.len());
     let prefix = file_name.strip_suffix(".index").unwrap_or(file_name);
+    let mut index = Index::new(prefix);
+    read_table(&mut reader, &mut index)?;
+    if index.shards.is_none() {
+        return Err(reader.malformed("no header entry"));
+    }
+    let mut builder = LayoutBuilder::new(container, reader.len());
     if let Some(note) = index.note {
         return Ok(builder.finish()?.with_note(note));
     }
-    for (shard, tensors) in index.tensors {
-        let location = format!("{prefix}.data-{shard:05}-of-{shards:05}");
-        builder.external(External { location, tensors })?;
-    }
+    index.externals.finish(&mut builder)?;
     builder.finish()
 }
 
 /// What the entries add up to.
-#[derive(Default)]
-struct Index {
+struct Index<'a> {
+    prefix: &'a str,
     shards: Option<u64>,
-    tensors: BTreeMap<u64, Vec<(u64, u64, TensorInfo)>>,
-    n_tensors: usize,
+    externals: Externals,
     note: Option<&'static str>,
 }
 
-impl Index {
+impl<'a> Index<'a> {
+    fn new(prefix: &'a str) -> Self {
+        Self {
+            prefix,
+            shards: None,
+            externals: Externals::default(),
+            note: None,
+        }
+    }
+
     fn entry(&mut self, reader: &mut Reader<'_>, key: &[u8], value: Range<u64>) -> Result<()> {
         if key.is_empty() {
             return self.header(reader, value);
@@ -88,20 +93,14 @@ impl Index {
             dtype: entry.dtype,
             shape: entry.shape,
         };
-        info.check().map_err(|e| reader.too_large(e.to_string()))?;
         if info.bytes() != Some(entry.size) {
             let name = mmh_core::error::shorten(&info.name);
             return Err(reader.malformed(format!("`{name}` cannot have {} bytes", entry.size)));
         }
-        self.n_tensors += 1;
-        if self.n_tensors > limits::TENSORS_MAX {
-            return Err(reader.too_large("too many tensors"));
-        }
-        self.tensors
-            .entry(entry.shard)
-            .or_default()
-            .push((entry.offset, entry.size, info));
-        Ok(())
+        let location = format!("{}.data-{:05}-of-{shards:05}", self.prefix, entry.shard);
+        let place = (entry.offset, entry.size);
+        self.externals
+            .push(Container::TfCheckpoint, &location, place, info)
     }
 
     /// `BundleHeaderProto`.
@@ -179,7 +178,7 @@ fn tensor_shape(reader: &mut Reader<'_>, range: Range<u64>) -> Result<Vec<u64>> 
 }
 
 /// Gives every entry of the table to `index`, in order.
-fn read_table(reader: &mut Reader<'_>, index: &mut Index) -> Result<()> {
+fn read_table(reader: &mut Reader<'_>, index: &mut Index<'_>) -> Result<()> {
     let footer = reader
         .len()
         .checked_sub(FOOTER_LEN)
