@@ -2,16 +2,27 @@
 
 use mmh_core::limits::CHUNK_LEN_MAX;
 
+use crate::body::{put_body, read_body};
+use crate::cluster::Effort;
+use crate::entropy::{Engine, Reference};
 use crate::error::{Error, Result, corrupt};
 use crate::frame::{Header, Method};
 use crate::input::Input;
-use crate::settings::{Hint, Settings};
+use crate::layout::Layout;
+use crate::plane::{PlaneDecoder, PlaneEncoder};
+use crate::settings::{Hint, Level, Settings};
 use crate::zstd::{Packer, Unpacker};
+
+/// Chunks up to this long are tried with zstd in any case.
+const SHORT: usize = 16 << 10;
+/// When one word of 8 bytes in this many was seen before, zstd is tried as well.
+const REPEAT_SHARE: usize = 64;
 
 /// Writes frames. Keeps its buffers and contexts: make one for each thread that encodes.
 #[derive(Debug)]
 pub struct Encoder {
     settings: Settings,
+    engine: &'static dyn Engine,
     packer: Packer,
     packed: Vec<u8>,
     decoder: Decoder,
@@ -25,6 +36,7 @@ impl Encoder {
         Self {
             packer: Packer::new(settings.level.zstd()),
             settings,
+            engine: &Reference,
             packed: Vec::new(),
             decoder: Decoder::new(),
             decoded: Vec::new(),
@@ -46,7 +58,7 @@ impl Encoder {
             });
         }
         let method = self.choose(raw, hint, out)?;
-        if self.settings.verify && method != Method::Raw {
+        if self.settings.verify {
             self.decoder.decode(out, raw.len(), &mut self.decoded)?;
             if self.decoded != raw {
                 return Err(Error::VerifyFailed {
@@ -58,28 +70,103 @@ impl Encoder {
         Ok(method)
     }
 
-    fn choose(&mut self, raw: &[u8], _hint: &Hint, out: &mut Vec<u8>) -> Result<Method> {
-        self.packer.pack(raw, &mut self.packed)?;
-        let (method, body) = if self.packed.len() < raw.len() {
-            (Method::Zstd, &self.packed[..])
-        } else {
-            (Method::Raw, raw)
-        };
+    /// Writes the shortest of the frames worth trying.
+    fn choose(&mut self, raw: &[u8], hint: &Hint, out: &mut Vec<u8>) -> Result<Method> {
+        let planes = hint
+            .dtype
+            .and_then(|dtype| Some((Layout::of(dtype)?, dtype)));
         out.clear();
-        Header {
-            method,
-            raw_len: raw.len(),
+        let mut method = Method::Raw;
+        let mut best = raw.len();
+        if let Some((layout, dtype)) = planes.filter(|_| !raw.is_empty()) {
+            method = layout.method();
+            let start = put_header(method, raw, out);
+            let mut encoder = PlaneEncoder {
+                engine: self.engine,
+                packer: &mut self.packer,
+                effort: effort(self.settings.level),
+            };
+            put_body(&mut encoder, (layout, dtype), raw, hint, out)?;
+            best = out.len() - start;
         }
-        .put(out);
-        out.extend_from_slice(body);
+        let bytes = planes.is_none_or(|(layout, _)| layout.sequential());
+        if bytes || raw.len() <= SHORT || repeats(raw) {
+            self.packer.pack(raw, &mut self.packed)?;
+            if self.packed.len() < best {
+                method = Method::Zstd;
+                best = self.packed.len();
+                out.clear();
+                put_header(method, raw, out);
+                out.extend_from_slice(&self.packed);
+            }
+        }
+        if method == Method::Raw || best >= raw.len() {
+            method = Method::Raw;
+            out.clear();
+            put_header(method, raw, out);
+            out.extend_from_slice(raw);
+        }
         Ok(method)
     }
 }
 
-/// Reads frames. Keeps its buffers and contexts: make one for each thread that decodes.
-#[derive(Debug, Default)]
+fn put_header(method: Method, raw: &[u8], out: &mut Vec<u8>) -> usize {
+    Header {
+        method,
+        raw_len: raw.len(),
+    }
+    .put(out);
+    out.len()
+}
+
+fn effort(level: Level) -> Effort {
+    match level {
+        Level::Fast => Effort {
+            classes_max: 4,
+            rounds: 2,
+        },
+        Level::Default => Effort {
+            classes_max: 32,
+            rounds: 3,
+        },
+        Level::Archive => Effort {
+            classes_max: 32,
+            rounds: 8,
+        },
+    }
+}
+
+/// Whether words of 8 bytes come again more often than weights do: rows that are equal or zero.
+fn repeats(raw: &[u8]) -> bool {
+    const SLOT_BITS: u32 = 12;
+    let words = raw.as_chunks::<8>().0;
+    let mut seen = [0u64; 1 << SLOT_BITS];
+    let mut repeated = 0;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        let slot = word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SLOT_BITS);
+        let last = &mut seen[usize::try_from(slot).unwrap_or(0)];
+        repeated += usize::from(*last == word);
+        *last = word;
+    }
+    repeated * REPEAT_SHARE > words.len()
+}
+
+/// Reads frames. Keeps its contexts: make one for each thread that decodes. Beside the content
+/// it holds at most twelve bytes for each byte of content.
+#[derive(Debug)]
 pub struct Decoder {
+    engine: &'static dyn Engine,
     unpacker: Unpacker,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self {
+            engine: &Reference,
+            unpacker: Unpacker::default(),
+        }
+    }
 }
 
 impl Decoder {
@@ -106,7 +193,8 @@ impl Decoder {
     fn decode_into(&mut self, frame: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<()> {
         let mut input = Input::new(frame);
         let Header { method, raw_len } = Header::read(&mut input)?;
-        if raw_len > limit.min(CHUNK_LEN_MAX) {
+        let limit = limit.min(CHUNK_LEN_MAX);
+        if raw_len > limit {
             return Err(Error::FrameTooLarge {
                 raw_len: raw_len as u64,
                 limit: limit as u64,
@@ -120,11 +208,10 @@ impl Decoder {
                 out.resize(raw_len, 0);
                 self.unpacker.unpack(body, out)?;
             }
-            _ => {
-                return Err(Error::UnknownCode {
-                    what: "method",
-                    code: method.code(),
-                });
+            Method::Float | Method::Integer | Method::Block => {
+                out.resize(raw_len, 0);
+                let (engine, unpacker) = (self.engine, &mut self.unpacker);
+                read_body(&mut PlaneDecoder { engine, unpacker }, method, body, out)?;
             }
         }
         Ok(())

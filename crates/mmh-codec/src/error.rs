@@ -64,6 +64,12 @@ pub enum Error {
         /// Bytes of content.
         len: u64,
     },
+    /// An engine was asked to code what its tables cannot: a fault of the caller.
+    #[error("cannot encode: {what}")]
+    Unencodable {
+        /// What is missing.
+        what: &'static str,
+    },
     /// The zstd library failed where it must not.
     #[error("zstd failed: {reason}")]
     Zstd {
@@ -80,7 +86,9 @@ impl Error {
             Self::Corrupt { .. } | Self::FrameTooLarge { .. } => ErrorKind::Corrupt,
             Self::UnknownVersion { .. } | Self::UnknownCode { .. } => ErrorKind::Unsupported,
             Self::ChunkTooLarge { .. } | Self::UnknownLevel { .. } => ErrorKind::Invalid,
-            Self::VerifyFailed { .. } | Self::Zstd { .. } => ErrorKind::Internal,
+            Self::VerifyFailed { .. } | Self::Unencodable { .. } | Self::Zstd { .. } => {
+                ErrorKind::Internal
+            }
         }
     }
 }

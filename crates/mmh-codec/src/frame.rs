@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::body::planes_info;
 use crate::error::{Error, Result};
 use crate::input::{Input, put_varint};
 
@@ -138,7 +139,10 @@ pub struct PlaneInfo {
 pub fn frame_info(frame: &[u8]) -> Result<FrameInfo> {
     let mut input = Input::new(frame);
     let Header { method, raw_len } = Header::read(&mut input)?;
-    let planes = Vec::new();
+    let planes = match method {
+        Method::Raw | Method::Zstd => Vec::new(),
+        Method::Float | Method::Integer | Method::Block => planes_info(method, input.finish())?,
+    };
     Ok(FrameInfo {
         raw_len,
         method,

@@ -54,6 +54,11 @@ impl<'a> Input<'a> {
         self.take(len)
     }
 
+    /// Everything that is left, leaving nothing.
+    pub(crate) fn take_rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.rest)
+    }
+
     /// Everything that is left.
     pub(crate) fn finish(self) -> &'a [u8] {
         self.rest

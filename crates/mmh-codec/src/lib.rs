@@ -2,10 +2,17 @@
 //!
 //! The unit is a *frame*, the coded form of one chunk. Pure: no I/O, no clock, no threads.
 
+mod bits;
+mod body;
+mod cluster;
 mod codec;
+pub mod entropy;
 mod error;
 mod frame;
 mod input;
+mod layout;
+mod log2;
+mod plane;
 mod settings;
 mod zstd;
 

@@ -1,0 +1,100 @@
+//! Codes a file of bare elements in chunks and prints size and speed.
+//!
+//! `cargo run --release -p mmh-codec --example frame -- DTYPE FILE [ROW_LEN] [LEVEL] [ROUNDS]`
+#![allow(clippy::print_stdout, reason = "a program for the terminal")]
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::{Duration, Instant};
+
+use mmh_codec::{Decoder, Encoder, Hint, Level, Settings, frame_info};
+use mmh_core::Dtype;
+use mmh_core::limits::TENSOR_CHUNK_LEN;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [dtype, file, rest @ ..] = &args[..] else {
+        return Err("usage: frame DTYPE FILE [ROW_LEN] [LEVEL] [ROUNDS]".into());
+    };
+    let dtype = if dtype == "bytes" {
+        None
+    } else {
+        Some(dtype.parse::<Dtype>()?)
+    };
+    let row_len = rest.first().map_or(Ok(0), |row| row.parse())?;
+    let level = rest
+        .get(1)
+        .map_or(Ok(Level::Default), |level| level.parse())?;
+    let rounds = rest.get(2).map_or(Ok(1), |rounds| rounds.parse::<u32>())?;
+    let content = std::fs::read(file)?;
+    let (elements, unit) = dtype.map_or((1, 1), Dtype::block);
+    let chunk_len = TENSOR_CHUNK_LEN / unit as usize * unit as usize;
+
+    let mut encoder = Encoder::new(Settings {
+        level,
+        ..Settings::default()
+    });
+    let mut frames = Vec::new();
+    let mut encoding = Duration::MAX;
+    for _ in 0..rounds {
+        frames.clear();
+        let start = Instant::now();
+        for (i, chunk) in content.chunks(chunk_len).enumerate() {
+            let first = (i * chunk_len / unit as usize * elements as usize) as u64;
+            let mut frame = Vec::new();
+            encoder.encode(
+                chunk,
+                &Hint {
+                    dtype,
+                    row_len,
+                    first,
+                },
+                &mut frame,
+            )?;
+            frames.push(frame);
+        }
+        encoding = encoding.min(start.elapsed());
+    }
+
+    let mut decoder = Decoder::new();
+    let mut decoding = Duration::MAX;
+    for _ in 0..rounds {
+        let (mut back, mut time) = (Vec::new(), Duration::ZERO);
+        for (frame, chunk) in frames.iter().zip(content.chunks(chunk_len)) {
+            let start = Instant::now();
+            decoder.decode(frame, chunk.len(), &mut back)?;
+            time += start.elapsed();
+            assert_eq!(back, chunk, "a frame must decode to its content");
+        }
+        decoding = decoding.min(time);
+    }
+
+    let coded: usize = frames.iter().map(Vec::len).sum();
+    let speed = |time: Duration| content.len() as f64 / 1e6 / time.as_secs_f64();
+    let percent = |len: usize| 100.0 * len as f64 / content.len() as f64;
+    println!(
+        "{:.3} %  encode {:.0} MB/s  decode {:.0} MB/s  {file}",
+        percent(coded),
+        speed(encoding),
+        speed(decoding)
+    );
+    let mut parts: BTreeMap<(&str, &str, &str), (usize, usize)> = BTreeMap::new();
+    for frame in &frames {
+        let info = frame_info(frame)?;
+        let whole = parts.entry((info.method.as_str(), "", "")).or_default();
+        *whole = (whole.0 + 1, whole.1 + frame.len());
+        for plane in info.planes {
+            let part = parts
+                .entry((info.method.as_str(), plane.name, plane.coder))
+                .or_default();
+            *part = (part.0 + 1, part.1 + plane.coded_len);
+        }
+    }
+    for ((method, plane, coder), (n, len)) in parts {
+        println!(
+            "  {method:8} {plane:10} {coder:10} {n:6} times {:8.3} %",
+            percent(len)
+        );
+    }
+    Ok(())
+}

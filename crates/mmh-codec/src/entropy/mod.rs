@@ -1,0 +1,111 @@
+//! The entropy coder: 64 interleaved rANS states over alias tables small enough for registers.
+//!
+//! The format (FORMAT.md, "Coded blocks") names no instruction set. A symbol at index
+//! `64 g + 4 i + j` of a block belongs to state `16 j + i`, so that four vectors of 16 states
+//! yield 64 symbols in order by shifts alone.
+
+mod model;
+mod reference;
+mod tables;
+
+pub use model::{
+    Alphabet, DecodeTable, EncodeSymbol, EncodeTable, FREQ_MAX, LEVEL_MAX, LEVEL_STEPS, Levels,
+    PROB_BITS, PROB_SCALE, SYMBOLS_MAX,
+};
+pub use reference::Reference;
+pub(crate) use tables::{put_tables, read_tables};
+
+use std::fmt;
+
+use crate::error::Result;
+
+/// Interleaved states.
+pub const LANES: usize = 64;
+/// The least state between two symbols, and the state that an encoder starts with.
+pub const STATE_MIN: u32 = 1 << 16;
+/// Most distributions in one set.
+pub const CLASSES_MAX: usize = 32;
+/// Bytes of the states at the head of a block.
+pub const STATES_LEN: usize = 4 * LANES;
+
+/// Which distribution of a set codes which symbol.
+#[derive(Debug, Clone, Copy)]
+pub enum Classes<'a> {
+    /// One class for each group of 64 symbols (the last group may be shorter).
+    Groups(&'a [u8]),
+    /// One class for each symbol.
+    Symbols(&'a [u8]),
+}
+
+/// Up to 32 distributions over one alphabet, ready for encoding.
+#[derive(Debug, Clone)]
+pub struct EncodeSet {
+    /// The common alphabet.
+    pub alphabet: Alphabet,
+    /// One table for each class.
+    pub tables: Vec<EncodeTable>,
+}
+
+/// Up to 32 distributions over one alphabet, ready for decoding.
+#[derive(Debug, Clone)]
+pub struct DecodeSet {
+    /// The common alphabet.
+    pub alphabet: Alphabet,
+    /// One table for each class.
+    pub tables: Vec<DecodeTable>,
+}
+
+impl EncodeSet {
+    /// The tables of a set of distributions.
+    #[must_use]
+    pub fn new(levels: &[Levels], alphabet: Alphabet) -> Self {
+        let tables = levels
+            .iter()
+            .map(|levels| EncodeTable::new(levels, alphabet))
+            .collect();
+        Self { alphabet, tables }
+    }
+}
+
+impl DecodeSet {
+    /// The tables of a set of distributions.
+    #[must_use]
+    pub fn new(levels: &[Levels], alphabet: Alphabet) -> Self {
+        let tables = levels
+            .iter()
+            .map(|levels| DecodeTable::new(levels, alphabet))
+            .collect();
+        Self { alphabet, tables }
+    }
+}
+
+/// The inner loops of the entropy coder. Every implementation gives the same bytes as
+/// [`Reference`]; the module `conformance` (feature `testing`) examines that.
+pub trait Engine: fmt::Debug + Send + Sync {
+    /// A short name for output.
+    fn name(&self) -> &'static str;
+
+    /// Appends one block that codes `symbols`.
+    ///
+    /// # Errors
+    /// Internal when a class is not in the set, or a symbol has no frequency in its class.
+    fn encode(
+        &self,
+        set: &EncodeSet,
+        classes: Classes<'_>,
+        symbols: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<()>;
+
+    /// Fills `symbols` from one block, which must be used up exactly.
+    ///
+    /// # Errors
+    /// Corrupt when the block is not what an encoder writes for so many symbols.
+    fn decode(
+        &self,
+        set: &DecodeSet,
+        classes: Classes<'_>,
+        block: &[u8],
+        symbols: &mut [u8],
+    ) -> Result<()>;
+}

@@ -1,0 +1,268 @@
+//! The engine to be read: plain scalar loops, the twin in code of FORMAT.md's "Coded blocks".
+
+use super::{
+    Classes, DecodeSet, DecodeTable, EncodeSet, EncodeTable, Engine, LANES, PROB_BITS, PROB_SCALE,
+    STATE_MIN, STATES_LEN,
+};
+use crate::error::{Error, Result, corrupt};
+
+/// Bytes that one group of 64 symbols takes at most.
+const GROUP_LEN_MAX: usize = 2 * LANES;
+
+/// The scalar engine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reference;
+
+/// The index in its group of the `k`th symbol in coding order, which is also that of state `k`.
+const fn index_in_group(k: usize) -> usize {
+    4 * (k % 16) + k / 16
+}
+
+impl Engine for Reference {
+    fn name(&self) -> &'static str {
+        "reference"
+    }
+
+    fn encode(
+        &self,
+        set: &EncodeSet,
+        classes: Classes<'_>,
+        symbols: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        check(set, classes, symbols)?;
+        let mut states = [STATE_MIN; LANES];
+        // Words come out last first; a symbol gives at most one. One more place takes the words
+        // that are written but not kept.
+        let mut words = vec![0u16; symbols.len() + 1];
+        let mut first = words.len();
+        for (g, group) in symbols.chunks(LANES).enumerate().rev() {
+            match classes {
+                Classes::Groups(groups) => {
+                    let table = &set.tables[usize::from(groups[g])];
+                    encode_group(|_| table, group, &mut states, &mut words, &mut first);
+                }
+                Classes::Symbols(each) => {
+                    let each = &each[g * LANES..];
+                    let table = |i: usize| &set.tables[usize::from(each[i])];
+                    encode_group(table, group, &mut states, &mut words, &mut first);
+                }
+            }
+        }
+        out.extend(states.iter().flat_map(|state| state.to_le_bytes()));
+        out.extend(words[first..].iter().flat_map(|word| word.to_le_bytes()));
+        Ok(())
+    }
+
+    fn decode(
+        &self,
+        set: &DecodeSet,
+        classes: Classes<'_>,
+        block: &[u8],
+        symbols: &mut [u8],
+    ) -> Result<()> {
+        match set.alphabet.bucket_bits() {
+            7 => decode::<7>(set, classes, block, symbols),
+            _ => decode::<8>(set, classes, block, symbols),
+        }
+    }
+}
+
+/// Finds out beforehand what the loops take for granted.
+fn check(set: &EncodeSet, classes: Classes<'_>, symbols: &[u8]) -> Result<()> {
+    let (classes, needed) = match classes {
+        Classes::Groups(classes) => (classes, symbols.len().div_ceil(LANES)),
+        Classes::Symbols(classes) => (classes, symbols.len()),
+    };
+    let known = classes
+        .iter()
+        .all(|&class| usize::from(class) < set.tables.len());
+    if classes.len() < needed || !known {
+        return Err(Error::Unencodable {
+            what: "a class has no distribution",
+        });
+    }
+    if symbols
+        .iter()
+        .any(|&symbol| usize::from(symbol) >= set.alphabet.size())
+    {
+        return Err(Error::Unencodable {
+            what: "a symbol is outside its alphabet",
+        });
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn encode_group<'a>(
+    table: impl Fn(usize) -> &'a EncodeTable,
+    group: &[u8],
+    states: &mut [u32; LANES],
+    words: &mut [u16],
+    first: &mut usize,
+) {
+    for k in (0..LANES).rev() {
+        let i = index_in_group(k);
+        let Some(&symbol) = group.get(i) else {
+            continue;
+        };
+        let table = table(i);
+        let symbol = &table.symbols[usize::from(symbol & 31)];
+        let mut x = states[k];
+        let full = x >= symbol.limit;
+        words[*first - 1] = low_word(x);
+        *first -= usize::from(full);
+        x >>= 16 * u32::from(full);
+        let quotient = low_double(u64::from(x).wrapping_mul(symbol.reciprocal) >> 44);
+        let rank = x.wrapping_sub(quotient.wrapping_mul(symbol.freq));
+        let slot = table.slots[((symbol.start + rank) & (PROB_SCALE - 1)) as usize];
+        states[k] = quotient << PROB_BITS | u32::from(slot);
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the low word is what is wanted"
+)]
+fn low_word(x: u32) -> u16 {
+    x as u16
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "a quotient is below 2^20")]
+fn low_double(x: u64) -> u32 {
+    x as u32
+}
+
+fn decode<const BUCKET_BITS: u32>(
+    set: &DecodeSet,
+    classes: Classes<'_>,
+    block: &[u8],
+    symbols: &mut [u8],
+) -> Result<()> {
+    let Some((head, mut words)) = block.split_at_checked(STATES_LEN) else {
+        return corrupt("a block is shorter than its states");
+    };
+    let mut states = [0u32; LANES];
+    for (state, bytes) in states.iter_mut().zip(head.as_chunks::<4>().0) {
+        *state = u32::from_le_bytes(*bytes);
+    }
+    if states.iter().any(|&state| state < STATE_MIN) {
+        return corrupt("a block has a state out of range");
+    }
+    for (g, group) in symbols.chunks_mut(LANES).enumerate() {
+        let tables = match classes {
+            Classes::Groups(groups) => {
+                let table = groups
+                    .get(g)
+                    .and_then(|&class| set.tables.get(usize::from(class)));
+                Tables::One(table.ok_or(NO_CLASS)?)
+            }
+            Classes::Symbols(each) => {
+                let each = each
+                    .get(g * LANES..g * LANES + group.len())
+                    .ok_or(NO_CLASS)?;
+                if each
+                    .iter()
+                    .any(|&class| usize::from(class) >= set.tables.len())
+                {
+                    return Err(NO_CLASS);
+                }
+                Tables::Each(each)
+            }
+        };
+        let used = match (tables, words.first_chunk(), group.as_mut_array()) {
+            (Tables::One(table), Some(window), Some(group)) => {
+                fast_group::<BUCKET_BITS>(|_| table, &mut states, window, group)
+            }
+            (Tables::Each(each), Some(window), Some(group)) => {
+                let table = |i: usize| &set.tables[usize::from(each[i])];
+                fast_group::<BUCKET_BITS>(table, &mut states, window, group)
+            }
+            (Tables::One(table), _, _) => {
+                last_group::<BUCKET_BITS>(|_| table, &mut states, words, group)?
+            }
+            (Tables::Each(each), _, _) => {
+                let table = |i: usize| &set.tables[usize::from(each[i])];
+                last_group::<BUCKET_BITS>(table, &mut states, words, group)?
+            }
+        };
+        words = &words[used..];
+    }
+    if !words.is_empty() || states.iter().any(|&state| state != STATE_MIN) {
+        return corrupt("a block does not end as it must");
+    }
+    Ok(())
+}
+
+const NO_CLASS: Error = Error::Corrupt {
+    what: "a class has no distribution",
+};
+
+enum Tables<'a> {
+    One(&'a DecodeTable),
+    Each(&'a [u8]),
+}
+
+/// One symbol and the state before renormalisation.
+#[inline(always)]
+fn step<const BUCKET_BITS: u32>(table: &DecodeTable, x: u32) -> (u8, u32) {
+    let slot = x & (PROB_SCALE - 1);
+    let bucket = (slot >> BUCKET_BITS) as usize;
+    let side = usize::from(slot >= table.threshold[bucket]);
+    let entry = table.entries[side][bucket];
+    let rank = (slot + (entry >> 8)) & (PROB_SCALE - 1);
+    (
+        entry.to_le_bytes()[0],
+        (entry >> 20)
+            .wrapping_mul(x >> PROB_BITS)
+            .wrapping_add(rank),
+    )
+}
+
+/// A whole group, with enough bytes ahead for the most words that it can take.
+#[inline(always)]
+fn fast_group<'a, const BUCKET_BITS: u32>(
+    table: impl Fn(usize) -> &'a DecodeTable,
+    states: &mut [u32; LANES],
+    window: &[u8; GROUP_LEN_MAX],
+    group: &mut [u8; LANES],
+) -> usize {
+    let words = window.as_chunks::<2>().0;
+    let mut used = 0;
+    for k in 0..LANES {
+        let i = index_in_group(k);
+        let (symbol, y) = step::<BUCKET_BITS>(table(i), states[k]);
+        let short = y < STATE_MIN;
+        let word = u16::from_le_bytes(words[used & (LANES - 1)]);
+        states[k] = if short { y << 16 | u32::from(word) } else { y };
+        used += usize::from(short);
+        group[i] = symbol;
+    }
+    2 * used
+}
+
+/// A group that is not whole, or one near the end of the block.
+fn last_group<'a, const BUCKET_BITS: u32>(
+    table: impl Fn(usize) -> &'a DecodeTable,
+    states: &mut [u32; LANES],
+    bytes: &[u8],
+    group: &mut [u8],
+) -> Result<usize> {
+    let mut words = bytes.as_chunks::<2>().0.iter();
+    for k in 0..LANES {
+        let i = index_in_group(k);
+        if i >= group.len() {
+            continue;
+        }
+        let (symbol, y) = step::<BUCKET_BITS>(table(i), states[k]);
+        states[k] = y;
+        if y < STATE_MIN {
+            let Some(&word) = words.next() else {
+                return corrupt("a block ends early");
+            };
+            states[k] = y << 16 | u32::from(u16::from_le_bytes(word));
+        }
+        group[i] = symbol;
+    }
+    Ok(bytes.len() / 2 * 2 - 2 * words.len())
+}
