@@ -162,3 +162,6 @@ fn named(prefix: &str, path: &str, offset: u64) -> String {
 
 /// Most pickles that are read from one file.
 const PICKLES_MAX: u32 = 1 << 16;
+
+#[cfg(test)]
+mod tests;

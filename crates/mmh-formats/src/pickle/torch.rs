@@ -50,8 +50,8 @@ pub(crate) struct View {
 /// The storages of a pickle by key.
 pub(crate) fn storages(pickle: &Pickle) -> BTreeMap<String, Storage> {
     let heap = &pickle.heap;
-    // For each key: the rank of the best use so far (offset, then name), and the storage.
-    let mut found: BTreeMap<String, ((u64, String), Storage)> = BTreeMap::new();
+    // For each key: the rank of the best use so far (offset, named, name), and the storage.
+    let mut found: BTreeMap<String, ((u64, bool, String), Storage)> = BTreeMap::new();
     let mut offer = |id: Value, view: Option<&View>, name: &str| {
         let Some((key, mut storage)) = storage_of_id(heap, id) else {
             return;
@@ -61,7 +61,7 @@ pub(crate) fn storages(pickle: &Pickle) -> BTreeMap<String, Storage> {
         } else {
             name.to_owned()
         };
-        let mut rank = (u64::MAX, name.to_owned());
+        let mut rank = (u64::MAX, name.is_empty(), name.to_owned());
         if let Some(view) = view {
             storage.see(view);
             rank.0 = view.offset;

@@ -1,0 +1,387 @@
+//! Whole pickles: arrays found, named and placed.
+
+use mmh_core::Dtype;
+use proptest::prelude::*;
+
+use super::*;
+use crate::hostile::{attack, fuzz_parser};
+use crate::pickle::torch::storages;
+use crate::samples::pickle::{Writer, joblib, numpy, numpy_protocol_5};
+use crate::samples::strategy::tensors;
+use crate::samples::{SampleTensor, assert_holds};
+
+fn names(layout: &Layout) -> Vec<&str> {
+    layout
+        .tensors()
+        .map(|(_, info)| info.name.as_str())
+        .collect()
+}
+
+/// An array of two bytes.
+fn array(w: &mut Writer) -> &mut Writer {
+    w.global("numpy.core.multiarray", "_reconstruct")
+        .raw(b"NR(");
+    w.int(1)
+        .int(2)
+        .raw(b"\x85")
+        .global("numpy", "dtype")
+        .text("u1")
+        .raw(b"\x85R\x89");
+    w.bytes(b"ab").raw(b"tb")
+}
+
+/// A torch tensor of four elements, seen with an offset, shape and stride.
+fn tensor<'a>(
+    w: &'a mut Writer,
+    key: &str,
+    offset: u64,
+    shape: &[u64],
+    stride: &[u64],
+) -> &'a mut Writer {
+    w.global("torch._utils", "_rebuild_tensor_v2")
+        .raw(b"((")
+        .text("storage");
+    w.global("torch", "FloatStorage")
+        .text(key)
+        .text("cpu")
+        .int(4)
+        .raw(b"tQ");
+    w.int(offset).dims(shape).dims(stride).raw(b"\x89NtR")
+}
+
+fn parsed(w: &Writer) -> Layout {
+    parse(&w.as_bytes().to_vec()).unwrap()
+}
+
+#[test]
+fn old_protocols_need_a_name_and_new_ones_do_not() {
+    assert!(matches(b"\x80\x04N.", ""));
+    assert!(!matches(b"\x80\x01N.", ""));
+    assert!(!matches(b"\x80", "a.pkl"));
+    assert!(matches(b"(dp0\n.", "A.PKL"));
+    assert!(!matches(b"(dp0\n.", "a.txt"));
+    // What joblib compresses is no pickle yet.
+    assert!(!matches(b"\x78\x9c", "a.joblib"));
+}
+
+#[test]
+fn names_are_paths_through_dicts_lists_and_objects() {
+    let mut w = Writer::new(2);
+    w.raw(b"}(").text("list").raw(b"](N");
+    array(&mut w)
+        .raw(b"e")
+        .text("object")
+        .global("my", "Class")
+        .raw(b")\x81}")
+        .text("field");
+    array(&mut w).raw(b"sb").int(7);
+    array(&mut w).raw(b"u.");
+    assert_eq!(names(&parsed(&w)), ["list.1", "object.field", "7"]);
+}
+
+#[test]
+fn a_module_is_named_like_its_state_dict() {
+    let mut w = Writer::new(2);
+    w.global("my", "Net").raw(b")\x81}(").text("_modules");
+    w.global("collections", "OrderedDict")
+        .raw(b")R")
+        .text("layer");
+    w.global("my", "Layer")
+        .raw(b")\x81}")
+        .text("_parameters")
+        .raw(b"}")
+        .text("weight");
+    array(&mut w).raw(b"ssbsub.");
+    assert_eq!(names(&parsed(&w)), ["layer.weight"]);
+}
+
+/// Python 2 pickled an ordered dict as a call with a list of pairs.
+#[test]
+fn an_ordered_dict_of_pairs_is_named_by_its_keys() {
+    let mut w = Writer::new(2);
+    w.global("collections", "OrderedDict")
+        .raw(b"]](")
+        .text("a.b");
+    array(&mut w).raw(b"ea\x85R.");
+    assert_eq!(names(&parsed(&w)), ["a.b"]);
+}
+
+#[test]
+fn the_first_path_to_a_shared_array_wins_and_cycles_end() {
+    let mut w = Writer::new(2);
+    w.raw(b"]q\x00(h\x00}").text("x");
+    array(&mut w).raw(b"q\x01s}").text("y").raw(b"h\x01se.");
+    assert_eq!(names(&parsed(&w)), ["1.x"]);
+}
+
+#[test]
+fn an_array_at_the_root_is_named_by_its_place() {
+    let mut w = Writer::new(2);
+    array(&mut w).raw(b".");
+    let layout = parsed(&w);
+    let (part, info) = layout.tensors().next().unwrap();
+    assert_eq!(info.name, format!("array@{}", part.offset));
+}
+
+#[test]
+fn a_path_longer_than_a_name_is_cut_between_components() {
+    let mut w = Writer::new(2);
+    for _ in 0..40 {
+        w.raw(b"}").text(&"k".repeat(100));
+    }
+    array(&mut w).raw(&[b's'; 40]).raw(b".");
+    let layout = parsed(&w);
+    let name = names(&layout)[0];
+    assert_eq!(name.len(), 10 * 101 - 1);
+}
+
+/// Half a million arrays below one key of a kilobyte would have names of half a gigabyte.
+#[test]
+fn names_beyond_a_limit_are_short() {
+    let n = 40_000;
+    let mut w = Writer::new(2);
+    w.global("numpy.core.multiarray", "_reconstruct")
+        .raw(b"q\x000");
+    w.global("numpy", "dtype").text("u1").raw(b"\x85Rq\x010");
+    w.int(1).raw(b"\x85q\x020");
+    w.raw(b"}").text(&"k".repeat(1000)).raw(b"](");
+    for _ in 0..n {
+        w.raw(b"h\x00NR(K\x01h\x02h\x01\x89C\x01atb");
+    }
+    w.raw(b"es.");
+    let layout = parsed(&w);
+    assert_eq!(layout.tensors().count(), n);
+    let len: usize = names(&layout).iter().map(|name| name.len()).sum();
+    assert!((32 << 20..36 << 20).contains(&len), "{len}");
+}
+
+#[test]
+fn an_array_that_claims_another_size_is_bytes() {
+    for shape in [&[3][..], &[1], &[u64::from(u32::MAX >> 1); 3]] {
+        let mut w = Writer::new(2);
+        w.global("numpy.core.multiarray", "_reconstruct")
+            .raw(b"NR(");
+        w.int(1)
+            .dims(shape)
+            .global("numpy", "dtype")
+            .text("u1")
+            .raw(b"\x85R\x89");
+        w.bytes(b"ab").raw(b"tb.");
+        assert_eq!(parsed(&w).tensors().count(), 0, "{shape:?}");
+    }
+}
+
+#[test]
+fn jax_arrays_and_the_types_of_ml_dtypes_are_found() {
+    let mut w = Writer::new(4);
+    w.global("jax._src.array", "_reconstruct_array")
+        .raw(b"(NN(");
+    w.int(1).int(1).raw(b"\x85").global("numpy", "dtype");
+    w.global("ml_dtypes", "bfloat16")
+        .raw(b"\x85R\x89")
+        .bytes(b"ab")
+        .raw(b"tNtR.");
+    let layout = parsed(&w);
+    assert_eq!(layout.tensors().next().unwrap().1.dtype, Dtype::BF16);
+}
+
+#[test]
+fn a_storage_has_the_name_of_its_first_tensor() {
+    let mut w = Writer::new(2);
+    w.raw(b"}(").text("late");
+    tensor(&mut w, "5", 2, &[2], &[1]).text("z");
+    tensor(&mut w, "5", 0, &[2, 2], &[2, 1]).text("a");
+    tensor(&mut w, "5", 0, &[2], &[1]).text("turned");
+    tensor(&mut w, "6", 0, &[2, 2], &[1, 2])
+        .text("alone")
+        .raw(b"(")
+        .text("storage");
+    w.global("torch.cuda", "HalfStorage")
+        .text("7")
+        .text("cuda:0")
+        .int(3)
+        .raw(b"tQu.");
+    let pickle = scan(&w.as_bytes().to_vec(), Container::Pickle, 0).unwrap();
+    let found = storages(&pickle);
+    let summary: Vec<_> = found
+        .iter()
+        .map(|(key, s)| {
+            (
+                key.as_str(),
+                s.name.as_str(),
+                s.dtype,
+                s.bytes(),
+                s.shape.clone(),
+            )
+        })
+        .collect();
+    // `a` and `z` both begin at 0, so the name decides; `a` does not cover the storage.
+    let expected = [
+        ("5", "a", Dtype::F32, Some(16), None),
+        ("6", "turned", Dtype::F32, Some(16), None),
+        ("7", "alone", Dtype::F16, Some(6), None),
+    ];
+    assert_eq!(summary, expected);
+}
+
+#[test]
+fn parameters_and_subclasses_have_the_name_of_what_they_wrap() {
+    let mut w = Writer::new(2);
+    w.raw(b"}(")
+        .text("p")
+        .global("torch._utils", "_rebuild_parameter")
+        .raw(b"(");
+    tensor(&mut w, "0", 0, &[4], &[1]).raw(b"\x88NtR").text("s");
+    w.global("torch._tensor", "_rebuild_from_type_v2").raw(b"(");
+    w.global("torch._utils", "_rebuild_tensor_v2")
+        .global("my", "Tensor")
+        .raw(b"((");
+    w.text("storage")
+        .global("torch", "FloatStorage")
+        .text("1")
+        .text("cpu")
+        .int(4)
+        .raw(b"tQ");
+    w.int(0).dims(&[4]).dims(&[1]).raw(b"\x89Nt}tRu.");
+    let pickle = scan(&w.as_bytes().to_vec(), Container::Pickle, 0).unwrap();
+    let named: Vec<_> = storages(&pickle)
+        .into_iter()
+        .map(|(key, s)| (key, s.name, s.shape))
+        .collect();
+    let shape = Some(vec![4]);
+    let expected =
+        [("0", "p"), ("1", "s")].map(|(k, n)| (k.to_owned(), n.to_owned(), shape.clone()));
+    assert_eq!(named, expected);
+}
+
+/// A call that rebuilds itself must not be followed for ever.
+#[test]
+fn a_rebuilding_call_that_names_itself_ends() {
+    let mut w = Writer::new(2);
+    w.global("torch._tensor", "_rebuild_from_type_v2")
+        .raw(b"q\x00(h\x00N(h\x00N)tNtR.");
+    assert_eq!(parsed(&w).tensors().count(), 0);
+}
+
+#[test]
+fn joblib_wrappers_that_say_too_little_are_malformed() {
+    let sample = [SampleTensor::new("a", Dtype::F32, &[2])];
+    let file = joblib(&sample, true);
+    for word in [&b"shape"[..], b"dtype\x63", b"f4"] {
+        let at = file.windows(word.len()).position(|w| w == word);
+        let mut file = file.clone();
+        if let Some(at) = at {
+            file[at] = b'?';
+            assert!(
+                matches!(parse(&file), Err(Error::Malformed { .. })),
+                "{word:?}"
+            );
+        }
+    }
+    // The elements end behind the file.
+    let cut = file.len() - 4;
+    assert!(matches!(
+        parse(&file[..cut].to_vec()),
+        Err(Error::Malformed { .. })
+    ));
+}
+
+/// Wrappers of objects hold a pickle each, which may hold a wrapper again.
+#[test]
+fn pickles_within_pickles_are_limited() {
+    let mut w = Writer::new(3);
+    for _ in 0..10_000 {
+        w.global("joblib.numpy_pickle", "NumpyArrayWrapper")
+            .raw(b")\x81}(");
+        w.text("shape")
+            .raw(b")")
+            .text("dtype")
+            .global("numpy", "dtype")
+            .text("O8")
+            .raw(b"\x85Rub");
+    }
+    let result = parse(&w.as_bytes().to_vec());
+    assert!(matches!(result, Err(Error::TooLarge { .. })), "{result:?}");
+}
+
+/// A wrapper's fields are asked for at each BUILD: a huge dict of them, asked a million times,
+/// must not take the product.
+#[test]
+fn a_huge_state_is_not_searched_again_and_again() {
+    let mut w = Writer::new(3);
+    w.global("joblib.numpy_pickle", "NumpyArrayWrapper")
+        .raw(b"q\x000}(");
+    w.text("shape").int(0).raw(b"\x85").text("dtype");
+    w.global("numpy", "dtype").text("V9").raw(b"\x85R");
+    for i in 0..200_000 {
+        w.int(i).raw(b"N");
+    }
+    w.raw(b"uq\x010h\x00)\x81");
+    w.raw(&b"h\x01b".repeat(200_000)).raw(b".");
+    assert_eq!(parsed(&w).tensors().count(), 0);
+}
+
+#[test]
+fn bytes_behind_the_last_pickle_are_bytes() {
+    let sample = [SampleTensor::new("a", Dtype::F32, &[2])];
+    let mut file = numpy(&sample);
+    file.extend(b"\xffno pickle");
+    assert_holds(&parse(&file).unwrap(), &file, &sample);
+}
+
+#[test]
+fn what_calls_itself_a_torch_file_inside_must_be_one() {
+    let mut w = Writer::new(4);
+    w.global("torch.storage", "_load_from_bytes")
+        .bytes(b"no torch file")
+        .raw(b"\x85R.");
+    assert_eq!(parsed(&w).tensors().count(), 0);
+}
+
+#[test]
+fn protocol_5_buffers_are_located_in_order() {
+    let sample = [
+        SampleTensor::new("0", Dtype::F32, &[2]),
+        SampleTensor::new("1", Dtype::I64, &[3, 1]),
+    ];
+    let file = numpy_protocol_5(&sample);
+    assert_holds(&parse(&file).unwrap(), &file, &sample);
+}
+
+const DTYPES: &[Dtype] = &[Dtype::U8, Dtype::F16, Dtype::F32, Dtype::I64, Dtype::C64];
+
+proptest! {
+    #[test]
+    fn numpy_pickles_hold_what_was_written(tensors in tensors(DTYPES)) {
+        let file = numpy(&tensors);
+        assert_holds(&parse(&file).unwrap(), &file, &tensors);
+    }
+
+    #[test]
+    fn joblib_files_hold_what_was_written(tensors in tensors(DTYPES), aligned: bool) {
+        let file = joblib(&tensors, aligned);
+        assert_holds(&parse(&file).unwrap(), &file, &tensors);
+    }
+
+    /// Any opcodes in any order: an error or a layout, and nothing else.
+    #[test]
+    fn random_opcodes_tile_or_err(body in prop::collection::vec(prop::sample::select(OPCODES), 0..200)) {
+        let file = [b"\x80\x04", body.as_slice(), b"."].concat();
+        fuzz_parser(parse, &file);
+    }
+}
+
+/// All opcodes, those that build things more often, and small numbers as their operands.
+const OPCODES: &[u8] = b"\x00\x00\x01\x01\x02\n\n((((012FGIJKLMNNPQRRSTUVXabcdeghijlopqrstu\
+    ]]]}}})))\x81\x82\x85\x85\x86\x87\x88\x89\x8a\x8b\x8c\x8d\x8e\x8f\x90\x91\x92\x93\x94\x94\x95\x96\x97\x98";
+
+#[test]
+fn hostile_files_tile_or_err() {
+    let sample = [
+        SampleTensor::new("a", Dtype::F32, &[2]),
+        SampleTensor::new("b", Dtype::U8, &[3]),
+    ];
+    attack(parse, &numpy(&sample), 3000);
+    attack(parse, &numpy_protocol_5(&sample), 2000);
+    attack(parse, &joblib(&sample, true), 3000);
+}
