@@ -332,3 +332,157 @@ impl<'a> Cutter<'a> {
 fn small(len: u64) -> u32 {
     u32::try_from(len).expect("chunks and pools are shorter than 4 GiB")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use mmh_formats::{Container, LayoutBuilder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn chunking() -> Chunking {
+        Chunking::new(&ChunkerParams::default()).unwrap()
+    }
+
+    fn tensor(name: &str, dtype: Dtype, len: u64) -> TensorInfo {
+        let elements = len / u64::from(dtype.block().1);
+        TensorInfo {
+            name: name.to_owned(),
+            dtype,
+            shape: vec![elements],
+        }
+    }
+
+    /// Cuts everything and joins the pieces again; says how many chunks there were.
+    fn cut_and_join(bytes: &Vec<u8>, layout: &Layout, step: u64) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let mut cutter = Cutter::new(bytes, layout, chunking());
+        let (mut chunks, mut pieces) = (HashMap::new(), Vec::new());
+        loop {
+            let batch = cutter.next_batch(step).unwrap();
+            if batch.jobs.is_empty() && batch.pieces.is_empty() {
+                break;
+            }
+            for job in batch.jobs {
+                assert!(!job.raw.is_empty() && job.raw.len() <= limits::CHUNK_LEN_MAX);
+                assert!(
+                    chunks.insert(job.slot, job.raw).is_none(),
+                    "a slot is filled once"
+                );
+            }
+            pieces.extend(batch.pieces);
+        }
+        let slice = |p: &Piece| chunks[&p.slot][p.start as usize..][..p.len as usize].to_vec();
+        let joined = pieces.iter().flat_map(slice).collect();
+        let (blake3, _) = cutter.digests();
+        assert_eq!(
+            blake3,
+            mmh_core::Digest::of(bytes),
+            "every byte was hashed once, in order"
+        );
+        let mut chunks: Vec<_> = chunks.into_iter().collect();
+        chunks.sort();
+        (joined, chunks.into_iter().map(|(_, raw)| raw).collect())
+    }
+
+    #[test]
+    fn a_large_tensor_is_cut_from_its_first_byte() {
+        let len = (2 << 20) + 12;
+        let bytes = vec![7u8; 1000 + len];
+        let mut builder = LayoutBuilder::new(Container::Npy, bytes.len() as u64);
+        builder
+            .tensor(1000, len as u64, tensor("w", Dtype::F32, len as u64))
+            .unwrap();
+        let (joined, chunks) = cut_and_join(&bytes, &builder.finish().unwrap(), 1 << 20);
+        assert_eq!(joined, bytes);
+        let lens: Vec<_> = chunks.iter().map(Vec::len).collect();
+        assert_eq!(lens, [1000, 1 << 20, 1 << 20, 12]);
+    }
+
+    #[test]
+    fn small_parts_of_one_kind_share_a_chunk() {
+        let bytes: Vec<u8> = (0..100u8).cycle().take(40 * 100).collect();
+        let mut builder = LayoutBuilder::new(Container::TorchZip, bytes.len() as u64);
+        for i in 0..20u64 {
+            let dtype = if i % 2 == 0 { Dtype::F32 } else { Dtype::I64 };
+            builder
+                .tensor(i * 200 + 100, 80, tensor(&i.to_string(), dtype, 80))
+                .unwrap();
+        }
+        let (joined, chunks) = cut_and_join(&bytes, &builder.finish().unwrap(), 1 << 20);
+        assert_eq!(joined, bytes);
+        assert_eq!(chunks.len(), 3, "plain bytes, F32, I64");
+    }
+
+    #[test]
+    fn a_small_file_of_one_part_is_its_own_chunk() {
+        let bytes = b"{}".to_vec();
+        let layout = Layout::bytes(Container::Text, 2);
+        assert_eq!(cut_and_join(&bytes, &layout, 1).1, [b"{}".to_vec()]);
+    }
+
+    #[test]
+    fn parameters_that_the_chunker_does_not_take_are_refused() {
+        let good = ChunkerParams::default();
+        let bad = [
+            ChunkerParams {
+                algorithm: "rabin".to_owned(),
+                ..good.clone()
+            },
+            ChunkerParams {
+                min_len: 1,
+                ..good.clone()
+            },
+            ChunkerParams {
+                average_len: 1,
+                ..good.clone()
+            },
+            ChunkerParams {
+                max_len: 100,
+                ..good.clone()
+            },
+            ChunkerParams {
+                max_len: u32::MAX,
+                ..good.clone()
+            },
+            ChunkerParams {
+                tensor_len: 0,
+                ..good.clone()
+            },
+            ChunkerParams {
+                tensor_len: u32::MAX,
+                ..good
+            },
+        ];
+        for params in bad {
+            let error = Chunking::new(&params).unwrap_err();
+            assert_eq!(error.kind(), mmh_core::ErrorKind::Unsupported, "{params:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        /// Any layout, read in steps of any size, joins to the file.
+        #[test]
+        fn pieces_join_to_the_file(
+            parts in prop::collection::vec((0u64..3000, 0u64..9000, any::<bool>()), 0..30),
+            tail in 0u64..300_000,
+            step in 1u64..200_000,
+        ) {
+            let len = parts.iter().map(|p| p.0 + p.1 / 4 * 4).sum::<u64>() + tail;
+            let bytes: Vec<u8> = (0..len).map(|i| (i * i >> 7).to_le_bytes()[0]).collect();
+            let mut builder = LayoutBuilder::new(Container::Npz, len);
+            let mut at = 0;
+            for (i, (gap, n, float)) in parts.into_iter().enumerate() {
+                let dtype = if float { Dtype::F32 } else { Dtype::U8 };
+                at += gap;
+                builder.tensor(at, n / 4 * 4, tensor(&i.to_string(), dtype, n / 4 * 4)).unwrap();
+                at += n / 4 * 4;
+            }
+            let (joined, _) = cut_and_join(&bytes, &builder.finish().unwrap(), step);
+            prop_assert!(joined == bytes);
+        }
+    }
+}
