@@ -53,6 +53,9 @@ with h5py.File("latest.h5", "w", libver="latest") as file:
     layers["bias"] = count(2, "<f4")
 with h5py.File("latest_dense.h5", "w", libver="latest") as file:
     fill(file, 20)
+with h5py.File("latest_many.h5", "w", libver="latest") as file:
+    for i in range(90):
+        file[f"expert_{i:02}.scale"] = np.uint8(0)
 
 
 def tensor(name, shape, dtype):

@@ -1,11 +1,12 @@
 //! HDF5 files, Keras weights included: datasets with plain storage are tensors.
 //!
 //! Specification: "HDF5 File Format Specification Version 3.0". Read are superblocks 0 to 3,
-//! both object headers, groups as symbol tables and as link messages, and contiguous, compact
-//! and unfiltered chunked datasets of little-endian numbers. Filtered chunks, groups in fractal
-//! heaps and the chunk indexes that only the newest library writes stay bytes; the last two are
-//! noted. Every structure is visited once and counted, so cycles and aliases end.
+//! both object headers, groups as symbol tables, link messages and fractal heaps, and
+//! contiguous, compact and unfiltered chunked datasets of little-endian numbers. Filtered chunks
+//! and the chunk indexes of layouts 4 and 5 stay bytes; the latter are noted. Every structure is
+//! visited once or counted, so cycles and aliases end.
 
+mod dense;
 mod group;
 mod object;
 
@@ -230,13 +231,21 @@ impl Walk {
     }
 
     fn visit(&mut self, file: &mut File<'_>, object: Object, path: String) -> Result<()> {
-        if object.dense_links {
-            self.note = Some("a group in a fractal heap is kept as bytes");
-        }
         let mut links = object.links.clone();
         if let Some((tree, heap)) = object.symbol_table {
             links.extend(group::symbols(file, tree, heap)?);
         }
+        if let Some((heap, index)) = object.dense_links {
+            let messages = dense::links(file, heap, index)?;
+            if messages.is_none() {
+                self.note = Some("a group in a fractal heap with filters is kept as bytes");
+            }
+            for message in messages.unwrap_or_default() {
+                links.extend(object::link(file, message)?);
+            }
+        }
+        // Of several links to one object, the first name counts.
+        links.sort();
         for (name, address) in links {
             self.push(file, address, format!("{path}/{name}"))?;
         }
@@ -290,7 +299,8 @@ impl Walk {
                 Ok(())
             }
             DataLayout::Unread => {
-                self.note = Some("datasets with a chunk index of version 4 are kept as bytes");
+                self.note =
+                    Some("datasets with a chunk index of layout version 4 or 5 are kept as bytes");
                 Ok(())
             }
         }

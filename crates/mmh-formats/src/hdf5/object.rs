@@ -20,8 +20,8 @@ pub(super) struct Object {
     pub(super) elsewhere: bool,
     /// Hard links of a new-style group: name and object header.
     pub(super) links: Vec<(String, u64)>,
-    /// The links are in a fractal heap.
-    pub(super) dense_links: bool,
+    /// A new-style group with many links: fractal heap and index.
+    pub(super) dense_links: Option<(u64, u64)>,
     /// An old-style group: B-tree and heap.
     pub(super) symbol_table: Option<(u64, u64)>,
 }
@@ -71,7 +71,7 @@ impl Object {
     fn message(&mut self, file: &mut File<'_>, kind: u64, mut body: Cursor) -> Result<()> {
         match kind {
             0x01 => self.shape = dataspace(file, body)?,
-            0x02 => self.dense_links |= has_dense_links(file, body)?,
+            0x02 => self.dense_links = dense_links(file, body)?,
             0x03 => self.dtype = datatype(file, body)?,
             0x06 => self.links.extend(link(file, body)?),
             0x07 => self.elsewhere = true,
@@ -249,14 +249,14 @@ fn data_layout(file: &mut File<'_>, mut body: Cursor) -> Result<Option<DataLayou
     }
     let class = file.u8(&mut body)?;
     Ok(match (version, class) {
-        (3 | 4, COMPACT) => {
+        (3..=5, COMPACT) => {
             let len = file.uint(&mut body, 2)?;
             Some(DataLayout::Plain {
                 at: file.take(&mut body, len)?,
                 len: Some(len),
             })
         }
-        (3 | 4, CONTIGUOUS) => {
+        (3..=5, CONTIGUOUS) => {
             let at = file.address(&mut body)?;
             let len = file.length(&mut body)?;
             at.map(|at| DataLayout::Plain { at, len: Some(len) })
@@ -266,9 +266,9 @@ fn data_layout(file: &mut File<'_>, mut body: Cursor) -> Result<Option<DataLayou
             let tree = file.address(&mut body)?;
             chunked(file, &mut body, rank, tree)?
         }
-        (4, CHUNKED) => Some(DataLayout::Unread),
+        (4 | 5, CHUNKED) => Some(DataLayout::Unread),
         // Virtual datasets have no elements of their own.
-        (4, _) => None,
+        (4 | 5, _) => None,
         _ => {
             return Err(file
                 .reader
@@ -310,16 +310,17 @@ fn chunked(
     Ok(tree.map(|tree| DataLayout::Chunked { tree, dims }))
 }
 
-/// Whether a link info message names a fractal heap.
-fn has_dense_links(file: &mut File<'_>, mut body: Cursor) -> Result<bool> {
+/// The fractal heap and the index by name that a link info message may point to.
+fn dense_links(file: &mut File<'_>, mut body: Cursor) -> Result<Option<(u64, u64)>> {
     let _version = file.u8(&mut body)?;
     let with_order = file.u8(&mut body)? & 0x01 != 0;
     file.take(&mut body, if with_order { 8 } else { 0 })?;
-    Ok(file.address(&mut body)?.is_some())
+    let heap = file.address(&mut body)?;
+    Ok(heap.zip(file.address(&mut body)?))
 }
 
 /// The name and address in a link message, if the link is a hard one.
-fn link(file: &mut File<'_>, mut body: Cursor) -> Result<Option<(String, u64)>> {
+pub(super) fn link(file: &mut File<'_>, mut body: Cursor) -> Result<Option<(String, u64)>> {
     let _version = file.u8(&mut body)?;
     let flags = file.u8(&mut body)?;
     let kind = if flags & 0x08 != 0 {
