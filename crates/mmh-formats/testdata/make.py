@@ -6,6 +6,7 @@ for ever. All elements count up from 0, so that a test can tell them without a l
 
 import collections
 import pickle
+import zipfile
 
 import joblib
 import numpy as np
@@ -39,7 +40,28 @@ with torch.no_grad():
     for tensor in module.state_dict().values():
         tensor.copy_(torch.arange(tensor.numel()).reshape(tensor.shape))
 torch.save(module, "module.pt")
-torch.jit.script(module).save("script.pt")
+
+
+class Scale(torch.nn.Module):
+    """The least that TorchScript accepts."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(count(6, torch.float32).reshape(3, 2))
+        self.register_buffer("steps", count(1, torch.int64))
+
+    def forward(self, x):
+        return x * self.weight
+
+
+torch.jit.script(Scale()).save("script.pt")
+# The sources kept for error messages name this machine's folders.
+with zipfile.ZipFile("script.pt") as whole:
+    members = [(info, whole.read(info)) for info in whole.infolist()]
+with zipfile.ZipFile("script.pt", "w") as lean:
+    for info, content in members:
+        if not info.filename.endswith(".debug_pkl"):
+            lean.writestr(info.filename, content, compress_type=info.compress_type)
 
 codes = torch.arange(6, dtype=torch.int8).reshape(2, 3)
 torch.save({"q": torch._make_per_tensor_quantized_tensor(codes, 0.5, 1)}, "quantised.pt")
@@ -63,3 +85,18 @@ np.savez_compressed("compressed.npz", plain=arrays["plain"])
 with open("torch_in_pickle.pkl", "wb") as file:
     pickle.dump({"t": count(3, torch.float32)}, file)
     pickle.dump(arrays["plain"], file)
+
+shared = ["shared"]
+value = {
+    "constants": [None, True, False],
+    "numbers": (0, 255, 256, 65536, -1, -(2**31), 2**31, -(2**63), 2**63, 0.5),
+    "texts": ["", "a'b\"c", "x" * 300],
+    "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
+    "nested": [[[[]], {}], {"k": {"k": ()}}],
+    "shared": [shared, shared],
+    "many": list(range(1100)),
+    7: "seven",
+}
+for protocol in range(6):
+    with open(f"values_protocol_{protocol}.pkl", "wb") as file:
+        pickle.dump(value, file, protocol=protocol)

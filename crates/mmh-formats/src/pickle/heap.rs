@@ -212,3 +212,105 @@ pub(crate) const MEMORY_MAX: usize = 96 << 20;
 pub(crate) const TEXT_KEPT_MAX: u64 = mmh_core::limits::TENSOR_NAME_LEN_MAX as u64;
 /// Most fields of a dict that are looked through for one.
 const FIELDS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const C: Container = Container::Pickle;
+
+    fn text(heap: &mut Heap, text: &str, raw: bool) -> Value {
+        let text = Text {
+            offset: 3,
+            len: 4,
+            text: Some(text.into()),
+            raw,
+        };
+        heap.add(C, Node::Text(text)).unwrap()
+    }
+
+    #[test]
+    fn a_value_is_asked_for_as_what_it_is() {
+        let mut heap = Heap::default();
+        let name = text(&mut heap, "name", true);
+        let global = heap.add(C, Node::Global("os.system".into())).unwrap();
+        let tuple = heap.add(C, Node::Tuple(vec![name, global])).unwrap();
+        assert_eq!(heap.text(name), Some("name"));
+        assert_eq!(heap.raw(name), Some((3, 4)));
+        assert_eq!(heap.global(global), Some("os.system"));
+        assert_eq!(heap.elements(tuple), Some(&[name, global][..]));
+        for value in [global, tuple, Value::None, Value::Int(0), Value::Other] {
+            assert_eq!(heap.text(value), None);
+            assert_eq!(heap.raw(value), None);
+            assert!(heap.object(value).is_none());
+            assert_eq!(heap.item(value, "name"), None);
+        }
+        assert_eq!(heap.global(name), None);
+        assert_eq!(heap.elements(global), None);
+    }
+
+    #[test]
+    fn text_that_is_escaped_or_encoded_has_no_place() {
+        let mut heap = Heap::default();
+        let escaped = text(&mut heap, "name", false);
+        assert_eq!(heap.raw(escaped), None);
+    }
+
+    #[test]
+    fn dimensions_are_whole_numbers_in_a_tuple_list_or_size() {
+        let mut heap = Heap::default();
+        let tuple = heap
+            .add(C, Node::Tuple(vec![Value::Int(2), Value::Int(0)]))
+            .unwrap();
+        assert_eq!(heap.dims(tuple), Some(vec![2, 0]));
+        let list = heap.add(C, Node::List(vec![Value::Int(9)])).unwrap();
+        assert_eq!(heap.dims(list), Some(vec![9]));
+        let class = heap.add(C, Node::Global("torch.Size".into())).unwrap();
+        let args = heap.add(C, Node::Tuple(vec![tuple])).unwrap();
+        let (state, items, pairs) = (Value::None, Vec::new(), Vec::new());
+        let object = Object {
+            class,
+            args,
+            state,
+            items,
+            pairs,
+        };
+        let size = heap.add(C, Node::Object(Box::new(object))).unwrap();
+        assert_eq!(heap.dims(size), Some(vec![2, 0]));
+        for bad in [Value::Int(-1), Value::Bool(true), Value::Other, Value::None] {
+            let tuple = heap.add(C, Node::Tuple(vec![bad])).unwrap();
+            assert_eq!(heap.dims(tuple), None, "{bad:?}");
+            assert_eq!(heap.dims(bad), None, "{bad:?}");
+        }
+        let many = vec![Value::Int(1); mmh_core::limits::TENSOR_RANK_MAX + 1];
+        let many = heap.add(C, Node::Tuple(many)).unwrap();
+        assert_eq!(heap.dims(many), None);
+    }
+
+    #[test]
+    fn a_field_is_found_among_the_first_of_a_dict() {
+        let mut heap = Heap::default();
+        let key = text(&mut heap, "key", false);
+        let mut pairs = vec![(Value::Int(0), Value::None); FIELDS_MAX - 1];
+        pairs.push((key, Value::Int(5)));
+        let dict = heap.add(C, Node::Dict(pairs.clone())).unwrap();
+        assert_eq!(heap.item(dict, "key"), Some(Value::Int(5)));
+        assert_eq!(heap.item(dict, "other"), None);
+        pairs.insert(0, (Value::Int(0), Value::None));
+        let dict = heap.add(C, Node::Dict(pairs)).unwrap();
+        assert_eq!(heap.item(dict, "key"), None);
+    }
+
+    #[test]
+    fn memory_is_counted_with_what_values_hold() {
+        let mut heap = Heap::default();
+        let values = vec![Value::None; MEMORY_MAX / size_of::<Value>() / 2];
+        heap.add(C, Node::List(values.clone())).unwrap();
+        let result = heap.add(C, Node::Tuple(values));
+        assert!(matches!(result, Err(Error::TooLarge { .. })));
+        assert!(
+            heap.charge(C, usize::MAX).is_err(),
+            "the count must not wrap"
+        );
+    }
+}

@@ -252,7 +252,7 @@ impl Machine<'_> {
 /// Most values on the stack: one tuple of a million items.
 const STACK_MAX: usize = 1 << 20;
 /// Most opcodes of one pickle: a few seconds.
-const OPS_MAX: u64 = 1 << 27;
+const OPS_MAX: u64 = 1 << 26;
 /// Deepest nesting of pickles; joblib makes one level.
 const DEPTH_MAX: u32 = 4;
 /// Largest step between memo keys.
@@ -543,5 +543,63 @@ mod tests {
         assert!(matches!(run(&far), Err(Error::Malformed { .. })));
         let near = [&b"Nr"[..], &(gap - 1).to_le_bytes(), b"."].concat();
         assert!(run(&near).is_ok());
+    }
+
+    /// Files of `testdata/make.py`: the same value by CPython in every protocol.
+    const VALUES: [&[u8]; 6] = [
+        include_bytes!("../../testdata/values_protocol_0.pkl"),
+        include_bytes!("../../testdata/values_protocol_1.pkl"),
+        include_bytes!("../../testdata/values_protocol_2.pkl"),
+        include_bytes!("../../testdata/values_protocol_3.pkl"),
+        include_bytes!("../../testdata/values_protocol_4.pkl"),
+        include_bytes!("../../testdata/values_protocol_5.pkl"),
+    ];
+
+    #[test]
+    fn every_protocol_of_cpython_builds_the_same_value() {
+        let many: Vec<String> = (0..1100).map(|i| format!("Int({i})")).collect();
+        let numbers = [0, 255, 256, 65536, -1, -(1 << 31), 1 << 31, i64::MIN]
+            .map(|i| format!("Int({i})"))
+            .join(", ");
+        let long = "x".repeat(300);
+        let expected = [
+            r#""constants": [None, Bool(true), Bool(false)]"#.to_owned(),
+            format!(r#""numbers": ({numbers}, Other, Other)"#),
+            format!(r#""texts": ["", "a'b\"c", "{long}"]"#),
+            r#""tuples": ((), (Int(1)), (Int(1), Int(2)), (Int(1), Int(2), Int(3)), "#.to_owned()
+                + "(Int(1), Int(2), Int(3), Int(4)))",
+            r#""nested": [[[[]], {}], {"k": {"k": ()}}]"#.to_owned(),
+            r#""shared": [["shared"], ["shared"]]"#.to_owned(),
+            format!(r#""many": [{}]"#, many.join(", ")),
+            r#"Int(7): "seven""#.to_owned(),
+        ];
+        let expected = format!("{{{}}}", expected.join(", "));
+        for (protocol, file) in VALUES.into_iter().enumerate() {
+            assert_eq!(shown(file), expected, "protocol {protocol}");
+            assert_eq!(run(file).unwrap().end, file.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_shared_value_is_one_node() {
+        for file in VALUES {
+            let pickle = run(file).unwrap();
+            let list = pickle.heap.item(pickle.root, "shared").unwrap();
+            let [first, second] = *pickle.heap.elements(list).unwrap() else {
+                panic!("two")
+            };
+            assert_eq!(first, second);
+        }
+    }
+
+    /// A pickle cut anywhere lacks its end, so it is never taken for a whole one.
+    #[test]
+    fn a_cut_pickle_is_malformed() {
+        for file in VALUES {
+            for cut in (0..file.len()).step_by(7) {
+                let result = run(&file[..cut]);
+                assert!(matches!(result, Err(Error::Malformed { .. })), "{cut}");
+            }
+        }
     }
 }

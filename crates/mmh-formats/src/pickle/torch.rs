@@ -262,4 +262,95 @@ mod tests {
         assert_eq!(dtype_of_class("os.FloatStorage"), None);
         assert_eq!(dtype_of_class("torch.SomeStorage"), None);
     }
+
+    #[test]
+    fn element_types_have_the_width_of_their_names() {
+        for (name, bits) in [
+            ("float64", 64),
+            ("float32", 32),
+            ("float16", 16),
+            ("bfloat16", 16),
+            ("uint64", 64),
+            ("int64", 64),
+            ("uint32", 32),
+            ("int32", 32),
+            ("uint16", 16),
+            ("int16", 16),
+            ("uint8", 8),
+            ("int8", 8),
+            ("bool", 8),
+            ("complex64", 64),
+            ("complex128", 128),
+            ("float8_e4m3fn", 8),
+            ("float8_e5m2", 8),
+            ("float8_e8m0fnu", 8),
+            ("float4_e2m1fn_x2", 4),
+        ] {
+            let dtype = dtype_of_name(&format!("torch.{name}")).unwrap();
+            assert_eq!(dtype.bits_per_element(), f64::from(bits), "{name}");
+            assert_eq!(dtype_of_name(name), None);
+        }
+        // Another meaning of the same bits is not that type.
+        assert_eq!(dtype_of_name("torch.float8_e4m3fnuz"), None);
+    }
+
+    #[test]
+    fn storage_classes_have_the_width_of_their_names() {
+        for (class, width) in [
+            ("DoubleStorage", 8),
+            ("HalfStorage", 2),
+            ("BFloat16Storage", 2),
+            ("LongStorage", 8),
+            ("IntStorage", 4),
+            ("QInt32Storage", 4),
+            ("ShortStorage", 2),
+            ("CharStorage", 1),
+            ("QInt8Storage", 1),
+            ("BoolStorage", 1),
+            ("ComplexFloatStorage", 8),
+            ("ComplexDoubleStorage", 16),
+            ("ByteStorage", 1),
+            ("QUInt8Storage", 1),
+            ("QUInt4x2Storage", 1),
+            ("QUInt2x4Storage", 1),
+            ("storage._UntypedStorage", 1),
+        ] {
+            let dtype = dtype_of_class(&format!("torch.{class}")).unwrap();
+            assert_eq!(dtype.block(), (1, width), "{class}");
+        }
+    }
+
+    #[test]
+    fn a_storage_takes_a_shape_only_from_a_view_that_covers_it() {
+        let storage = |n_elements, width| Storage {
+            name: String::new(),
+            dtype: Dtype::U8,
+            n_elements,
+            width,
+            shape: None,
+        };
+        let view = |offset, shape: &[u64], dtype| View {
+            storage: Value::None,
+            offset,
+            shape: Some(shape.to_vec()),
+            dtype,
+        };
+        let seen = |mut storage: Storage, view: View| {
+            storage.see(&view);
+            (storage.dtype, storage.shape)
+        };
+        assert_eq!(
+            seen(storage(6, 1), view(0, &[2, 3], None)),
+            (Dtype::U8, Some(vec![2, 3]))
+        );
+        assert_eq!(seen(storage(6, 1), view(0, &[5], None)).1, None);
+        assert_eq!(seen(storage(6, 1), view(1, &[6], None)).1, None);
+        // An untyped storage of 6 bytes is 3 elements of 2.
+        let u16s = view(0, &[3], Some(Dtype::U16));
+        assert_eq!(seen(storage(6, 1), u16s), (Dtype::U16, Some(vec![3])));
+        assert_eq!(
+            seen(storage(u64::MAX, 2), view(0, &[u64::MAX, 2], None)).1,
+            None
+        );
+    }
 }

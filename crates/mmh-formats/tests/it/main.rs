@@ -4,6 +4,8 @@
 #![allow(clippy::cast_possible_truncation, reason = "sample files are small")]
 
 #[cfg(test)]
+mod failing;
+#[cfg(test)]
 mod indexed;
 #[cfg(test)]
 mod real;

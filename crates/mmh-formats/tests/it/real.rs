@@ -105,6 +105,12 @@ fn a_whole_module_has_the_names_of_its_state_dict() {
         ("1.num_batches_tracked", Dtype::I64, &[]),
     ];
     assert_tensors("module.pt", Container::TorchZip, expected);
+}
+
+#[test]
+fn torchscript_has_its_parameters_and_buffers() {
+    let expected: &[(&str, Dtype, &[u64])] =
+        &[("weight", Dtype::F32, &[3, 2]), ("steps", Dtype::I64, &[1])];
     assert_tensors("script.pt", Container::TorchZip, expected);
 }
 
