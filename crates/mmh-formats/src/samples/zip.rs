@@ -40,14 +40,27 @@ pub enum Form {
 /// If the archive is not small.
 #[must_use]
 pub fn archive(entries: &[Entry], form: Form) -> Vec<u8> {
+    around(entries, form, 0).concat()
+}
+
+/// An archive of `entries`, of which the last has `hollow_len` more bytes than are written: what
+/// stands before and behind these bytes.
+///
+/// # Panics
+/// If anything else of the archive is not small.
+#[must_use]
+pub fn around(entries: &[Entry], form: Form, hollow_len: u64) -> [Vec<u8>; 2] {
     let mut out = Vec::new();
     let mut directory = Vec::new();
-    for entry in entries {
+    for (i, entry) in entries.iter().enumerate() {
         let header_at = out.len() as u64;
-        let sizes = Sizes {
-            form,
-            len: entry.content.len() as u64,
+        let hollow_len = if i + 1 == entries.len() {
+            hollow_len
+        } else {
+            0
         };
+        let len = entry.content.len() as u64 + hollow_len;
+        let sizes = Sizes { form, len };
         out.extend(b"PK\x03\x04");
         common(&mut out, entry, sizes);
         let extra_len = match form {
@@ -82,17 +95,17 @@ pub fn archive(entries: &[Entry], form: Form) -> Vec<u8> {
             wide_field(&mut directory, &[sizes.len, sizes.len, header_at]);
         }
     }
-    finish(out, &directory, entries.len(), form)
+    let at = out.len() as u64 + hollow_len;
+    [out, finish(at, directory, entries.len(), form)]
 }
 
-/// Appends the directory and the end records.
-fn finish(mut out: Vec<u8>, directory: &[u8], n_entries: usize, form: Form) -> Vec<u8> {
-    let at = out.len() as u64;
+/// The directory, which begins at `at`, and the end records.
+fn finish(at: u64, directory: Vec<u8>, n_entries: usize, form: Form) -> Vec<u8> {
     let len = directory.len() as u64;
-    out.extend(directory);
+    let mut out = directory;
     let wide = form == Form::Wide;
     if wide {
-        let record_at = out.len() as u64;
+        let record_at = at + len;
         out.extend(b"PK\x06\x06");
         out.extend(44u64.to_le_bytes());
         out.extend([45, 0, 45, 0]);

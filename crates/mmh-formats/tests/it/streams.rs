@@ -3,7 +3,12 @@
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mmh_core::Dtype;
+use mmh_formats::samples::npy::with_header;
 use mmh_formats::samples::pickle::Writer;
+use mmh_formats::samples::torch::legacy_head;
+use mmh_formats::samples::zip::{Entry, Form, around};
+use mmh_formats::samples::{SampleTensor, gguf};
 use mmh_formats::{Container, ReadAt, probe};
 
 /// A file with a run of zeros that takes no memory, and a count of the bytes read from it.
@@ -117,6 +122,77 @@ fn a_joblib_file_around_20_gib_is_read_by_its_opcodes() {
     tail.raw(b"s.");
     let source = Hollow::new(head.into_bytes(), GIB_20, tail.into_bytes());
     assert_one_tensor(&source, Container::Pickle, "w");
+}
+
+/// A pickled tensor that is the whole of storage 0, an array of `GIB_20` bytes.
+fn state_dict() -> Writer {
+    // More elements than BININT can say, as in real files of this size.
+    let long = |w: &mut Writer| drop(w.raw(b"\x8a\x05").raw(&GIB_20.to_le_bytes()[..5]));
+    let mut w = Writer::new(2);
+    w.raw(b"}")
+        .text("w")
+        .global("torch._utils", "_rebuild_tensor_v2")
+        .raw(b"((");
+    w.text("storage")
+        .global("torch", "ByteStorage")
+        .text("0")
+        .text("cpu");
+    long(&mut w);
+    w.raw(b"tQ").int(0);
+    long(&mut w);
+    w.raw(b"\x85").dims(&[1]).raw(b"\x89NtRs.");
+    w
+}
+
+/// Beyond 4 GiB all numbers of the archive are in zip64 fields.
+#[test]
+fn a_torch_file_of_20_gib_is_read_by_its_directory_and_pickle() {
+    let entries = [
+        Entry::new("archive/data.pkl", state_dict().into_bytes()),
+        Entry::new("archive/data/0", Vec::new()),
+    ];
+    let [head, tail] = around(&entries, Form::Wide, GIB_20);
+    assert_one_tensor(&Hollow::new(head, GIB_20, tail), Container::TorchZip, "w");
+}
+
+#[test]
+fn a_legacy_torch_file_of_20_gib_is_read_by_its_pickles() {
+    let mut head = legacy_head(true);
+    head.extend(state_dict().into_bytes());
+    head.extend(b"\x80\x02]X\x01\0\0\x000a.");
+    head.extend(GIB_20.to_le_bytes());
+    assert_one_tensor(
+        &Hollow::new(head, GIB_20, Vec::new()),
+        Container::TorchLegacy,
+        "w",
+    );
+}
+
+#[test]
+fn an_npz_member_of_20_gib_is_read_by_its_header() {
+    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({GIB_20},), }}");
+    let entries = [Entry::new("w.npy", with_header(1, &header, &[]))];
+    let [head, tail] = around(&entries, Form::Wide, GIB_20);
+    assert_one_tensor(&Hollow::new(head, GIB_20, tail), Container::Npz, "w");
+}
+
+#[test]
+fn gguf_of_20_gib_is_read_by_its_header() {
+    let tensor = SampleTensor::new("w", Dtype::F64, &[]);
+    let mut head = gguf::file(&[tensor]);
+    // One dimension instead of none: count, then length.
+    let at = head
+        .windows(9)
+        .position(|w| w == b"\x01\0\0\0\0\0\0\0w")
+        .unwrap()
+        + 9;
+    head.truncate(at);
+    head.extend(1u32.to_le_bytes());
+    head.extend((GIB_20 / 8).to_le_bytes());
+    head.extend(28u32.to_le_bytes());
+    head.extend(0u64.to_le_bytes());
+    head.resize(head.len().next_multiple_of(64), 0);
+    assert_one_tensor(&Hollow::new(head, GIB_20, Vec::new()), Container::Gguf, "w");
 }
 
 /// 20 GiB of zeros behind any head must neither be read nor take long.
