@@ -17,7 +17,7 @@ use crate::reader::Reader;
 /// Deepest nesting of maps, arrays and extensions.
 const DEPTH_MAX: u32 = 64;
 /// Most values read from one file.
-const VALUES_MAX: u64 = 1 << 26;
+const VALUES_MAX: u64 = 1 << 25;
 /// Longest key or type name that is looked at, in bytes.
 const TEXT_LEN_MAX: u64 = 256;
 /// Flax's extension types for an array and for a numpy scalar.

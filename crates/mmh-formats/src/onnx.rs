@@ -19,7 +19,7 @@ use crate::reader::Reader;
 /// Deepest nesting of graphs inside attributes of nodes.
 const GRAPH_DEPTH_MAX: u32 = 16;
 /// Most protobuf fields read from one file: a model has some hundreds for each node.
-const FIELDS_MAX: u64 = 1 << 26;
+const FIELDS_MAX: u64 = 1 << 25;
 /// Most attributes of a node that are looked at; the largest operators have some dozens.
 const ATTRIBUTES_MAX: usize = 4096;
 /// Most external data entries of a tensor that are looked at; five are specified.

@@ -34,6 +34,15 @@ pub(super) struct Label {
 }
 
 impl Label {
+    /// The share of repeated strings, in thousandths, beyond which a block is no array. Floats
+    /// are recognised by their values, integers by little more than their width.
+    pub(super) fn repeats_max(self) -> usize {
+        match self.dtype {
+            Dtype::I16 | Dtype::I32 | Dtype::I64 => 300,
+            _ => 500,
+        }
+    }
+
     /// Bytes of one element.
     pub(super) fn width(self) -> usize {
         self.dtype.block().1 as usize

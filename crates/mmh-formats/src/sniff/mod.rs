@@ -5,6 +5,7 @@
 //! parts become hashed objects and have to come out the same on every machine.
 
 mod block;
+mod repeat;
 mod run;
 
 use std::ops::Range;

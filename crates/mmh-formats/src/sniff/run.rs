@@ -5,6 +5,7 @@ use std::ops::Range;
 use mmh_core::Dtype;
 
 use super::block::{BLOCK_LEN, Block, Label, classify};
+use super::repeat::Repeats;
 use crate::error::Result;
 use crate::read_at::{ReadAt, read_vec};
 
@@ -38,6 +39,7 @@ pub(super) fn arrays(source: &dyn ReadAt, range: Range<u64>) -> Result<Vec<Array
     }
     let mut finder = Finder {
         range: range.clone(),
+        repeats: Repeats::new(),
         run: None,
         found: Vec::new(),
     };
@@ -46,7 +48,7 @@ pub(super) fn arrays(source: &dyn ReadAt, range: Range<u64>) -> Result<Vec<Array
         let batch = read_vec(source, at, (BATCH * BLOCK_LEN as u64).min(range.end - at))?;
         // The last block may be short; its bytes are followed, not counted.
         for block in batch.chunks_exact(BLOCK_LEN) {
-            finder.block(source, at, classify(block))?;
+            finder.block(source, at, block)?;
             at += BLOCK_LEN as u64;
         }
         at += (batch.len() % BLOCK_LEN) as u64;
@@ -77,12 +79,17 @@ struct Run {
 
 struct Finder {
     range: Range<u64>,
+    repeats: Repeats,
     run: Option<Run>,
     found: Vec<Array>,
 }
 
 impl Finder {
-    fn block(&mut self, source: &dyn ReadAt, at: u64, block: Block) -> Result<()> {
+    fn block(&mut self, source: &dyn ReadAt, at: u64, bytes: &[u8]) -> Result<()> {
+        let block = match classify(bytes) {
+            Block::Array(label) if self.repeats.share(bytes) > label.repeats_max() => Block::Other,
+            block => block,
+        };
         let end = at + BLOCK_LEN as u64;
         if let Some(run) = &mut self.run {
             match block {

@@ -136,6 +136,16 @@ fn noise_zeros_text_and_short_files_have_no_arrays() {
     assert_eq!(sniffed(&machine_text).container(), Container::Unknown);
 }
 
+/// Tables of a program: wide integers, but the same few again and again, which a general
+/// compressor holds in less.
+#[test]
+fn integers_that_repeat_stay_bytes() {
+    let table: Vec<u8> = (0..20_000u64)
+        .flat_map(|i| (0x40_0000 + 24 * (i * i % 53)).to_le_bytes())
+        .collect();
+    assert_eq!(sniffed(&table).container(), Container::Unknown);
+}
+
 #[test]
 fn text_is_valid_utf8_without_control_characters() {
     let word = "Gewichte, größer als тысяча\r\n\t";
