@@ -385,3 +385,180 @@ fn hostile_files_tile_or_err() {
     attack(parse, &numpy_protocol_5(&sample), 2000);
     attack(parse, &joblib(&sample, true), 3000);
 }
+
+/// A stale file of joblib's oldest form says where another file is; nothing is followed.
+#[test]
+fn wrappers_of_arrays_in_other_files_are_not_followed() {
+    let mut w = Writer::new(2);
+    w.global("joblib.numpy_pickle", "NDArrayWrapper")
+        .raw(b")\x81}(");
+    w.text("filename")
+        .text("model.pkl_01.npy")
+        .text("subclass")
+        .global("numpy", "ndarray");
+    w.raw(b"ub.");
+    assert_eq!(parsed(&w).tensors().count(), 0);
+}
+
+#[test]
+fn joblib_arrays_of_opaque_elements_are_passed_over() {
+    let mut w = Writer::new(3);
+    w.raw(b"](");
+    for (code, order, elements) in [("f4", ">", &b"1234"[..]), ("U2", "<", b"12345678")] {
+        w.global("joblib.numpy_pickle", "NumpyArrayWrapper")
+            .raw(b")\x81}(");
+        w.text("shape")
+            .dims(&[1])
+            .text("dtype")
+            .global("numpy", "dtype")
+            .raw(b"(");
+        w.text(code)
+            .raw(b"\x89\x88tR(")
+            .int(3)
+            .text(order)
+            .raw(b"NNN");
+        w.int(0).int(0).int(0).raw(b"tbub").raw(elements);
+    }
+    array(&mut w).raw(b"e.");
+    // The array behind them is found, so their elements were stepped over exactly.
+    assert_eq!(names(&parsed(&w)), ["2"]);
+}
+
+#[test]
+fn joblib_in_fortran_order_has_the_dimensions_as_they_lie() {
+    let mut w = Writer::new(3);
+    w.global("joblib.numpy_pickle", "NumpyArrayWrapper")
+        .raw(b")\x81}(");
+    w.text("shape")
+        .dims(&[3, 1])
+        .text("order")
+        .text("F")
+        .text("dtype");
+    w.global("numpy", "dtype").text("u1").raw(b"\x85Rubabc.");
+    assert_eq!(parsed(&w).tensors().next().unwrap().1.shape, [1, 3]);
+}
+
+/// The sizes that shapes make must be counted without wrapping around.
+#[test]
+fn joblib_arrays_of_impossible_size_are_malformed() {
+    for shape in [
+        &[1 << 30, 1 << 30, 1 << 30][..],
+        &[1 << 30, 1 << 30, 16],
+        &[5],
+    ] {
+        let mut w = Writer::new(3);
+        w.global("joblib.numpy_pickle", "NumpyArrayWrapper")
+            .raw(b")\x81}(");
+        w.text("shape").dims(shape).text("dtype");
+        w.global("numpy", "dtype").text("f8").raw(b"\x85Rub.");
+        let result = parse(&w.as_bytes().to_vec());
+        assert!(matches!(result, Err(Error::Malformed { .. })), "{shape:?}");
+    }
+}
+
+#[test]
+fn the_padding_before_aligned_elements_must_be_there() {
+    let sample = [SampleTensor::new("a", Dtype::U8, &[1])];
+    let file = joblib(&sample, true);
+    // The one element and the two opcodes behind it, then the padding byte by byte.
+    for cut in 1..20 {
+        let result = parse(&file[..file.len() - cut].to_vec());
+        assert!(matches!(result, Err(Error::Malformed { .. })), "{cut}");
+    }
+}
+
+#[test]
+fn keys_that_are_no_text_or_number_leave_no_trace_in_names() {
+    let mut w = Writer::new(2);
+    w.raw(b"}N}").raw(b"G\0\0\0\0\0\0\0\0}").text("k");
+    array(&mut w).raw(b"sss.");
+    assert_eq!(names(&parsed(&w)), ["k"]);
+}
+
+#[test]
+fn items_and_fields_of_list_and_dict_subclasses_are_walked() {
+    let mut w = Writer::new(2);
+    w.global("my", "List").raw(b")\x81(N");
+    array(&mut w).raw(b"e}").text("extra");
+    array(&mut w).raw(b"sb(").text("k");
+    array(&mut w).raw(b"u.");
+    let mut names = names(&parsed(&w))
+        .into_iter()
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+    names.sort();
+    assert_eq!(names, ["1", "extra", "k"]);
+}
+
+#[test]
+fn arrays_in_arguments_of_unknown_calls_are_found() {
+    let mut w = Writer::new(2);
+    w.global("sklearn.tree._tree", "Tree").raw(b"(").int(1);
+    array(&mut w).raw(b"tR.");
+    assert_eq!(names(&parsed(&w)), ["1"]);
+}
+
+#[test]
+fn two_names_of_one_place_are_one_tensor() {
+    let mut w = Writer::new(5);
+    w.raw(b"\x96\x02\0\0\0\0\0\0\0abq\0").raw(b"0}(");
+    for name in ["b", "a"] {
+        w.text(name)
+            .global("numpy._core.numeric", "_frombuffer")
+            .raw(b"(h\0");
+        w.global("numpy", "dtype")
+            .text("u1")
+            .raw(b"\x85R")
+            .int(2)
+            .raw(b"\x85")
+            .text("C");
+        w.raw(b"tR");
+    }
+    w.raw(b"u.");
+    assert_eq!(names(&parsed(&w)), ["a"]);
+}
+
+proptest! {
+    /// Any value of plain Python data around an array: it is found, at its place.
+    #[test]
+    fn an_array_is_found_whatever_is_around_it(
+        before in prop::collection::vec(0usize..FILLERS.len(), 0..20),
+        after in prop::collection::vec(0usize..FILLERS.len(), 0..20),
+    ) {
+        let mut w = Writer::new(4);
+        w.raw(b"](");
+        for &i in &before { w.raw(FILLERS[i]); }
+        array(&mut w);
+        for &i in &after { w.raw(FILLERS[i]); }
+        w.raw(b"e.");
+        let layout = parsed(&w);
+        let (part, info) = layout.tensors().next().unwrap();
+        prop_assert_eq!(&info.name, &before.len().to_string());
+        let at = usize::try_from(part.offset).unwrap();
+        prop_assert_eq!(&w.as_bytes()[at..at + 2], b"ab");
+        prop_assert_eq!(layout.tensors().count(), 1);
+    }
+}
+
+/// Values of Python, one each.
+const FILLERS: &[&[u8]] = &[
+    b"N",
+    b"\x88",
+    b"K\x05",
+    b"J\xff\xff\xff\xff",
+    b"\x8a\x02\x01\x02",
+    b"G\0\0\0\0\0\0\0\0",
+    b"\x8c\x01x",
+    b"C\x02ab",
+    b"\x8e\x02\0\0\0\0\0\0\0ab",
+    b"]",
+    b"}K\x01K\x02s",
+    b"(K\x01K\x02t",
+    b"cos\ngetcwd\n",
+    b"cos\ngetcwd\n)R",
+    b"\x95\x01\0\0\0\0\0\0\0N",
+    b"\x8f(K\x01\x90",
+    b"cmy\nX\n)\x81}Vf\nNsb",
+    b"K\x01\x94",
+    b"K\x01K\x020",
+];

@@ -2,7 +2,7 @@
 
 use mmh_core::Dtype;
 use mmh_formats::samples::{
-    SampleTensor, assert_holds, gguf, npy, pickle, safetensors, torch, zip,
+    SampleTensor, assert_holds, gguf, hdf5, npy, onnx, pickle, safetensors, torch, zip,
 };
 use mmh_formats::{Container, probe};
 
@@ -60,6 +60,85 @@ fn containers_inside_an_archive_are_read_where_they_are_stored() {
         });
         assert_holds(&layout, &file, &named.collect::<Vec<_>>());
         assert!(layout.note().unwrap().contains("1 members are compressed"));
+    }
+}
+
+/// Keras v3: a zip that holds its weights as one HDF5 file, stored as it is.
+#[test]
+fn keras_archives_have_the_datasets_of_the_file_inside() {
+    let paths = ["/layers/dense/vars/0", "/layers/dense/vars/1"];
+    let rows = paths.map(|path| SampleTensor::new(path, Dtype::F32, &[3, 2]));
+    let weights = hdf5::file(&rows, hdf5::Form::Old, hdf5::Storage::Contiguous);
+    let entries = [
+        zip::Entry::new("metadata.json", b"{}".to_vec()),
+        zip::Entry::new("config.json", b"{}".to_vec()),
+        zip::Entry::new("model.weights.h5", weights),
+    ];
+    let file = zip::archive(&entries, zip::Form::Plain);
+    let layout = probe(&file, "model.keras").unwrap();
+    let named = rows.map(|row| SampleTensor {
+        name: format!("model.weights.h5/{}", row.name),
+        ..row
+    });
+    assert_holds(&layout, &file, &named);
+}
+
+/// The bytes of a tensor are found whole, at any place, in every container: the promise that one
+/// tensor is stored once rests on it.
+#[test]
+fn one_tensor_has_the_same_bytes_in_every_container() {
+    let tensor = SampleTensor::new("w", Dtype::F32, &[64, 64]);
+    let one = std::slice::from_ref(&tensor);
+    let files = [
+        ("a.safetensors", safetensors::file(one)),
+        ("a.pt", torch::zip(one)),
+        ("old.pth", torch::legacy(one)),
+        ("a.npz", npy::npz(one)),
+        ("a.npy", npy::npy(&tensor)),
+        ("a.pkl", pickle::numpy(one)),
+        ("five.pkl", pickle::numpy_protocol_5(one)),
+        ("a.joblib", pickle::joblib(one, true)),
+        ("a.gguf", gguf::file(one)),
+        ("a.onnx", onnx::embedded(one)),
+    ];
+    for (name, file) in files {
+        let layout = probe(&file, name).unwrap();
+        let (part, info) = layout.tensors().next().expect(name);
+        let bytes = &file[part.offset as usize..(part.offset + part.len) as usize];
+        assert_eq!(
+            (info.dtype, info.shape.as_slice()),
+            (Dtype::F32, &[64, 64][..]),
+            "{name}"
+        );
+        assert!(bytes == tensor.data, "{name}");
+    }
+}
+
+/// What a file is called decides nothing that its first bytes decide.
+#[test]
+fn the_first_bytes_win_over_the_name() {
+    let tensors = tensors();
+    for name in [
+        "model.onnx",
+        "a.pkl",
+        "a.safetensors",
+        "a.bin",
+        "x.index",
+        "a.h5",
+        "a.tflite",
+    ] {
+        let file = torch::zip(&tensors);
+        assert_eq!(
+            probe(&file, name).unwrap().container(),
+            Container::TorchZip,
+            "{name}"
+        );
+        let file = gguf::file(&tensors);
+        assert_eq!(
+            probe(&file, name).unwrap().container(),
+            Container::Gguf,
+            "{name}"
+        );
     }
 }
 
