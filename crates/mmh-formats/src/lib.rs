@@ -40,5 +40,5 @@ pub mod zip;
 pub use container::Container;
 pub use error::{Error, Result};
 pub use layout::{External, Layout, LayoutBuilder, Part, PartKind};
-pub use probe::probe;
+pub use probe::{probe, recognise};
 pub use read_at::{ReadAt, Window, read_vec};

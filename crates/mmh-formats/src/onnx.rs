@@ -27,14 +27,22 @@ const ENTRIES_MAX: usize = 16;
 /// Longest key or value of an external data entry that is read, in bytes.
 const ENTRY_LEN_MAX: u64 = 4096;
 
-/// Whether a file named `name` that begins with `head` may be an ONNX model: the format has no
-/// magic, so the name must agree with the first field (`ir_version`).
+/// Whether a file named `name` that begins with `head` may be an ONNX model. The format has no
+/// magic: the name must agree with the first field, or the first fields must be the version of
+/// the format, the name of the producer and one of those that come next.
 #[must_use]
 pub fn matches(head: &[u8], name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let first_field = matches!(head, [0x08, 1..=0x7f, ..]);
-    let graph_first = matches!(head, [0x3a, ..]);
-    name.ends_with(".onnx") && (first_field || graph_first)
+    let produced = match head {
+        [0x08, 1..=0x1f, 0x12, len @ 1..=0x7f, rest @ ..] => {
+            let (producer, next) = rest.split_at_checked(usize::from(*len)).unwrap_or_default();
+            !producer.is_empty()
+                && producer.iter().all(|byte| (0x20..0x7f).contains(byte))
+                && matches!(next, [0x1a | 0x22 | 0x28 | 0x32 | 0x3a | 0x42, ..])
+        }
+        _ => false,
+    };
+    let named = name.to_ascii_lowercase().ends_with(".onnx");
+    produced || named && matches!(head, [0x08, 1..=0x7f, ..] | [0x3a, ..])
 }
 
 /// Locates the tensors of an ONNX model.
@@ -378,6 +386,9 @@ mod tests {
         let file = embedded(&tensors());
         let layout = parse(&file).unwrap();
         assert!(matches(&file, "Model.ONNX"));
+        assert!(matches(&file, "without a name"));
+        assert!(matches(&file[7..], "graph first.onnx") == (file[7] == 0x3a));
+        assert!(!matches(b"\x08\x01\x12\x05ab\x0acd\x3a", "saved_model.pb"));
         assert_eq!(layout.container(), Container::Onnx);
         crate::samples::assert_holds(&layout, &file, &tensors());
     }

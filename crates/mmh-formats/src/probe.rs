@@ -24,20 +24,29 @@ use crate::zip;
 ///
 /// `file_name` is the last component of the path. A file that contradicts itself, exceeds a limit
 /// or matches nothing is [`Container::Unknown`] bytes, with a note that says why where there is
-/// something to say; [`sniff`] then has a look at what is not an array so far.
+/// something to say; [`sniff`] then has a look at what is not an array so far, for which it reads
+/// those bytes.
 ///
 /// # Errors
 /// Only [`Error::Io`]: nothing that a file contains is an error here.
 pub fn probe(source: &dyn ReadAt, file_name: &str) -> Result<Layout> {
+    sniff(source, recognise(source, file_name)?)
+}
+
+/// As [`probe`], but by headers alone: quick on a file of any size, for those who only want to
+/// know the container or [`Layout::externals`].
+///
+/// # Errors
+/// Only [`Error::Io`].
+pub fn recognise(source: &dyn ReadAt, file_name: &str) -> Result<Layout> {
     let head = read_vec(source, 0, source.len().min(HEAD_LEN))?;
     let (layout, note) = offer(source, file_name, &head, [ARCHIVE].iter().chain(PARSERS))?;
     let unknown = || Layout::bytes(Container::Unknown, source.len());
-    let layout = match (layout, note) {
+    Ok(match (layout, note) {
         (Some(layout), _) => layout,
         (None, Some(note)) => unknown().with_note(note),
         (None, None) => unknown(),
-    };
-    sniff(source, layout)
+    })
 }
 
 /// Finds where the tensors lie in a member of an archive; archives in archives are not opened.
@@ -157,6 +166,17 @@ mod tests {
         let layout = probe(&source, "weights.xyz").unwrap();
         assert_eq!((layout.len(), layout.parts().len()), (1000, 1));
         assert_eq!(layout.note(), None);
+    }
+
+    /// Only [`probe`] looks into bytes that no parser knows.
+    #[test]
+    fn recognising_reads_headers_alone() {
+        let source = b"text ".repeat(10_000);
+        assert_eq!(
+            recognise(&source, "a").unwrap().container(),
+            Container::Unknown
+        );
+        assert_eq!(probe(&source, "a").unwrap().container(), Container::Text);
     }
 
     #[test]
