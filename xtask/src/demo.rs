@@ -43,7 +43,7 @@ pub(crate) fn command(mut args: Args) -> Outcome {
     let program = build("mmh", &RELEASE)?;
     let scratch = Scratch::new("demo")?;
     let mmh = Mmh::init(&program, &scratch.path().join("repository"))?;
-    let mut proof = Proof(Table::new(&["what was shown", "result"]));
+    let mut proof = Proof(Table::of_text(&["what was shown", "result"]));
     let input = add(&mmh, &models, &mut proof)?;
     savings(&mmh, input, &mut proof)?;
     read_range(&mmh, &models, &mut proof)?;
@@ -146,7 +146,7 @@ fn savings(mmh: &Mmh, input: u64, proof: &mut Proof) -> Outcome {
     for file in stat["files"].as_array().into_iter().flatten() {
         let saving = &file["saving"];
         let text = |key: &str| file[key].as_str().unwrap_or("?").to_owned();
-        let path = format!("{}:{}", text("name"), text("path"));
+        let path = format!("{}:{}", short(&text("name")), text("path"));
         let (raw, stored) = (number(saving, "raw")?, number(saving, "stored")?);
         let coding = saving["coding"]
             .as_i64()
@@ -185,10 +185,8 @@ fn savings(mmh: &Mmh, input: u64, proof: &mut Proof) -> Outcome {
     for name in stat["names"].as_array().into_iter().flatten() {
         let shared = number(name, "shared")?;
         if shared > 0 {
-            let claim = format!(
-                "{} shares with others",
-                name["name"].as_str().unwrap_or("?")
-            );
+            let whose = short(name["name"].as_str().unwrap_or("?"));
+            let claim = format!("{whose} shares with others");
             proof.line(&claim, bytes(shared));
         }
     }
@@ -343,6 +341,11 @@ fn pack(mmh: &Mmh, models: &[Model], place: &Path, proof: &mut Proof) -> Outcome
         ),
     );
     Ok(())
+}
+
+/// A name without the branch that everybody means.
+fn short(name: &str) -> &str {
+    name.strip_suffix("@main").unwrap_or(name)
 }
 
 fn number(value: &Value, key: &str) -> Outcome<u64> {

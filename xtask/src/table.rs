@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-/// A table whose first column is text and whose other columns are aligned to the right.
+/// A table whose first column is text and whose other columns are numbers, aligned to the right.
 #[derive(Debug)]
 pub(crate) struct Table {
+    /// How many columns, from the left, are text.
+    n_text: usize,
     head: Vec<String>,
     rows: Vec<Vec<String>>,
 }
@@ -13,8 +15,17 @@ impl Table {
     /// A table with these column titles.
     pub(crate) fn new(head: &[&str]) -> Self {
         Self {
+            n_text: 1,
             head: head.iter().map(ToString::to_string).collect(),
             rows: Vec::new(),
+        }
+    }
+
+    /// A table that is text in every column.
+    pub(crate) fn of_text(head: &[&str]) -> Self {
+        Self {
+            n_text: head.len(),
+            ..Self::new(head)
         }
     }
 
@@ -38,7 +49,7 @@ impl Table {
             if idx == 1 {
                 out.push_str(&format!("{}\n", rule.join("──")));
             }
-            out.push_str(padded(row, &widths, "  ").trim_end());
+            out.push_str(self.padded(row, &widths, "  ").trim_end());
             out.push('\n');
         }
         out
@@ -51,7 +62,7 @@ impl Table {
             .iter()
             .enumerate()
             .map(|(idx, w)| {
-                if idx == 0 {
+                if idx < self.n_text {
                     "-".repeat(*w)
                 } else {
                     format!("{}:", "-".repeat(*w - 1))
@@ -60,13 +71,30 @@ impl Table {
             .collect();
         let mut out = format!(
             "| {} |\n| {} |\n",
-            padded(&self.head, &widths, " | "),
+            self.padded(&self.head, &widths, " | "),
             rule.join(" | ")
         );
         for row in &self.rows {
-            out.push_str(&format!("| {} |\n", padded(row, &widths, " | ")));
+            out.push_str(&format!("| {} |\n", self.padded(row, &widths, " | ")));
         }
         out
+    }
+
+    fn padded(&self, row: &[String], widths: &[usize], between: &str) -> String {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .enumerate()
+            .map(|(idx, (cell, width))| {
+                let fill = " ".repeat(width.saturating_sub(cell.chars().count()));
+                if idx < self.n_text {
+                    format!("{cell}{fill}")
+                } else {
+                    format!("{fill}{cell}")
+                }
+            })
+            .collect();
+        cells.join(between)
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -80,23 +108,6 @@ impl Table {
             })
             .collect()
     }
-}
-
-fn padded(row: &[String], widths: &[usize], between: &str) -> String {
-    let cells: Vec<String> = row
-        .iter()
-        .zip(widths)
-        .enumerate()
-        .map(|(idx, (cell, width))| {
-            let fill = " ".repeat(width.saturating_sub(cell.chars().count()));
-            if idx == 0 {
-                format!("{cell}{fill}")
-            } else {
-                format!("{fill}{cell}")
-            }
-        })
-        .collect();
-    cells.join(between)
 }
 
 /// Bytes in decimal units, three digits or so.
@@ -143,6 +154,14 @@ mod tests {
             table.markdown(),
             "| stage |  time |\n| ----- | ----: |\n| tidy  | 1.0 s |\n| doors |       |\n"
         );
+    }
+
+    #[test]
+    fn text_is_aligned_to_the_left() {
+        let mut table = Table::of_text(&["a", "b"]);
+        table.row(["x", "long"]);
+        table.row(["y", "z"]);
+        assert_eq!(table.text(), "a  b\n───────\nx  long\ny  z\n");
     }
 
     #[test]
