@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Layout, LayoutBuilder};
 use crate::pickle::machine::scan;
 use crate::pickle::numpy::{Kind, kind_of_code};
-use crate::pickle::{place_arrays, with_encoded};
+use crate::pickle::{place_arrays, place_blobs, with_encoded};
 use crate::read_at::{ReadAt, read_stated};
 
 /// Whether the beginning is the magic string.
@@ -59,7 +59,9 @@ pub fn parse(source: &dyn ReadAt) -> Result<Layout> {
         }
         (Some(Kind::Objects), _) => match scan(source, CONTAINER, start) {
             Ok(pickle) => {
-                let n_encoded = place_arrays(&pickle, source, 0, "", &mut builder)?;
+                let besides = place_arrays(&pickle, 0, "", &mut builder)?;
+                drop(pickle);
+                let n_encoded = place_blobs(source, besides, &mut builder)?;
                 return Ok(with_encoded(builder.finish()?, n_encoded));
             }
             Err(error @ Error::Io { .. }) => return Err(error),

@@ -65,7 +65,7 @@ pub fn parse(source: &dyn ReadAt) -> Result<Layout> {
     }
     let object = scan(source, CONTAINER, system.end)?;
     let mut builder = LayoutBuilder::new(CONTAINER, source.len());
-    place_arrays(&object, source, 0, "", &mut builder)?;
+    place_arrays(&object, 0, "", &mut builder)?;
     let (storages, end) = (storages(&object), object.end);
     drop(object);
     let keys = scan(source, CONTAINER, end)?;

@@ -75,7 +75,7 @@ fn place_storages(
         ));
     };
     let pickle = scan(&window, CONTAINER, 0)?;
-    place_arrays(&pickle, &window, window.offset(), stem, builder)?;
+    place_arrays(&pickle, window.offset(), stem, builder)?;
     let mut note = None;
     for (key, storage) in storages(&pickle) {
         let name = format!("{stem}/{key}");

@@ -44,9 +44,10 @@ pub fn matches(head: &[u8], name: &str) -> bool {
 pub fn parse(source: &dyn ReadAt) -> Result<Layout> {
     let mut builder = LayoutBuilder::new(Container::Pickle, source.len());
     let first = scan(source, Container::Pickle, 0)?;
-    let mut n_encoded = place_arrays(&first, source, 0, "", &mut builder)?;
+    let besides = place_arrays(&first, 0, "", &mut builder)?;
     let mut at = first.end;
     drop(first);
+    let mut n_encoded = place_blobs(source, besides, &mut builder)?;
     for ordinal in 1..PICKLES_MAX {
         if at >= source.len() {
             break;
@@ -54,8 +55,10 @@ pub fn parse(source: &dyn ReadAt) -> Result<Layout> {
         match scan(source, Container::Pickle, at) {
             Ok(next) => {
                 let prefix = ordinal.to_string();
-                n_encoded += place_arrays(&next, source, 0, &prefix, &mut builder)?;
+                let besides = place_arrays(&next, 0, &prefix, &mut builder)?;
                 at = next.end;
+                drop(next);
+                n_encoded += place_blobs(source, besides, &mut builder)?;
             }
             Err(error @ Error::Io { .. }) => return Err(error),
             Err(_) => break, // what follows is no pickle: bytes
@@ -74,18 +77,25 @@ pub(crate) fn with_encoded(layout: Layout, n: u64) -> Layout {
     }
 }
 
-/// Places the arrays of a pickle that was read from `source`, which begins at `base` of the file;
-/// their names stand behind `prefix`. Returns how many arrays are written as text.
+/// What a pickle has besides the arrays that were placed.
+#[derive(Debug, Default)]
+pub(crate) struct Besides {
+    /// How many arrays are written as text.
+    pub(crate) n_encoded: u64,
+    /// Torch files within the file: offset, length and name.
+    blobs: Vec<(u64, u64, String)>,
+}
+
+/// Places the arrays of a pickle that begins a file or a window at `base` of one; their names
+/// stand behind `prefix`.
 pub(crate) fn place_arrays(
     pickle: &Pickle,
-    source: &dyn ReadAt,
     base: u64,
     prefix: &str,
     builder: &mut LayoutBuilder,
-) -> Result<u64> {
-    let mut n_encoded = 0;
+) -> Result<Besides> {
+    let mut besides = Besides::default();
     let mut found = Vec::new();
-    let mut blobs = Vec::new();
     walk(&pickle.heap, pickle.root, |path, what| match what {
         Found::Array(array) if found.len() <= limits::TENSORS_MAX => {
             let array = array.into_owned();
@@ -97,17 +107,31 @@ pub(crate) fn place_arrays(
             };
             found.push((array.offset, array.len, info));
         }
-        Found::Blob { offset, len } if blobs.len() <= limits::TENSORS_MAX => {
-            blobs.push((offset, len, named(prefix, path, offset)));
+        Found::Blob { offset, len } if besides.blobs.len() <= limits::TENSORS_MAX => {
+            besides
+                .blobs
+                .push((base + offset, len, named(prefix, path, offset)));
         }
-        Found::Encoded => n_encoded += 1,
+        Found::Encoded => besides.n_encoded += 1,
         _ => {}
     });
     for (offset, len, info) in found {
         builder.tensor(base + offset, len, info)?;
     }
-    for (offset, len, name) in blobs {
-        let Some(window) = Window::new(source, offset, len) else {
+    Ok(besides)
+}
+
+/// Places the tensors of the torch files inside `source`; files inside those are bytes, so that
+/// nesting ends, and one that is named often is read once.
+pub(crate) fn place_blobs(
+    source: &dyn ReadAt,
+    mut besides: Besides,
+    builder: &mut LayoutBuilder,
+) -> Result<u64> {
+    besides.blobs.sort();
+    besides.blobs.dedup_by_key(|(offset, ..)| *offset);
+    for (base, len, name) in besides.blobs {
+        let Some(window) = Window::new(source, base, len) else {
             continue;
         };
         match torch_legacy::parse(&window) {
@@ -118,15 +142,15 @@ pub(crate) fn place_arrays(
                         name,
                         ..info.clone()
                     };
-                    builder.tensor(base + offset + part.offset, part.len, info)?;
+                    builder.tensor(base + part.offset, part.len, info)?;
                 }
-                _ => adopt(builder, base + offset, &name, &inner)?,
+                _ => adopt(builder, base, &name, &inner)?,
             },
             Err(error @ Error::Io { .. }) => return Err(error),
             Err(_) => {} // not what it seemed: bytes
         }
     }
-    Ok(n_encoded)
+    Ok(besides.n_encoded)
 }
 
 /// Places the tensors of a file that lies at `offset` of another, their names behind `name`.

@@ -8,6 +8,7 @@ use crate::hostile::{attack, fuzz_parser};
 use crate::pickle::torch::storages;
 use crate::samples::pickle::{Writer, joblib, numpy, numpy_protocol_5};
 use crate::samples::strategy::tensors;
+use crate::samples::torch::{legacy, legacy_head};
 use crate::samples::{SampleTensor, assert_holds};
 
 fn names(layout: &Layout) -> Vec<&str> {
@@ -336,6 +337,57 @@ fn what_calls_itself_a_torch_file_inside_must_be_one() {
         .bytes(b"no torch file")
         .raw(b"\x85R.");
     assert_eq!(parsed(&w).tensors().count(), 0);
+}
+
+/// A torch file in a pickle in a torch file, ten thousand times: no call per level.
+#[test]
+fn torch_files_within_each_other_are_read_one_level_deep() {
+    let mut heads = Vec::new();
+    let mut len = 0;
+    for _ in 0..20_000 {
+        let mut w = Writer::default();
+        w.raw(&legacy_head(true))
+            .global("torch.storage", "_load_from_bytes");
+        w.raw(b"\x8e").raw(&u64::to_le_bytes(len));
+        len += w.as_bytes().len() as u64 + 5;
+        heads.push(w.into_bytes());
+    }
+    heads.reverse();
+    let torch_file = [heads.concat(), b"\x85R.].".repeat(heads.len())].concat();
+    let mut w = Writer::new(4);
+    w.global("torch.storage", "_load_from_bytes")
+        .bytes(&torch_file)
+        .raw(b"\x85R.");
+    assert_eq!(parsed(&w).tensors().count(), 0);
+}
+
+/// One torch file that a pickle names a hundred thousand times is read once: reading it each time
+/// would take minutes.
+#[test]
+fn a_torch_file_named_often_is_read_once() {
+    let sample = [SampleTensor::new("a", Dtype::F32, &[2])];
+    let mut file = legacy_head(true);
+    // An object that takes long to read, then no storages.
+    file.extend(
+        [
+            b"\x80\x02](".to_vec(),
+            b"N".repeat(100_000),
+            b"e.].".to_vec(),
+        ]
+        .concat(),
+    );
+    let mut w = Writer::new(4);
+    w.global("torch.storage", "_load_from_bytes")
+        .raw(b"q\0")
+        .raw(b"0");
+    w.bytes(&file)
+        .raw(b"q\x010")
+        .bytes(&legacy(&sample))
+        .raw(b"q\x020](");
+    w.raw(&b"h\0h\x01\x85R".repeat(100_000))
+        .raw(b"h\0h\x02\x85Re.");
+    let layout = parsed(&w);
+    assert_eq!(names(&layout), ["100000"]);
 }
 
 #[test]
