@@ -6,13 +6,19 @@ mod bits;
 mod body;
 mod cluster;
 mod codec;
+#[cfg(any(test, feature = "testing"))]
+pub mod conformance;
 pub mod entropy;
 mod error;
 mod frame;
+#[cfg(any(test, feature = "testing"))]
+pub mod hostile;
 mod input;
 mod layout;
 mod log2;
 mod plane;
+#[cfg(any(test, feature = "testing"))]
+pub mod samples;
 mod settings;
 mod zstd;
 

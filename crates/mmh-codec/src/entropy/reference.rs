@@ -36,18 +36,24 @@ impl Engine for Reference {
         // that are written but not kept.
         let mut words = vec![0u16; symbols.len() + 1];
         let mut first = words.len();
+        let mut lacking = false;
         for (g, group) in symbols.chunks(LANES).enumerate().rev() {
             match classes {
                 Classes::Groups(groups) => {
                     let table = &set.tables[usize::from(groups[g])];
-                    encode_group(|_| table, group, &mut states, &mut words, &mut first);
+                    lacking |= encode_group(|_| table, group, &mut states, &mut words, &mut first);
                 }
                 Classes::Symbols(each) => {
                     let each = &each[g * LANES..];
                     let table = |i: usize| &set.tables[usize::from(each[i])];
-                    encode_group(table, group, &mut states, &mut words, &mut first);
+                    lacking |= encode_group(table, group, &mut states, &mut words, &mut first);
                 }
             }
+        }
+        if lacking {
+            return Err(Error::Unencodable {
+                what: "a symbol has no frequency in its class",
+            });
         }
         out.extend(states.iter().flat_map(|state| state.to_le_bytes()));
         out.extend(words[first..].iter().flat_map(|word| word.to_le_bytes()));
@@ -93,6 +99,7 @@ fn check(set: &EncodeSet, classes: Classes<'_>, symbols: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Codes a group and says whether a symbol had no frequency.
 #[inline(always)]
 fn encode_group<'a>(
     table: impl Fn(usize) -> &'a EncodeTable,
@@ -100,7 +107,8 @@ fn encode_group<'a>(
     states: &mut [u32; LANES],
     words: &mut [u16],
     first: &mut usize,
-) {
+) -> bool {
+    let mut lacking = false;
     for k in (0..LANES).rev() {
         let i = index_in_group(k);
         let Some(&symbol) = group.get(i) else {
@@ -117,7 +125,9 @@ fn encode_group<'a>(
         let rank = x.wrapping_sub(quotient.wrapping_mul(symbol.freq));
         let slot = table.slots[((symbol.start + rank) & (PROB_SCALE - 1)) as usize];
         states[k] = quotient << PROB_BITS | u32::from(slot);
+        lacking |= symbol.freq == 0;
     }
+    lacking
 }
 
 #[allow(

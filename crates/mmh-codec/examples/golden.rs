@@ -1,0 +1,78 @@
+//! Writes the golden frames of the current format version: run once for a version, by hand.
+//!
+//! `cargo run -p mmh-codec --features testing --example golden -- testdata/v1/codec`
+//! An existing file is never replaced: what a version wrote is read for ever.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program for the terminal that writes files"
+)]
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use mmh_codec::samples::weights;
+use mmh_codec::{Encoder, Hint, Settings};
+use mmh_core::{Digest, Dtype};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let place = std::env::args().nth(1).ok_or("usage: golden DIRECTORY")?;
+    let place = Path::new(&place);
+    std::fs::create_dir_all(place)?;
+    let mut manifest = String::new();
+    for (name, hint, raw) in samples() {
+        let mut frame = Vec::new();
+        Encoder::new(Settings::default()).encode(&raw, &hint, &mut frame)?;
+        write_new(&place.join(format!("{name}.frame")), &frame)?;
+        writeln!(
+            manifest,
+            "{name} {} {} {}",
+            raw.len(),
+            Digest::of(&frame),
+            Digest::of(&raw)
+        )?;
+    }
+    write_new(&place.join("MANIFEST"), manifest.as_bytes())
+}
+
+/// Content of each element type, then of the kinds that take other paths.
+fn samples() -> Vec<(String, Hint, Vec<u8>)> {
+    let mut samples = Vec::new();
+    for (i, &dtype) in (0u64..).zip(Dtype::ALL) {
+        let raw = weights(dtype, 192, 20_003, i);
+        samples.push((dtype.as_str().to_lowercase(), Hint::tensor(dtype, 192), raw));
+    }
+    let mut add = |name: &str, hint, raw| samples.push((name.to_owned(), hint, raw));
+    let text = "A model is a file; a file is bytes. "
+        .repeat(40)
+        .into_bytes();
+    add("text", Hint::bytes(), text);
+    add("empty", Hint::bytes(), Vec::new());
+    add("noise", Hint::bytes(), weights(Dtype::F32, 1, 500, 77));
+    add("zeros", Hint::tensor(Dtype::F32, 64), vec![0; 70_000]);
+    let widened = weights(Dtype::BF16, 64, 9000, 3);
+    let widened = widened
+        .as_chunks()
+        .0
+        .iter()
+        .flat_map(|&[a, b]: &[u8; 2]| [0, 0, a, b])
+        .collect();
+    add("f32-from-bf16", Hint::tensor(Dtype::F32, 64), widened);
+    let long = weights(Dtype::BF16, 640, 2 * 200_037, 4);
+    add(
+        "bf16-blocks",
+        Hint {
+            first: 64 * 7,
+            ..Hint::tensor(Dtype::BF16, 640)
+        },
+        long,
+    );
+    samples
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Box<dyn Error>> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    Ok(file.write_all(bytes)?)
+}

@@ -1,0 +1,25 @@
+//! What users of the crate rely on, through its public API.
+
+mod choice;
+mod golden;
+mod limits;
+mod round_trip;
+
+use mmh_codec::{Decoder, Encoder, FrameInfo, Hint, Method, Settings, frame_info};
+
+/// Encodes, checks that the content comes back, and returns the frame.
+pub(crate) fn encode(raw: &[u8], hint: &Hint) -> (Method, Vec<u8>) {
+    let mut frame = Vec::new();
+    let method = Encoder::new(Settings::default())
+        .encode(raw, hint, &mut frame)
+        .unwrap();
+    let mut back = Vec::new();
+    Decoder::new().decode(&frame, raw.len(), &mut back).unwrap();
+    assert!(back == raw, "{method} {hint:?}");
+    assert_eq!(info(&frame).method, method);
+    (method, frame)
+}
+
+pub(crate) fn info(frame: &[u8]) -> FrameInfo {
+    frame_info(frame).unwrap()
+}
