@@ -148,7 +148,7 @@ fn externals(found: &[Found]) -> Result<Externals> {
             let folder = file.path.parent().unwrap_or(Path::new(""));
             let name = file.name.rsplit('/').next().unwrap_or_default();
             // What is wrong with the file itself is said when it is added.
-            let Ok(layout) = mmh_formats::probe(&source, name) else {
+            let Ok(layout) = mmh_formats::recognise(&source, name) else {
                 return Ok(());
             };
             for external in layout.externals() {
