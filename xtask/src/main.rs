@@ -42,6 +42,7 @@ cargo xtask COMMAND
   drill large          add and restore a file of 20 GB within the bound of memory; [--gb N]
 
 Downloads and scratch repositories go to .demo/ in the root; MMH_DEMO_CACHE names another folder.
+MMH_PROGRAM names a built `mmh` to use instead of building one.
 Exit codes: 0 done, 1 a check failed, 2 usage, 7 a program or the network is missing.";
 
 fn main() -> ExitCode {

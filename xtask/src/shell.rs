@@ -184,8 +184,16 @@ fn cannot_start(command: &Command, error: &std::io::Error) -> Failure {
 /// How the program is built for people: optimised, from the committed lockfile.
 pub(crate) const RELEASE: [&str; 4] = ["-p", "mmh-cli", "--release", "--locked"];
 
-/// Builds one binary and returns its path. `args` choose packages, profile and features.
+/// Builds one binary and returns its path. `args` choose packages, profile and features. With
+/// `MMH_PROGRAM` set, that program is tried instead, for example an installed one.
 pub(crate) fn build(binary: &str, args: &[&str]) -> Outcome<PathBuf> {
+    if let Some(program) = std::env::var_os("MMH_PROGRAM") {
+        println!(
+            "using {} instead of building {binary}",
+            program.to_string_lossy()
+        );
+        return Ok(program.into());
+    }
     let mut command = cargo();
     command.args([
         "build",
