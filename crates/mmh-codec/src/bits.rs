@@ -21,7 +21,7 @@ pub(crate) fn pack(values: &[u16], shift: u32, width: u32, out: &mut Vec<u8>) {
 fn pack_as<const W: usize>(values: &[u16], shift: u32, out: &mut Vec<u8>) {
     let mask = u16::MAX >> (16 - W);
     let start = out.len();
-    out.resize(start + packed_len(values.len(), W as u32), 0);
+    out.resize(start + (values.len() * W).div_ceil(8), 0);
     let packed = &mut out[start..];
     let (eights, last) = values.as_chunks::<8>();
     for (eight, target) in eights.iter().zip(packed.chunks_exact_mut(W)) {

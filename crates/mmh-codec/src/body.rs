@@ -1,12 +1,14 @@
 //! The body of the frames that are divided into planes: a layout, its planes in order, and the
-//! bytes that fill no unit.
+//! bytes before and after them that fill no unit.
 
 use mmh_core::Dtype;
+use mmh_core::limits::TENSOR_CHUNK_LEN;
 
 use crate::error::{Result, corrupt};
 use crate::frame::{Method, PlaneInfo};
-use crate::input::Input;
+use crate::input::{Input, put_varint};
 use crate::layout::{Blocks, Division, Layout};
+use crate::log2::entropy;
 use crate::plane::{Coder, PlaneDecoder, PlaneEncoder, Rows, Shape};
 use crate::settings::Hint;
 
@@ -18,12 +20,27 @@ pub(crate) fn put_body(
     hint: &Hint,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    out.push(layout.code());
     let division = layout.division();
-    let (units, tail) = raw.split_at(raw.len() - raw.len() % division.unit_len());
+    let head_len = match &division {
+        Division::Blocks(blocks) => head_len(blocks, raw, hint),
+        Division::Float(_) => 0,
+    };
+    let (head, rest) = raw.split_at(head_len);
+    let (units, tail) = rest.split_at(rest.len() - rest.len() % division.unit_len());
+    out.push(layout.code());
+    put_varint(out, head_len);
     let sequential = layout.sequential();
     match &division {
         Division::Blocks(blocks) => {
+            let skipped = if head_len > 0 {
+                blocks.elements as u64
+            } else {
+                0
+            };
+            let hint = &Hint {
+                first: hint.first.saturating_add(skipped),
+                ..*hint
+            };
             for field in &blocks.fields {
                 let rows = rows(hint, field.per_block, blocks.elements);
                 let shape = Shape {
@@ -50,8 +67,52 @@ pub(crate) fn put_body(
             }
         }
     }
+    out.extend_from_slice(head);
     out.extend_from_slice(tail);
     Ok(())
+}
+
+/// Bytes before the first whole block. A hint names the block in which a chunk begins, not the
+/// byte; but tensors are cut at multiples of one length, so that only two places are likely, and
+/// the content decides between them.
+fn head_len(blocks: &Blocks, raw: &[u8], hint: &Hint) -> usize {
+    const SAMPLE_BLOCKS: usize = 512;
+    let len = blocks.len as u64;
+    let Some(block) = (hint.first / blocks.elements as u64).checked_mul(len) else {
+        return 0;
+    };
+    let Some(next) = block.checked_next_multiple_of(TENSOR_CHUNK_LEN as u64) else {
+        return 0;
+    };
+    let into = next - block;
+    let head = match usize::try_from(len.wrapping_sub(into)) {
+        Ok(head) if into > 0 && head < blocks.len && head < raw.len() => head,
+        _ => return 0,
+    };
+    let cost = |raw: &[u8]| -> u64 {
+        let n = (raw.len() / blocks.len).min(SAMPLE_BLOCKS) * blocks.len;
+        blocks
+            .fields
+            .iter()
+            .map(|field| sample_cost(&field.split(&raw[..n], blocks.len)))
+            .sum()
+    };
+    if cost(&raw[head..]) < cost(raw) {
+        head
+    } else {
+        0
+    }
+}
+
+/// Order-0 cost of the bytes of values, in bits times 2^10.
+fn sample_cost(values: &[u16]) -> u64 {
+    let mut counts = [[0u32; 256]; 2];
+    for value in values {
+        for (counts, byte) in counts.iter_mut().zip(value.to_le_bytes()) {
+            counts[usize::from(byte)] += 1;
+        }
+    }
+    entropy(&counts[0]) + entropy(&counts[1])
 }
 
 /// The rows of a plane that has `values` values for each `elements` elements.
@@ -76,8 +137,11 @@ pub(crate) fn read_body(
 ) -> Result<()> {
     let mut input = Input::new(body);
     let division = read_layout(&mut input, method)?;
-    let n_units = raw.len() / division.unit_len();
-    let (units, tail) = raw.split_at_mut(n_units * division.unit_len());
+    let Some((head, rest)) = raw.split_at_mut_checked(input.varint()?) else {
+        return corrupt("the bytes before the planes are more than all");
+    };
+    let n_units = rest.len() / division.unit_len();
+    let (units, tail) = rest.split_at_mut(n_units * division.unit_len());
     match division {
         Division::Blocks(Blocks { len, fields, .. }) => {
             for field in fields {
@@ -96,12 +160,9 @@ pub(crate) fn read_body(
             format.join(&planes, units)?;
         }
     }
-    let rest = input.finish();
-    if rest.len() != tail.len() {
-        return corrupt("the bytes after the planes are not as many as stated");
-    }
-    tail.copy_from_slice(rest);
-    Ok(())
+    head.copy_from_slice(input.take(head.len())?);
+    tail.copy_from_slice(input.take(tail.len())?);
+    input.expect_end()
 }
 
 fn read_layout(input: &mut Input<'_>, method: Method) -> Result<Division> {
@@ -119,6 +180,7 @@ pub(crate) fn planes_info(method: Method, body: &[u8]) -> Result<Vec<PlaneInfo>>
         Division::Blocks(blocks) => blocks.fields.iter().map(|field| field.name).collect(),
         Division::Float(format) => format.planes().map(|(name, _)| name).collect(),
     };
+    input.varint()?;
     let mut planes = Vec::with_capacity(names.len());
     for name in names {
         let coder = Coder::read(&mut input)?.as_str();

@@ -25,4 +25,5 @@ mod zstd;
 pub use codec::{Decoder, Encoder};
 pub use error::{Error, Result};
 pub use frame::{FRAME_OVERHEAD_MAX, FRAME_VERSION, FrameInfo, Method, PlaneInfo, frame_info};
+pub use plane::BLOCK_LEN;
 pub use settings::{Hint, Level, Settings};

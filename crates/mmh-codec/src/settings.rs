@@ -16,7 +16,8 @@ pub struct Hint {
     pub dtype: Option<Dtype>,
     /// Elements in a row of the tensor; 0 when unknown.
     pub row_len: u64,
-    /// Index in the tensor of the chunk's first element.
+    /// Index in the tensor of the chunk's first element; where a chunk begins within a block of
+    /// elements, of that block's first element.
     pub first: u64,
 }
 

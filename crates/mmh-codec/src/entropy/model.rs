@@ -177,8 +177,8 @@ fn for_each_side(freqs: &[u16; SYMBOLS_MAX], alphabet: Alphabet, mut visit: impl
     let mut other: [usize; SYMBOLS_MAX] = std::array::from_fn(|i| i);
     let mut small = Stack::default();
     let mut large = Stack::default();
-    for symbol in 0..n_buckets {
-        if rest[symbol] < width {
+    for (symbol, &freq) in rest.iter().enumerate().take(n_buckets) {
+        if freq < width {
             small.push(symbol)
         } else {
             large.push(symbol)

@@ -239,13 +239,13 @@ fn fast_group<'a, const BUCKET_BITS: u32>(
 ) -> usize {
     let words = window.as_chunks::<2>().0;
     let mut used = 0;
-    for k in 0..LANES {
+    for (k, state) in states.iter_mut().enumerate() {
         let i = index_in_group(k);
-        let (symbol, y) = step::<BUCKET_BITS>(table(i), states[k]);
+        let (symbol, y) = step::<BUCKET_BITS>(table(i), *state);
         // Arithmetic instead of a branch, which would be guessed wrong a third of the time.
         let short = u32::from(y < STATE_MIN);
         let word = u32::from(u16::from_le_bytes(words[used & (LANES - 1)]));
-        states[k] = y << (16 * short) | word & short.wrapping_neg();
+        *state = y << (16 * short) | word & short.wrapping_neg();
         used += short as usize;
         group[i] = symbol;
     }
@@ -260,18 +260,18 @@ fn last_group<'a, const BUCKET_BITS: u32>(
     group: &mut [u8],
 ) -> Result<usize> {
     let mut words = bytes.as_chunks::<2>().0.iter();
-    for k in 0..LANES {
+    for (k, state) in states.iter_mut().enumerate() {
         let i = index_in_group(k);
         if i >= group.len() {
             continue;
         }
-        let (symbol, y) = step::<BUCKET_BITS>(table(i), states[k]);
-        states[k] = y;
+        let (symbol, y) = step::<BUCKET_BITS>(table(i), *state);
+        *state = y;
         if y < STATE_MIN {
             let Some(&word) = words.next() else {
                 return corrupt("a block ends early");
             };
-            states[k] = y << 16 | u32::from(u16::from_le_bytes(word));
+            *state = y << 16 | u32::from(u16::from_le_bytes(word));
         }
         group[i] = symbol;
     }

@@ -1,7 +1,7 @@
 //! At most 32 frequent values, coded as symbols, and a list of exceptions for the rest.
 
 use super::blob::{put_blob, read_blob};
-use super::rans::{alphabet_of, histograms, put_symbols, read_symbols};
+use super::rans::{Classified, alphabet_of, histograms, put_symbols, read_symbols};
 use super::segments::{Segments, n_blocks};
 use super::{PlaneDecoder, PlaneEncoder, Shape};
 use crate::cluster::{Clusters, cluster};
@@ -103,16 +103,13 @@ impl Ranked {
             put_sized(out, &gaps);
             put_blob(&rest, encoder.packer, out)?;
         }
-        let coded = (&self.clusters, self.segments);
-        let alphabet = alphabet_of(self.values.len());
-        put_symbols(
-            encoder.engine,
-            &self.symbols,
-            alphabet,
-            coded,
-            encoder.packer,
-            out,
-        )
+        let plane = Classified {
+            symbols: &self.symbols,
+            alphabet: alphabet_of(self.values.len()),
+            segments: self.segments,
+            clusters: &self.clusters,
+        };
+        put_symbols(encoder.engine, &plane, encoder.packer, out)
     }
 }
 

@@ -38,15 +38,28 @@ pub(crate) fn histograms(symbols: &[u8], segments: Segments) -> Vec<Histogram> {
         .collect()
 }
 
-/// Appends `symbols`, each segment with its class.
+/// Symbols, and the classes of their segments.
+#[derive(Debug)]
+pub(crate) struct Classified<'a> {
+    pub(crate) symbols: &'a [u8],
+    pub(crate) alphabet: Alphabet,
+    pub(crate) segments: Segments,
+    pub(crate) clusters: &'a Clusters,
+}
+
+/// Appends symbols, each segment with its class.
 pub(crate) fn put_symbols(
     engine: &dyn Engine,
-    symbols: &[u8],
-    alphabet: Alphabet,
-    (clusters, segments): (&Clusters, Segments),
+    plane: &Classified<'_>,
     packer: &mut Packer,
     out: &mut Vec<u8>,
 ) -> Result<()> {
+    let Classified {
+        symbols,
+        alphabet,
+        segments,
+        clusters,
+    } = *plane;
     put_varint(out, clusters.levels.len());
     put_sized(out, &put_tables(&clusters.levels, alphabet));
     if clusters.levels.len() > 1 {
@@ -201,16 +214,14 @@ mod tests {
             );
             let mut out = Vec::new();
             let (packer, unpacker) = (&mut Packer::new(3), &mut Unpacker::default());
-            let coded = (&found, segments);
-            put_symbols(
-                &Reference,
-                &symbols,
-                Alphabet::ThirtyTwo,
-                coded,
-                packer,
-                &mut out,
-            )
-            .unwrap();
+            let alphabet = Alphabet::ThirtyTwo;
+            let plane = Classified {
+                symbols: &symbols,
+                alphabet,
+                segments,
+                clusters: &found,
+            };
+            put_symbols(&Reference, &plane, packer, &mut out).unwrap();
             let mut back = vec![0; n];
             let mut input = Input::new(&out);
             read_symbols(

@@ -8,7 +8,7 @@ use crate::bits::packed_len;
 use crate::cluster::cost;
 use crate::entropy::{Levels, STATES_LEN, SYMBOLS_MAX};
 use crate::error::{Result, corrupt};
-use crate::input::{Input, put_sized};
+use crate::input::Input;
 use crate::log2::ONE_BIT;
 use crate::plane::packed::Packing;
 

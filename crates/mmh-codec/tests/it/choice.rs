@@ -94,15 +94,23 @@ fn repeated_rows_are_left_to_zstd() {
     assert!(size < 2.0, "{size}");
 }
 
+/// Bell-shaped codes of 8 and of 4 bits, within a hundredth of their entropy.
 #[test]
 fn narrow_codes_beat_zstd() {
-    for (dtype, limit) in [(Dtype::I8, 83.0), (Dtype::I4, 97.0), (Dtype::F8_E4M3, 97.0)] {
-        let mut noise = Noise::new(1);
-        #[allow(clippy::cast_possible_truncation, reason = "small numbers")]
-        let code = |x: f32| (x * 24.0) as i8 as u8;
-        let raw: Vec<u8> = (0..1 << 19).map(|_| code(noise.normal())).collect();
-        let (_, size) = percent(&raw, &Hint::tensor(dtype, 1024));
-        let (_, zstd) = percent(&raw, &Hint::bytes());
+    let mut noise = Noise::new(1);
+    #[allow(clippy::cast_possible_truncation, reason = "small numbers")]
+    let mut code = |scale: f32| ((noise.normal() * scale) as i8).to_le_bytes()[0];
+    let bytes: Vec<u8> = (0..1 << 19).map(|_| code(24.0)).collect();
+    let pairs: Vec<u8> = (0..1 << 19)
+        .map(|_| code(2.0) & 15 | code(2.0) << 4)
+        .collect();
+    for (dtype, raw, limit) in [
+        (Dtype::I8, &bytes, 83.0),
+        (Dtype::F8_E4M3, &bytes, 83.0),
+        (Dtype::I4, &pairs, 70.0),
+    ] {
+        let (_, size) = percent(raw, &Hint::tensor(dtype, 1024));
+        let (_, zstd) = percent(raw, &Hint::bytes());
         assert!(
             size < zstd && size < limit,
             "{dtype}: {size} against {zstd}"
@@ -126,6 +134,35 @@ fn noise_is_stored_as_it_is() {
             "{hint:?}"
         );
     }
+}
+
+/// 1 MiB holds no whole number of 22-byte blocks: the second chunk of a tensor begins within
+/// one, and must not cost more for it. A chunk that begins with a block must not either.
+#[test]
+fn a_chunk_may_begin_within_a_block() {
+    let mut noise = Noise::new(3);
+    let block = |_| {
+        let scale = [noise.below(256), 0x20 + noise.below(2)];
+        let codes: Vec<u8> = (0..20)
+            .map(|_| noise.below(16).min(noise.below(16)) * 17)
+            .collect();
+        [&scale[..], &codes].concat()
+    };
+    let tensor: Vec<u8> = (0..60_000).flat_map(block).collect();
+    let chunk = 1 << 20;
+    let hint = |first| Hint {
+        first,
+        ..Hint::tensor(Dtype::Q5_0, 0)
+    };
+    let whole = percent(&tensor[..220_000], &hint(0)).1;
+    let cut = percent(
+        &tensor[chunk..chunk + 220_000],
+        &hint(32 * (chunk as u64 / 22)),
+    )
+    .1;
+    assert!(cut < whole + 0.3, "{cut} {whole}");
+    let aligned = percent(&tensor[22 * 47_662..][..220_000], &hint(32 * 47_662)).1;
+    assert!(aligned < whole + 0.3, "{aligned} {whole}");
 }
 
 #[test]

@@ -12,14 +12,16 @@ pub(crate) fn encode(raw: &[u8], hint: &Hint) -> (Method, Vec<u8>) {
     let mut frame = Vec::new();
     let method = Encoder::new(Settings::default())
         .encode(raw, hint, &mut frame)
-        .unwrap();
+        .expect("the content can be coded");
     let mut back = Vec::new();
-    Decoder::new().decode(&frame, raw.len(), &mut back).unwrap();
+    Decoder::new()
+        .decode(&frame, raw.len(), &mut back)
+        .expect("the content can be coded");
     assert!(back == raw, "{method} {hint:?}");
     assert_eq!(info(&frame).method, method);
     (method, frame)
 }
 
 pub(crate) fn info(frame: &[u8]) -> FrameInfo {
-    frame_info(frame).unwrap()
+    frame_info(frame).expect("the frame is whole")
 }

@@ -32,8 +32,17 @@ fn every_type_comes_back_at_many_lengths() {
 #[test]
 fn a_chunk_may_begin_within_a_row() {
     let raw = weights(Dtype::BF16, 384, 1 << 18, 2);
-    for first in [0, 1, 64, 383, 384, 1 << 40] {
+    for first in [0, 1, 64, 383, 384, 1 << 40, u64::MAX - 256, u64::MAX] {
         for row_len in [0, 1, 3, 384, 1 << 20, u64::MAX] {
+            let q4 = Some(Dtype::Q4_K);
+            encode(
+                &raw[..5000],
+                &Hint {
+                    dtype: q4,
+                    row_len,
+                    first,
+                },
+            );
             encode(
                 &raw,
                 &Hint {
