@@ -106,5 +106,8 @@ fn now() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     let ran = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
     let ran = ran.and_then(|text| text.split(' ').next()?.parse().ok());
-    ran.map_or_else(|| START.get_or_init(Instant::now).elapsed(), Duration::from_nanos)
+    ran.map_or_else(
+        || START.get_or_init(Instant::now).elapsed(),
+        Duration::from_nanos,
+    )
 }

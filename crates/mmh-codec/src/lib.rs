@@ -1,6 +1,9 @@
 //! Lossless coding of tensors and other bytes: field splits, entropy coding, frames.
 //!
-//! The unit is a *frame*, the coded form of one chunk. Pure: no I/O, no clock, no threads.
+//! The path of a chunk: [`Encoder`] (`codec`) → a layout divides it into planes (`layout`,
+//! `body`) → each plane is given the cheapest coder (`plane`) → symbols go through an
+//! [`entropy::Engine`]. Pure: no I/O, no clock, no threads. Decoders take any bytes.
+#![doc = include_str!("../README.md")]
 
 mod bits;
 mod body;

@@ -109,23 +109,24 @@ fn encode_group<'a>(
     first: &mut usize,
 ) -> bool {
     let mut lacking = false;
-    for k in (0..LANES).rev() {
-        let i = index_in_group(k);
-        let Some(&symbol) = group.get(i) else {
-            continue;
-        };
-        let table = table(i);
-        let symbol = &table.symbols[usize::from(symbol & 31)];
-        let mut x = states[k];
-        let full = x >= symbol.limit;
-        words[*first - 1] = low_word(x);
-        *first -= usize::from(full);
-        x >>= 16 * u32::from(full);
-        let quotient = low_double(u64::from(x).wrapping_mul(symbol.reciprocal) >> 44);
-        let rank = x.wrapping_sub(quotient.wrapping_mul(symbol.freq));
-        let slot = table.slots[((symbol.start + rank) & (PROB_SCALE - 1)) as usize];
-        states[k] = quotient << PROB_BITS | u32::from(slot);
-        lacking |= symbol.freq == 0;
+    for (j, quarter) in states.as_chunks_mut::<16>().0.iter_mut().enumerate().rev() {
+        for (i, state) in quarter.iter_mut().enumerate().rev() {
+            let Some(&symbol) = group.get(4 * i + j) else {
+                continue;
+            };
+            let table = table(4 * i + j);
+            let symbol = &table.symbols[usize::from(symbol & 31)];
+            let mut x = *state;
+            let full = u32::from(x >= symbol.limit);
+            words[*first - 1] = low_word(x);
+            *first -= full as usize;
+            x >>= 16 * full;
+            let quotient = low_double(u64::from(x).wrapping_mul(symbol.reciprocal) >> 44);
+            let rank = x.wrapping_sub(quotient.wrapping_mul(symbol.freq));
+            let slot = table.slots[((symbol.start + rank) & (PROB_SCALE - 1)) as usize];
+            *state = quotient << PROB_BITS | u32::from(slot);
+            lacking |= symbol.freq == 0;
+        }
     }
     lacking
 }
@@ -239,15 +240,16 @@ fn fast_group<'a, const BUCKET_BITS: u32>(
 ) -> usize {
     let words = window.as_chunks::<2>().0;
     let mut used = 0;
-    for (k, state) in states.iter_mut().enumerate() {
-        let i = index_in_group(k);
-        let (symbol, y) = step::<BUCKET_BITS>(table(i), *state);
-        // Arithmetic instead of a branch, which would be guessed wrong a third of the time.
-        let short = u32::from(y < STATE_MIN);
-        let word = u32::from(u16::from_le_bytes(words[used & (LANES - 1)]));
-        *state = y << (16 * short) | word & short.wrapping_neg();
-        used += short as usize;
-        group[i] = symbol;
+    for (j, quarter) in states.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+        for (i, state) in quarter.iter_mut().enumerate() {
+            let (symbol, y) = step::<BUCKET_BITS>(table(4 * i + j), *state);
+            // Arithmetic instead of a branch, which would be guessed wrong a third of the time.
+            let short = u32::from(y < STATE_MIN);
+            let word = u32::from(u16::from_le_bytes(words[used & (LANES - 1)]));
+            *state = y << (16 * short) | word & short.wrapping_neg();
+            used += short as usize;
+            group[(4 * i + j) & (LANES - 1)] = symbol;
+        }
     }
     2 * used
 }
