@@ -192,3 +192,131 @@ pub(crate) fn planes_info(method: Method, body: &[u8]) -> Result<Vec<PlaneInfo>>
     }
     Ok(planes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blocks_of(dtype: Dtype) -> Blocks {
+        match Layout::of(dtype).map(Layout::division) {
+            Some(Division::Blocks(blocks)) => blocks,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn rows_are_counted_in_values_of_each_plane() {
+        let hint = Hint {
+            dtype: None,
+            row_len: 512,
+            first: 1024 + 256,
+        };
+        assert_eq!(
+            rows(&hint, 256, 256),
+            Rows {
+                len: 512,
+                before: 256
+            }
+        );
+        assert_eq!(rows(&hint, 8, 256), Rows { len: 16, before: 8 });
+        assert_eq!(
+            rows(&hint, 2, 1),
+            Rows {
+                len: 1024,
+                before: 512
+            }
+        );
+        assert_eq!(
+            rows(
+                &Hint {
+                    row_len: 100,
+                    ..hint
+                },
+                256,
+                256
+            ),
+            Rows::default()
+        );
+        assert_eq!(
+            rows(
+                &Hint {
+                    row_len: u64::MAX,
+                    ..hint
+                },
+                2,
+                1
+            ),
+            Rows::default()
+        );
+        assert_eq!(rows(&Hint::bytes(), 2, 1), Rows::default());
+    }
+
+    /// 2^20 = 22 * 47662 + 12: the second chunk begins 12 bytes into a block.
+    #[test]
+    fn the_head_is_found_where_a_tensor_is_cut_within_a_block() {
+        let blocks = blocks_of(Dtype::Q5_0);
+        let raw: Vec<u8> = (0..2000u32)
+            .flat_map(|i| (0..22u32).map(move |j| if j < 6 { 40 + j } else { (i * j * 37) % 251 }))
+            .map(|byte| byte.to_le_bytes()[0])
+            .collect();
+        let hint = Hint {
+            first: 32 * 47_662,
+            ..Hint::tensor(Dtype::Q5_0, 0)
+        };
+        assert_eq!(head_len(&blocks, &raw[12..], &hint), 10);
+        assert_eq!(
+            head_len(&blocks, &raw, &hint),
+            0,
+            "the chunk begins with its block"
+        );
+        assert_eq!(
+            head_len(&blocks, &raw[12..], &Hint { first: 32, ..hint }),
+            0
+        );
+        assert_eq!(
+            head_len(&blocks, &raw[12..20], &hint),
+            0,
+            "shorter than the head"
+        );
+        assert_eq!(
+            head_len(
+                &blocks,
+                &raw,
+                &Hint {
+                    first: u64::MAX,
+                    ..hint
+                }
+            ),
+            0
+        );
+    }
+
+    #[test]
+    fn heads_and_methods_that_cannot_be_are_refused() {
+        let unpacker = &mut crate::zstd::Unpacker::default();
+        let mut decoder = PlaneDecoder {
+            engine: &crate::entropy::Reference,
+            unpacker,
+        };
+        let mut read = |method, body: &[u8], len: usize| {
+            let mut raw = vec![0; len];
+            read_body(&mut decoder, method, body, &mut raw).map(|()| raw)
+        };
+        // Layout 16, a head of 1, a constant plane of two bytes 7, the head.
+        let body = [16, 1, 0, 2, 7, 0, 9];
+        assert_eq!(read(Method::Integer, &body, 3), Ok(vec![9, 7, 7]));
+        assert!(
+            read(Method::Float, &body, 3).is_err(),
+            "another method's layout"
+        );
+        assert!(
+            read(Method::Integer, &body, 0).is_err(),
+            "a head longer than the content"
+        );
+        assert!(read(Method::Integer, &body[..6], 3).is_err(), "no head");
+        assert!(
+            read(Method::Integer, &[&body[..], &[0]].concat(), 3).is_err(),
+            "one byte more"
+        );
+    }
+}

@@ -153,7 +153,7 @@ fn repeats(raw: &[u8]) -> bool {
 }
 
 /// Reads frames. Keeps its contexts: make one for each thread that decodes. Beside the content
-/// it holds at most twelve bytes for each byte of content.
+/// it holds at most 32 bytes for each byte of content, and for floats at most 8.
 #[derive(Debug)]
 pub struct Decoder {
     engine: &'static dyn Engine,
@@ -215,5 +215,73 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mmh_core::Dtype;
+
+    use super::*;
+    use crate::samples::weights;
+
+    #[test]
+    fn repeats_are_told_from_weights() {
+        let raw = weights(Dtype::BF16, 128, 1 << 18, 1);
+        assert!(!repeats(&raw));
+        assert!(repeats(&raw[..4096].repeat(64)));
+        assert!(repeats(&[0; 4096]));
+        let mut some_rows = raw;
+        some_rows[..1 << 14].fill(0);
+        assert!(repeats(&some_rows));
+        assert!(!repeats(b"short"));
+    }
+
+    /// A decoder that gives other bytes is a fault to be reported, never a frame to be kept.
+    #[test]
+    fn a_frame_that_decodes_to_other_bytes_is_never_handed_out() {
+        #[derive(Debug)]
+        struct Faulty;
+        impl Engine for Faulty {
+            fn name(&self) -> &'static str {
+                "faulty"
+            }
+            fn encode(
+                &self,
+                set: &crate::entropy::EncodeSet,
+                classes: crate::entropy::Classes<'_>,
+                symbols: &[u8],
+                out: &mut Vec<u8>,
+            ) -> Result<()> {
+                let mut symbols = symbols.to_vec();
+                let other = symbols.iter().position(|&symbol| symbol != symbols[0]);
+                symbols.swap(0, other.filter(|&i| i < 64).unwrap());
+                Reference.encode(set, classes, &symbols, out)
+            }
+            fn decode(
+                &self,
+                set: &crate::entropy::DecodeSet,
+                classes: crate::entropy::Classes<'_>,
+                block: &[u8],
+                symbols: &mut [u8],
+            ) -> Result<()> {
+                Reference.decode(set, classes, block, symbols)
+            }
+        }
+        let raw = weights(Dtype::BF16, 128, 1 << 16, 2);
+        let (hint, mut frame) = (Hint::tensor(Dtype::BF16, 128), Vec::new());
+        let mut encoder = Encoder::new(Settings::default());
+        encoder.encode(&raw, &hint, &mut frame).unwrap();
+        encoder.engine = &Faulty;
+        let error = encoder.encode(&raw, &hint, &mut frame).unwrap_err();
+        let len = raw.len() as u64;
+        assert_eq!(
+            error,
+            Error::VerifyFailed {
+                method: Method::Float,
+                len
+            }
+        );
+        assert_eq!(error.kind(), mmh_core::ErrorKind::Internal);
     }
 }

@@ -202,3 +202,164 @@ impl PlaneDecoder<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod testing {
+    //! What the tests of this module share.
+
+    use super::*;
+    use crate::entropy::Reference;
+
+    pub(super) fn shape(width: u32, row_len: u64) -> Shape {
+        Shape {
+            width,
+            rows: Rows::new(row_len, 0),
+            sequential: false,
+        }
+    }
+
+    pub(super) fn with_encoder<T>(work: impl FnOnce(&mut PlaneEncoder<'_>) -> T) -> T {
+        let effort = Effort {
+            classes_max: 8,
+            rounds: 3,
+        };
+        work(&mut PlaneEncoder {
+            engine: &Reference,
+            packer: &mut Packer::new(3),
+            effort,
+        })
+    }
+
+    pub(super) fn plane_decoder<T>(work: impl FnOnce(&mut PlaneDecoder<'_>) -> T) -> T {
+        work(&mut PlaneDecoder {
+            engine: &Reference,
+            unpacker: &mut Unpacker::default(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{plane_decoder, shape, with_encoder};
+    use super::*;
+    use crate::samples::Noise;
+
+    fn record(values: &[u16], shape: Shape) -> Vec<u8> {
+        let mut out = Vec::new();
+        with_encoder(|encoder| encoder.put(values, shape, &mut out)).unwrap();
+        out
+    }
+
+    fn check(values: &[u16], shape: Shape, coder: Coder) -> usize {
+        let out = record(values, shape);
+        let mut input = Input::new(&out);
+        let mut back = vec![0xffff; values.len()];
+        plane_decoder(|decoder| decoder.read(&mut input, shape.width, &mut back)).unwrap();
+        input.expect_end().unwrap();
+        assert!(back == values, "{coder:?}");
+        assert_eq!(Coder::read(&mut Input::new(&out)), Ok(coder));
+        out.len()
+    }
+
+    fn drawn(n: usize, mut draw: impl FnMut(&mut Noise) -> u16) -> Vec<u16> {
+        let noise = &mut Noise::new(6);
+        (0..n).map(|_| draw(noise)).collect()
+    }
+
+    /// One plane for each coder: the choice finds it, and it reads back.
+    #[test]
+    fn each_coder_is_chosen_for_what_it_is_good_at() {
+        assert_eq!(check(&[77; 5000], shape(7, 0), Coder::Constant), 4);
+        let noise = drawn(20_000, |n| u16::try_from(n.bits() >> 57).unwrap());
+        assert_eq!(
+            check(&noise, shape(7, 0), Coder::Packed),
+            20_000 * 7 / 8 + 5 + 4
+        );
+        let skewed = drawn(20_000, |n| 300 + u16::from(n.below(20).min(n.below(20))));
+        check(&skewed, shape(9, 0), Coder::Ranked);
+        let wide = drawn(20_000, |n| u16::from(n.below(200).min(n.below(250))));
+        check(&wide, shape(8, 0), Coder::Split);
+        let halves = drawn(20_000, |n| {
+            u16::from(n.below(9)) << 8 | u16::from(n.below(90))
+        });
+        check(&halves, shape(16, 0), Coder::Bytes);
+        let text: Vec<u16> = (0..9000).map(|i| i / 3 % 97 + i % 3 * 80).collect();
+        check(
+            &text,
+            Shape {
+                sequential: true,
+                ..shape(9, 0)
+            },
+            Coder::Zstd,
+        );
+        check(&[], shape(16, 0), Coder::Constant);
+    }
+
+    /// Values beyond the 32 commonest are listed apart.
+    #[test]
+    fn rare_values_are_exceptions() {
+        let mut values = drawn(30_000, |n| 100 + u16::from(n.below(30).min(n.below(30))));
+        for (i, value) in (0u16..).zip(values.iter_mut().step_by(977)) {
+            *value = 13 * i;
+        }
+        let len = check(&values, shape(9, 0), Coder::Ranked);
+        assert!(len < 30_000 * 5 / 8, "{len}");
+    }
+
+    #[test]
+    fn records_nest_only_as_far_as_the_format_says() {
+        let constant = [Coder::Constant.code(), 2, 1, 0];
+        let nested = |outer: Coder, head: &[u8], inner: &[u8]| {
+            let mut out = Vec::new();
+            put_record(outer, &[head, inner, &constant].concat(), &mut out);
+            out
+        };
+        let read = |record: &[u8], width| {
+            let mut values = [0; 4];
+            plane_decoder(|d| d.read(&mut Input::new(record), width, &mut values)).map(|()| values)
+        };
+        let split = nested(Coder::Split, &[4], &constant);
+        assert_eq!(read(&split, 8), Ok([17; 4]));
+        let bytes = nested(Coder::Bytes, &[], &split);
+        assert!(read(&bytes, 16).is_ok());
+        for (outer, head) in [(Coder::Bytes, &[][..]), (Coder::Split, &[5])] {
+            assert!(read(&nested(outer, head, &bytes), 16).is_err());
+        }
+        assert!(read(&nested(Coder::Split, &[5], &split), 10).is_err());
+        assert!(read(&bytes, 7).is_err(), "no upper byte");
+        let mut context = Vec::new();
+        put_record(Coder::Context, &[1, 1, 0], &mut context);
+        assert!(read(&context, 8).is_err(), "no context at the top");
+        assert_eq!(
+            read(&[7, 0], 8).unwrap_err(),
+            Error::UnknownCode {
+                what: "plane coder",
+                code: 7
+            }
+        );
+    }
+
+    #[test]
+    fn values_wider_than_their_plane_are_refused() {
+        let mut out = Vec::new();
+        put_record(Coder::Constant, &[0, 1], &mut out);
+        let read = |width| plane_decoder(|d| d.read(&mut Input::new(&out), width, &mut [0; 2]));
+        assert!(read(8).is_err());
+        assert!(read(9).is_ok());
+    }
+
+    /// Every cut of a record of each coder.
+    #[test]
+    fn truncated_records_are_errors() {
+        let skewed = drawn(900, |n| u16::from(n.below(20).min(n.below(5))));
+        let wide = drawn(900, |n| u16::from(n.below(200).min(n.below(50))));
+        for (values, width) in [(skewed, 9), (wide, 8)] {
+            let out = record(&values, shape(width, 64));
+            let mut back = vec![0; values.len()];
+            for cut in 0..out.len() {
+                let mut input = Input::new(&out[..cut]);
+                assert!(plane_decoder(|d| d.read(&mut input, width, &mut back)).is_err());
+            }
+        }
+    }
+}

@@ -148,6 +148,9 @@ impl PlaneDecoder<'_> {
             return Ok(Vec::new());
         }
         let mut gaps = Input::new(input.sized()?);
+        if count > gaps.len() {
+            return corrupt("a plane has more exceptions than gaps");
+        }
         let rest = read_blob(input, 2 * count, self.unpacker)?;
         let mut exceptions = Vec::with_capacity(count);
         let mut next = 0;

@@ -148,3 +148,79 @@ impl PlaneDecoder<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plane::testing::{plane_decoder, shape, with_encoder};
+    use crate::samples::Noise;
+
+    fn round_trip(values: &[u16], width: u32) -> (bool, usize) {
+        let shape = shape(width, 0);
+        let mut counts = vec![0; 1 << width];
+        values
+            .iter()
+            .for_each(|&value| counts[usize::from(value)] += 1);
+        with_encoder(|encoder| {
+            let split = Split::of(values, &counts, shape, encoder);
+            let mut out = Vec::new();
+            split.put(encoder, shape, &mut out).unwrap();
+            let estimate = split.cost() / ONE_BIT / 8;
+            assert!(
+                estimate.abs_diff(out.len() as u64) < 400,
+                "{estimate} for {}",
+                out.len()
+            );
+            let mut back = vec![0; values.len()];
+            plane_decoder(|decoder| decoder.split(&mut Input::new(&out), width, &mut back))
+                .unwrap();
+            assert!(back == values);
+            (split.contexts.is_some(), out.len())
+        })
+    }
+
+    /// Where the lower bits depend on the upper ones they are coded, else packed.
+    #[test]
+    fn lower_bits_are_coded_only_where_that_pays() {
+        let noise = &mut Noise::new(4);
+        let flat: Vec<u16> = (0..50_000)
+            .map(|_| {
+                u16::from(noise.below(32).min(noise.below(32))) << 3 | u16::from(noise.below(8))
+            })
+            .collect();
+        assert!(!round_trip(&flat, 8).0);
+        let steep: Vec<u16> = (0..50_000)
+            .map(|_| {
+                let lower = noise.below(8).min(noise.below(8));
+                u16::from(noise.below(32).min(noise.below(32))) << 3 | u16::from(lower)
+            })
+            .collect();
+        let (coded, len) = round_trip(&steep, 8);
+        assert!(coded && len < 50_000 * 31 / 32, "{len}");
+    }
+
+    #[test]
+    fn every_width_that_two_symbols_cover_comes_back() {
+        let noise = &mut Noise::new(5);
+        for width in 6..=SPLIT_WIDTH_MAX {
+            let values: Vec<u16> = (0..3000)
+                .map(|_| u16::try_from(noise.bits() >> (64 - width)).unwrap())
+                .collect();
+            round_trip(&values, width);
+        }
+    }
+
+    #[test]
+    fn splits_that_cannot_be_are_refused() {
+        for (lower, width) in [(0, 5), (6, 8), (1, 8), (5, 11)] {
+            let bad = [lower, 0, 2, 0, 0, 0, 2, 0, 0];
+            let mut values = [0; 3];
+            let done = plane_decoder(|d| d.split(&mut Input::new(&bad), width, &mut values));
+            assert!(done.is_err(), "{lower} of {width}");
+        }
+        let mut values = [0; 3];
+        let good = [3, 0, 2, 1, 0, 0, 2, 5, 0];
+        plane_decoder(|d| d.split(&mut Input::new(&good), 8, &mut values)).unwrap();
+        assert_eq!(values, [13; 3]);
+    }
+}
