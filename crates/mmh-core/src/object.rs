@@ -206,7 +206,11 @@ impl Canonical for File {
             Segments::Inline(segments) => check_segments(segments)?,
             Segments::Pages(pages) => {
                 limits_check("pages of a file", pages.len(), limits::FILE_PAGES_MAX)?;
-                pages.iter().fold(0u64, |n, p| n.saturating_add(p.1))
+                let sum = pages.iter().try_fold(0u64, |n, p| n.checked_add(p.1));
+                sum.ok_or_else(|| Error::BadObject {
+                    what: Self::WHAT,
+                    reason: "length overflows".to_owned(),
+                })?
             }
         };
         if covered != self.size {

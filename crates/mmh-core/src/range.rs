@@ -1,5 +1,6 @@
 //! Byte ranges as people and protocols write them, resolved against a length.
 
+use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result, shorten};
@@ -68,7 +69,7 @@ impl RangeSpec {
     /// [`Error::BadRange`] if nothing can be selected.
     pub fn resolve(self, len: u64) -> Result<ByteRange> {
         let bad = || Error::BadRange {
-            text: format!("{self:?}"),
+            text: self.to_string(),
             len,
         };
         let (start, end) = match self {
@@ -80,6 +81,16 @@ impl RangeSpec {
             Err(bad())
         } else {
             Ok(ByteRange { start, end })
+        }
+    }
+}
+
+impl fmt::Display for RangeSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bounded(a, b) => write!(f, "{a}-{b}"),
+            Self::From(a) => write!(f, "{a}-"),
+            Self::Suffix(n) => write!(f, "-{n}"),
         }
     }
 }
@@ -143,6 +154,7 @@ mod tests {
         #[test]
         fn a_resolved_range_always_fits(a: u64, b: u64, len: u64) {
             for spec in [RangeSpec::Bounded(a.min(b), a.max(b)), RangeSpec::From(a), RangeSpec::Suffix(b)] {
+                prop_assert_eq!(spec.to_string().parse::<RangeSpec>().ok(), Some(spec));
                 if let Ok(range) = spec.resolve(len) {
                     prop_assert!(range.within(len).is_ok() && !range.is_empty());
                 }

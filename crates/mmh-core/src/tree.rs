@@ -221,8 +221,13 @@ pub fn find<E: From<Error>>(
     get: &mut Get<'_, E>,
 ) -> std::result::Result<Option<Node>, E> {
     let mut id = root;
+    let mut first: Option<String> = None;
     for _ in 0..=limits::TREE_PAGE_DEPTH_MAX {
-        match get(id)?.body {
+        let body = get(id)?.body;
+        if let Some(first) = &first {
+            begins_with(&body, first)?;
+        }
+        match body {
             Body::Entries(mut entries) => {
                 let found = entries.binary_search_by(|e| e.name.as_str().cmp(name)).ok();
                 return Ok(found.map(|i| entries.swap_remove(i).node));
@@ -233,35 +238,86 @@ pub fn find<E: From<Error>>(
                     return Ok(None);
                 };
                 id = page.1;
+                first = Some(page.0.clone());
             }
         }
     }
     Err(too_deep().into())
 }
 
+fn bad_page(reason: &str) -> Error {
+    Error::BadObject {
+        what: Tree::WHAT,
+        reason: reason.to_owned(),
+    }
+}
+
 /// Calls `visit` for each leaf page that `keep` accepts, in order of name.
+///
+/// Below the root, a page is not empty, begins with the name that the page above gives for it,
+/// and begins after the `last` name seen. So every step gets further, and a hostile directory
+/// that names one page again and again ends at the second time.
 fn leaves<E: From<Error>>(
-    id: TreeId,
+    Page(first, id): &Page,
     depth: usize,
+    last: &mut String,
     get: &mut Get<'_, E>,
     keep: &dyn Fn(&TreeId) -> bool,
-    visit: &mut dyn FnMut(TreeId, Vec<Entry>),
+    visit: &mut dyn FnMut(Vec<Entry>),
 ) -> std::result::Result<(), E> {
     if depth > limits::TREE_PAGE_DEPTH_MAX {
         return Err(too_deep().into());
     }
-    if !keep(&id) {
+    if depth > 0 && *first <= *last {
+        return Err(bad_page("pages are out of order").into());
+    }
+    if !keep(id) {
+        last.clone_from(first);
         return Ok(());
     }
-    match get(id)?.body {
-        Body::Entries(entries) => visit(id, entries),
+    let body = get(*id)?.body;
+    if depth > 0 {
+        begins_with(&body, first)?;
+    }
+    match body {
+        Body::Entries(entries) => {
+            if let Some(entry) = entries.last() {
+                last.clone_from(&entry.name);
+            }
+            visit(entries);
+        }
         Body::Pages(pages) => {
-            for page in pages {
-                leaves(page.1, depth + 1, get, keep, visit)?;
+            for page in &pages {
+                leaves(page, depth + 1, last, get, keep, visit)?;
             }
         }
     }
     Ok(())
+}
+
+fn all_leaves<E: From<Error>>(
+    root: TreeId,
+    get: &mut Get<'_, E>,
+    keep: &dyn Fn(&TreeId) -> bool,
+    visit: &mut dyn FnMut(Vec<Entry>),
+) -> std::result::Result<(), E> {
+    let root = Page(String::new(), root);
+    leaves(&root, 0, &mut String::new(), get, keep, visit)
+}
+
+/// Checks that a page below the root begins as the page above says.
+fn begins_with(body: &Body, name: &str) -> Result<()> {
+    let first = match body {
+        Body::Entries(entries) => entries.first().map(|e| &e.name),
+        Body::Pages(pages) => pages.first().map(|p| &p.0),
+    };
+    if first.is_some_and(|first| first == name) {
+        Ok(())
+    } else {
+        Err(bad_page(
+            "a page does not begin with the name it is listed under",
+        ))
+    }
 }
 
 /// All entries of a directory, in order of name.
@@ -274,15 +330,7 @@ pub fn entries<E: From<Error>>(
     get: &mut Get<'_, E>,
 ) -> std::result::Result<Vec<Entry>, E> {
     let mut all: Vec<Entry> = Vec::new();
-    leaves(root, 0, get, &|_| true, &mut |_, page| all.extend(page))?;
-    if !all.is_sorted_by(|a, b| a.name < b.name) {
-        let reason = "pages are out of order".to_owned();
-        return Err(Error::BadObject {
-            what: Tree::WHAT,
-            reason,
-        }
-        .into());
-    }
+    all_leaves(root, get, &|_| true, &mut |page| all.extend(page))?;
     Ok(all)
 }
 
@@ -309,21 +357,21 @@ pub fn diff<E: From<Error>>(
     if old == new {
         return Ok(Vec::new());
     }
-    let mut ids = HashSet::new();
+    let mut ids = HashSet::from([old]);
     pages_of(old, 0, get, &mut ids)?;
     let (mut common, mut after) = (HashSet::new(), Vec::new());
-    let mut of_new = HashSet::new();
+    let mut of_new = HashSet::from([new]);
     pages_of(new, 0, get, &mut of_new)?;
     common.extend(ids.intersection(&of_new).copied());
     let keep = |id: &TreeId| !common.contains(id);
     let mut before = Vec::new();
-    leaves(old, 0, get, &keep, &mut |_, page| before.extend(page))?;
-    leaves(new, 0, get, &keep, &mut |_, page| after.extend(page))?;
+    all_leaves(old, get, &keep, &mut |page| before.extend(page))?;
+    all_leaves(new, get, &keep, &mut |page| after.extend(page))?;
     Ok(merge(before, after))
 }
 
 /// Collects the ids of all pages of a directory that are reached through page lists; leaf pages
-/// are named, not read.
+/// are named, not read, and each page is visited once.
 fn pages_of<E: From<Error>>(
     id: TreeId,
     depth: usize,
@@ -333,15 +381,16 @@ fn pages_of<E: From<Error>>(
     if depth > limits::TREE_PAGE_DEPTH_MAX {
         return Err(too_deep().into());
     }
-    ids.insert(id);
-    if let Body::Pages(pages) = get(id)?.body {
-        ids.extend(pages.iter().map(|p| p.1));
-        if let Some(Page(_, first)) = pages.first()
-            && matches!(get(*first)?.body, Body::Pages(_))
-        {
-            for page in &pages {
-                pages_of(page.1, depth + 1, get, ids)?;
-            }
+    let Body::Pages(pages) = get(id)?.body else {
+        return Ok(());
+    };
+    let deeper = match pages.first() {
+        Some(Page(_, first)) => matches!(get(*first)?.body, Body::Pages(_)),
+        None => false,
+    };
+    for Page(_, page) in pages {
+        if ids.insert(page) && deeper {
+            pages_of(page, depth + 1, get, ids)?;
         }
     }
     Ok(())
