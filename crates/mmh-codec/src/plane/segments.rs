@@ -12,7 +12,9 @@ pub const BLOCK_LEN: usize = 128 << 10;
 /// Most groups in a segment.
 const GROUPS_MAX: usize = SEGMENT_LEN_MAX / LANES;
 /// Groups in a segment where the rows of the tensor do not fall on groups.
-const DEFAULT_GROUPS: usize = 8;
+const DEFAULT_GROUPS: usize = 4;
+/// Longer rows are cut: their parts may differ, and a class costs only a few bits.
+const ROW_GROUPS_MAX: usize = 8;
 
 /// The rows of a tensor, counted in values of one plane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -52,7 +54,7 @@ impl Segments {
                 len: DEFAULT_GROUPS,
             };
         };
-        let parts = (row.div_ceil(GROUPS_MAX)..=row).find(|&parts| row.is_multiple_of(parts));
+        let parts = (row.div_ceil(ROW_GROUPS_MAX)..=row).find(|&parts| row.is_multiple_of(parts));
         let len = row / parts.unwrap_or(row);
         let before = usize::try_from(rows.before / group).unwrap_or(0) % len;
         Self {
