@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use mmh_core::name::{DEFAULT_BRANCH, RefKind, RefName, Target};
+use mmh_core::name::{DEFAULT_BRANCH, RefKind, RefName, Target, check_path};
 use mmh_core::object::RefChange;
 use mmh_core::tree::Node;
 use mmh_core::{ErrorKind, SnapshotId, TreeId};
@@ -96,6 +96,9 @@ impl Repository {
                 follow: options.follow,
             },
         )?;
+        if found.is_empty() && !options.replace {
+            return Err(nothing_in(paths, &skipped));
+        }
         let branch = RefName::branch(to.repo.clone(), to.rev.as_deref().unwrap_or(DEFAULT_BRANCH))?;
         let tag = RefName::tag(branch.repo.clone(), branch.rev())?;
         if self.refs()?.refs.contains_key(&tag) {
@@ -105,6 +108,7 @@ impl Repository {
         }
         let store = self.store()?;
         let writer = self.block_on(store.writer(self.shop.components.runtime.clone()))?;
+        check_paths(&found, to.path.as_deref())?;
         let files = self.shop.ingest(&writer, &found)?;
         let edits = edits(&found, &files, to.path.as_deref());
         let mut report = report(&branch, files, skipped);
@@ -195,7 +199,6 @@ pub(crate) fn edits(
     files: &[(String, Ingested)],
     below: Option<&str>,
 ) -> BTreeMap<String, Edit> {
-    let at = |name: &str| below.map_or_else(|| name.to_owned(), |dir| format!("{dir}/{name}"));
     let ids: BTreeMap<&str, &Ingested> = files.iter().map(|(n, i)| (n.as_str(), i)).collect();
     let edit = |f: &Found| match &f.kind {
         Kind::File { executable, .. } => ids.get(f.name.as_str()).map(|file| {
@@ -212,8 +215,31 @@ pub(crate) fn edits(
     };
     found
         .iter()
-        .filter_map(|f| Some((at(&f.name), edit(f)?)))
+        .filter_map(|f| Some((place(&f.name, below), edit(f)?)))
         .collect()
+}
+
+/// Where something found goes in the tree.
+fn place(name: &str, below: Option<&str>) -> String {
+    below.map_or_else(|| name.to_owned(), |dir| format!("{dir}/{name}"))
+}
+
+/// Checks, before anything is stored, that the tree will be within its limits: a path may get too
+/// deep or too long by the folder that it is put below.
+pub(crate) fn check_paths(found: &[Found], below: Option<&str>) -> Result<()> {
+    found
+        .iter()
+        .try_for_each(|f| Ok(check_path(&place(&f.name, below))?))
+}
+
+/// Says why there is nothing to add.
+pub(crate) fn nothing_in(paths: &[PathBuf], skipped: &[String]) -> Error {
+    let why = match (skipped, paths) {
+        ([first, ..], _) => first.clone(),
+        ([], [path]) => format!("{} is empty", path.display()),
+        ([], _) => "the folders are empty".to_owned(),
+    };
+    Error::Invalid(format!("nothing to add: {why}"))
 }
 
 fn report(branch: &RefName, files: Vec<(String, Ingested)>, skipped: Vec<String>) -> AddReport {

@@ -9,7 +9,7 @@ use mmh_core::{ChunkId, Verified};
 use mmh_store::{ArchiveWriter, ChunkInfo, ChunkSource, ChunkerParams};
 use serde::Serialize;
 
-use crate::add::edits;
+use crate::add::{check_paths, edits, nothing_in};
 use crate::edit::Editor;
 use crate::error::{Error, Result};
 use crate::export::{ExportOptions, ExportReport};
@@ -47,6 +47,10 @@ pub fn pack(
 ) -> Result<PackReport> {
     let shop = Workshop::new(settings, components, &ChunkerParams::default())?;
     let (found, skipped) = walk(&[input.to_owned()], WalkOptions::default())?;
+    if found.is_empty() && !input.is_dir() {
+        return Err(nothing_in(&[input.to_owned()], &skipped));
+    }
+    check_paths(&found, None)?;
     let name = if input.is_dir() {
         FOLDER_NAME
     } else {

@@ -1,17 +1,16 @@
 //! Checking: is every byte there and right, and if not, which names and files are hit.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Mutex;
+use std::sync::Arc;
 
 use mmh_core::name::Target;
-use mmh_core::tree::Node;
-use mmh_core::{ChunkId, ErrorKind, FileId, SnapshotId, TreeId};
+use mmh_core::tree::{Entry, Node};
+use mmh_core::{ChunkId, ErrorKind, FileId, SnapshotId, TreeId, limits};
 use mmh_store::VerifyOptions;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::list::Listed;
 use crate::objects;
 use crate::repository::{Backing, Repository};
 
@@ -51,16 +50,27 @@ impl CheckReport {
     }
 }
 
+/// What a walk over names, folders and files has seen. Each distinct object is looked at once,
+/// so that neither long histories nor hostile trees cost more than what is stored; for each
+/// distinct chunk it keeps some forty bytes.
 #[derive(Debug, Default)]
 struct Walk {
     snapshots: HashSet<SnapshotId>,
     trees: HashSet<TreeId>,
-    files: HashSet<FileId>,
-    chunks: HashMap<ChunkId, Vec<String>>,
+    files: HashSet<(FileId, u64)>,
+    chunks: HashSet<ChunkId>,
+    /// What is wrong with the chunks that are not right.
+    bad: HashMap<ChunkId, String>,
+    /// Chunks to be read, if this walk reads, with the places that want them.
+    queue: Option<HashMap<ChunkId, Vec<Arc<str>>>>,
+    /// Bytes read and compared.
+    bytes: u64,
     findings: BTreeSet<Finding>,
 }
 
-/// Most places that are remembered for one chunk.
+/// Chunks read at once by a walk that reads.
+const QUEUE_LEN: usize = 1024;
+/// Most places that are remembered for a chunk that waits to be read.
 const PLACES_MAX: usize = 16;
 
 impl Repository {
@@ -109,28 +119,12 @@ impl Repository {
                 problem,
             });
         }
-        let mut walk = Walk::default();
+        let mut walk = Walk {
+            bad,
+            ..Walk::default()
+        };
         for (name, id) in &self.refs()?.refs {
             self.walk_history(*id, &name.to_string(), &mut walk)?;
-        }
-        let mut located = walk
-            .chunks
-            .iter()
-            .map(|(id, places)| (*id, places))
-            .collect::<Vec<_>>();
-        located.sort_unstable();
-        for (id, places) in located {
-            let problem = match (bad.get(&id), self.source().locate(&id)) {
-                (Some(problem), _) => problem.clone(),
-                (None, Ok(Some(_))) => continue,
-                (None, Ok(None)) => format!("chunk {id} is missing"),
-                (None, Err(e)) => e.to_string(),
-            };
-            let finding = |t: &String| Finding {
-                target: t.clone(),
-                problem: problem.clone(),
-            };
-            walk.findings.extend(places.iter().map(finding));
         }
         self.conclude(walk, report)
     }
@@ -140,50 +134,95 @@ impl Repository {
     /// # Errors
     /// `NotFound` for an unknown target; `Unavailable`. Damage is in the report.
     pub fn check_targets(&self, targets: &[Target]) -> Result<CheckReport> {
-        let mut report = CheckReport::default();
-        let mut walk = Walk::default();
-        for target in targets {
-            self.walk_target(target, &mut walk)?;
-        }
-        let mut chunks: Vec<_> = walk.chunks.drain().collect();
-        chunks.sort_unstable();
-        report.chunks = chunks.len() as u64;
-        let components = &self.shop.components;
-        components.progress.begin("verifying", None);
-        let findings = Mutex::new(BTreeSet::new());
-        let read = components.pool.install(|| {
-            chunks
-                .par_iter()
-                .try_fold(
-                    || 0u64,
-                    |sum, (id, places)| -> Result<u64> {
-                        components.cancel.check()?;
-                        match self.source().get(id) {
-                            Ok(bytes) => {
-                                components.progress.advance(bytes.len() as u64);
-                                Ok(sum + bytes.len() as u64)
-                            }
-                            Err(e) => {
-                                let problem = damage(Error::Store(e))?;
-                                let finding = |t: &String| Finding {
-                                    target: t.clone(),
-                                    problem: problem.clone(),
-                                };
-                                if let Ok(mut all) = findings.lock() {
-                                    all.extend(places.iter().map(finding));
-                                }
-                                Ok(sum)
-                            }
-                        }
-                    },
-                )
-                .try_reduce(|| 0, |a, b| Ok(a + b))
-        });
-        components.progress.end();
-        report.bytes = read?;
-        walk.findings
-            .extend(findings.into_inner().unwrap_or_default());
+        let mut walk = Walk {
+            queue: Some(HashMap::new()),
+            ..Walk::default()
+        };
+        let progress = &self.shop.components.progress;
+        progress.begin("verifying", None);
+        let walked = targets
+            .iter()
+            .try_for_each(|target| self.walk_target(target, &mut walk))
+            .and_then(|()| self.read_queue(&mut walk));
+        progress.end();
+        walked?;
+        let report = CheckReport {
+            chunks: walk.chunks.len() as u64,
+            bytes: walk.bytes,
+            ..CheckReport::default()
+        };
         self.conclude(walk, report)
+    }
+
+    /// Reads the chunks that wait, and notes those that are not right.
+    fn read_queue(&self, walk: &mut Walk) -> Result<()> {
+        let Some(queue) = walk.queue.as_mut() else {
+            return Ok(());
+        };
+        let mut chunks: Vec<_> = queue.drain().collect();
+        chunks.sort_unstable();
+        let components = &self.shop.components;
+        let read = |(id, places): (ChunkId, Vec<Arc<str>>)| {
+            components.cancel.check()?;
+            match self.source().get(&id) {
+                Ok(bytes) => {
+                    components.progress.advance(bytes.len() as u64);
+                    Ok((id, places, Ok(bytes.len() as u64)))
+                }
+                Err(e) => Ok((id, places, Err(damage(e.into())?))),
+            }
+        };
+        let pool = &components.pool;
+        let done: Vec<_> =
+            pool.install(|| chunks.into_par_iter().map(read).collect::<Result<_>>())?;
+        for (id, places, outcome) in done {
+            match outcome {
+                Ok(len) => walk.bytes += len,
+                Err(problem) => {
+                    for place in places {
+                        walk.find(&place, problem.clone());
+                    }
+                    walk.bad.insert(id, problem);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note that a place wants a chunk: whether it is right is known already, is looked up,
+    /// or will be when it is read.
+    fn want(&self, walk: &mut Walk, chunk: ChunkId, place: &Arc<str>) -> Result<()> {
+        if let Some(problem) = walk.bad.get(&chunk) {
+            let problem = problem.clone();
+            walk.find(place, problem);
+            return Ok(());
+        }
+        let new = walk.chunks.insert(chunk);
+        if let Some(queue) = walk.queue.as_mut() {
+            if new {
+                queue.insert(chunk, vec![Arc::clone(place)]);
+            } else if let Some(places) = queue.get_mut(&chunk)
+                && places.len() < PLACES_MAX
+                && places.last() != Some(place)
+            {
+                places.push(Arc::clone(place));
+            }
+            return if queue.len() < QUEUE_LEN {
+                Ok(())
+            } else {
+                self.read_queue(walk)
+            };
+        }
+        if new {
+            let problem = match self.source().locate(&chunk) {
+                Ok(Some(_)) => return Ok(()),
+                Ok(None) => format!("chunk {chunk} is missing"),
+                Err(e) => damage(e.into())?,
+            };
+            walk.find(place, problem.clone());
+            walk.bad.insert(chunk, problem);
+        }
+        Ok(())
     }
 
     fn conclude(&self, walk: Walk, mut report: CheckReport) -> Result<CheckReport> {
@@ -198,7 +237,7 @@ impl Repository {
         let Some(path) = &target.path else {
             let tip = self.resolve(target)?;
             walk.snapshots.insert(tip.id);
-            return self.walk_tree(tip.snapshot.tree, &format!("{target}:"), walk);
+            return self.walk_tree(tip.snapshot.tree, &format!("{target}:"), 0, walk);
         };
         let prefix = format!(
             "{}:{path}",
@@ -208,8 +247,8 @@ impl Repository {
             }
         );
         match self.node(target)? {
-            Node::Dir { id } => self.walk_tree(id, &format!("{prefix}/"), walk),
-            Node::File { id, .. } => self.walk_file(id, &prefix, walk),
+            Node::Dir { id } => self.walk_tree(id, &format!("{prefix}/"), 0, walk),
+            Node::File { id, size, .. } => self.walk_file(id, size, &prefix, walk),
             Node::Link { .. } => Ok(()),
         }
     }
@@ -227,11 +266,11 @@ impl Repository {
             } else {
                 format!("{name} (history, {id})")
             };
-            walk.note(id.object().chunk(), &place);
+            self.want(walk, id.object().chunk(), &place.as_str().into())?;
             match objects::snapshot(self.source(), id) {
                 Ok(snapshot) => {
                     open.extend(snapshot.parents);
-                    self.walk_tree(snapshot.tree, &format!("{place}:"), walk)?;
+                    self.walk_tree(snapshot.tree, &format!("{place}:"), 0, walk)?;
                 }
                 Err(e) => walk.find(&place, damage(e)?),
             }
@@ -239,38 +278,48 @@ impl Repository {
         Ok(())
     }
 
-    fn walk_tree(&self, tree: TreeId, prefix: &str, walk: &mut Walk) -> Result<()> {
+    /// Walks a folder and all below it; `prefix` is its path with what it needs before a name.
+    fn walk_tree(&self, tree: TreeId, prefix: &str, depth: usize, walk: &mut Walk) -> Result<()> {
         if !walk.trees.insert(tree) {
             return Ok(());
         }
-        let mut below = Vec::new();
-        match self.list_below(tree, "", true, &mut below) {
-            Ok(()) => {}
-            Err(e) => walk.find(prefix, damage(e)?),
+        self.shop.components.cancel.check()?;
+        if depth > limits::TREE_DEPTH_MAX {
+            walk.find(prefix, format!("tree {tree} is nested too deep"));
+            return Ok(());
         }
-        for Listed { path, node } in below {
-            if let Node::File { id, .. } = node {
-                self.walk_file(id, &format!("{prefix}{path}"), walk)?;
+        let entries = match objects::entries(self.source(), tree) {
+            Ok(entries) => entries,
+            Err(e) => {
+                walk.find(prefix, damage(e)?);
+                return Ok(());
+            }
+        };
+        for Entry { name, node } in entries {
+            let place = format!("{prefix}{name}");
+            match node {
+                Node::File { id, size, .. } => self.walk_file(id, size, &place, walk)?,
+                Node::Dir { id } => self.walk_tree(id, &format!("{place}/"), depth + 1, walk)?,
+                Node::Link { .. } => {}
             }
         }
         Ok(())
     }
 
-    fn walk_file(&self, id: FileId, place: &str, walk: &mut Walk) -> Result<()> {
-        if !walk.files.insert(id) {
+    fn walk_file(&self, id: FileId, size: u64, place: &str, walk: &mut Walk) -> Result<()> {
+        if !walk.files.insert((id, size)) {
             return Ok(());
         }
-        walk.note(id.object().chunk(), place);
+        let place: Arc<str> = place.into();
+        self.want(walk, id.object().chunk(), &place)?;
         let visited = self.open_file(id).and_then(|reader| {
-            reader.for_each_chunk(&mut |chunk, _| {
-                walk.note(chunk, place);
-                Ok(())
-            })
+            reader.check_size(size)?;
+            reader.for_each_chunk(&mut |chunk, _| self.want(walk, chunk, &place))
         });
         match visited {
             Ok(()) => Ok(()),
             Err(e) => {
-                walk.find(place, damage(e)?);
+                walk.find(&place, damage(e)?);
                 Ok(())
             }
         }
@@ -286,13 +335,6 @@ fn damage(error: Error) -> Result<String> {
 }
 
 impl Walk {
-    fn note(&mut self, chunk: ChunkId, place: &str) {
-        let places = self.chunks.entry(chunk).or_default();
-        if places.len() < PLACES_MAX && places.last().is_none_or(|p| p != place) {
-            places.push(place.to_owned());
-        }
-    }
-
     fn find(&mut self, target: &str, problem: String) {
         self.findings.insert(Finding {
             target: target.to_owned(),

@@ -44,6 +44,9 @@ pub enum Error {
         /// Its name.
         text: String,
     },
+    /// No operation is left that an undo could take back.
+    #[error("nothing to undo: the log has no operation that was not taken back already")]
+    NothingToUndo,
     /// The request makes no sense.
     #[error("{0}")]
     Invalid(String),
@@ -74,7 +77,7 @@ impl Error {
             Self::Formats(e) => e.kind(),
             Self::Store(e) => e.kind(),
             Self::Io { source, .. } => ErrorKind::of_io(source),
-            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::NotFound { .. } | Self::NothingToUndo => ErrorKind::NotFound,
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::Conflict(_) | Self::Changed(_) => ErrorKind::Conflict,
             Self::Denied(_) => ErrorKind::Denied,

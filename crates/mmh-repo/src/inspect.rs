@@ -77,13 +77,16 @@ struct Sized {
 /// `NotFound`, `Denied`; `Unavailable` when the user cancels.
 pub fn inspect(path: &Path, settings: Settings, components: Components) -> Result<InspectReport> {
     let shop = Workshop::new(settings, components, &ChunkerParams::default())?;
-    let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
-    if file.metadata().map_err(Error::io("read", path))?.is_dir() {
+    // Before opening: to open a pipe is to wait for its writer.
+    let meta = std::fs::metadata(path).map_err(Error::io("read", path))?;
+    if !meta.is_file() {
+        let what = if meta.is_dir() { "a folder" } else { "no file" };
         return Err(Error::Invalid(format!(
-            "{} is a folder; name a file",
+            "{} is {what}; name a file",
             path.display()
         )));
     }
+    let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
     let source = FileSource::new(file).map_err(Error::io("read", path))?;
     let name = path
         .file_name()

@@ -10,6 +10,10 @@ use crate::error::{Error, Result};
 use crate::objects;
 use crate::repository::Repository;
 
+/// Most paths of one listing. A hostile repository can name few folders so often, each
+/// inside the other, that their paths outnumber any memory.
+pub const LISTED_MAX: usize = 1 << 24;
+
 /// A path of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -73,15 +77,15 @@ impl Repository {
         recursive: bool,
         all: &mut Vec<Listed>,
     ) -> Result<()> {
-        if prefix.split('/').count() > limits::TREE_DEPTH_MAX + 1 {
-            return Err(Error::Corrupt(format!("tree {tree} is nested too deep")));
-        }
+        self.shop.components.cancel.check()?;
+        check_depth(tree, prefix)?;
         for Entry { name, node } in objects::entries(self.source(), tree)? {
             let path = format!("{prefix}{name}");
             let below = match node {
                 Node::Dir { id } if recursive => Some((id, format!("{path}/"))),
                 _ => None,
             };
+            check_count(all.len())?;
             all.push(Listed { path, node });
             if let Some((id, prefix)) = below {
                 self.list_below(id, &prefix, recursive, all)?;
@@ -119,6 +123,9 @@ impl Repository {
         prefix: &str,
         all: &mut Vec<Difference>,
     ) -> Result<()> {
+        self.shop.components.cancel.check()?;
+        check_depth(old, prefix)?;
+        check_count(all.len())?;
         let mut get = |id| objects::tree_page(self.source(), id);
         for change in tree::diff(old, new, &mut get)? {
             match change {
@@ -192,4 +199,21 @@ impl Repository {
             }
         })
     }
+}
+
+/// Checks that a folder, whose path is `prefix`, is not nested too deep.
+fn check_depth(tree: TreeId, prefix: &str) -> Result<()> {
+    if prefix.split('/').count() > limits::TREE_DEPTH_MAX + 1 {
+        return Err(Error::Corrupt(format!("tree {tree} is nested too deep")));
+    }
+    Ok(())
+}
+
+fn check_count(listed: usize) -> Result<()> {
+    if listed >= LISTED_MAX {
+        return Err(Error::Unsupported(format!(
+            "more than {LISTED_MAX} paths in one listing; name a folder below"
+        )));
+    }
+    Ok(())
 }

@@ -17,6 +17,8 @@ use crate::repository::Repository;
 
 /// Chunks decoded at once, for each thread.
 const WINDOW_PER_THREAD: usize = 4;
+/// Slices handed out between two looks at a window: a file of one chunk repeated has many.
+const WINDOW_SLICES_MAX: usize = 4096;
 
 /// A file of the repository, open for reading at any offset.
 pub struct FileReader<'a> {
@@ -64,6 +66,7 @@ impl Repository {
         let mut run = |window: &mut Window| -> Result<()> {
             let pieces = pool.install(|| window.decode(reader.source, cancel))?;
             for piece in pieces {
+                cancel.check()?;
                 progress.advance(piece.len() as u64);
                 write(piece)?;
             }
@@ -71,7 +74,7 @@ impl Repository {
         };
         reader.for_each_slice(range, &mut |slice| {
             window.push(slice);
-            if window.chunks.len() >= most {
+            if window.chunks.len() >= most || window.slices.len() >= WINDOW_SLICES_MAX {
                 run(&mut window)
             } else {
                 Ok(())
@@ -145,6 +148,24 @@ impl FileReader<'_> {
         &self.file
     }
 
+    /// Compares its length with what the folder says that names it.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub(crate) fn check_size(&self, size: u64) -> Result<()> {
+        if self.file.size == size {
+            return Ok(());
+        }
+        let own = self.file.size;
+        Err(Error::Corrupt(format!(
+            "its folder states {size} bytes, the file has {own}"
+        )))
+    }
+
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
+
     /// Its length in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -177,11 +198,12 @@ impl FileReader<'_> {
                     let end = offset.saturating_add(page.1);
                     if offset < range.end && end > range.start {
                         let read: SegmentPage = objects::read(self.source, page.0)?;
-                        list(&read.segments, &mut offset)?;
-                        if offset != end {
+                        // Before anything of it is handed out; its own sum was checked.
+                        if read.segments.iter().map(|s| s.len).sum::<u64>() != page.1 {
                             let what = format!("segment page {} does not cover its range", page.0);
                             return Err(Error::Corrupt(what));
                         }
+                        list(&read.segments, &mut offset)?;
                     }
                     offset = end;
                 }

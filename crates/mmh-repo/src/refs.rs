@@ -107,7 +107,7 @@ impl Repository {
         let mut history = History {
             repo: self,
             seen: HashSet::new(),
-            queue: BTreeSet::new(),
+            queue: BTreeMap::new(),
         };
         for tip in tips {
             history.push(tip)?;
@@ -167,8 +167,15 @@ impl Repository {
     fn create_ref(&self, name: RefName, at: &Target, command: &str) -> Result<SnapshotId> {
         check_rev(name.rev())?;
         let id = self.resolve(at)?.id;
-        if self.refs()?.refs.contains_key(&name) {
-            return Err(Error::Conflict(format!("`{name}` exists already")));
+        // One name must not mean two things: a branch would hide the tag.
+        let refs = self.refs()?;
+        for other in [
+            RefName::branch(name.repo.clone(), name.rev())?,
+            RefName::tag(name.repo.clone(), name.rev())?,
+        ] {
+            if refs.refs.contains_key(&other) {
+                return Err(Error::Conflict(format!("`{other}` exists already")));
+            }
         }
         self.transact(
             vec![RefChange {
@@ -285,12 +292,7 @@ impl Repository {
     /// # Errors
     /// `NotFound` if there is none; `Conflict` if a ref it changed has changed since.
     pub fn undo(&self) -> Result<Operation> {
-        let operations = self.operations(usize::MAX)?;
-        let undone: BTreeSet<u64> = operations.iter().filter_map(|op| op.undoes).collect();
-        let operation = operations
-            .iter()
-            .find(|op| op.undoes.is_none() && !undone.contains(&op.seq))
-            .ok_or_else(|| Error::not_found("operation", "to undo"))?;
+        let operation = self.undoable()?.ok_or(Error::NothingToUndo)?;
         let back = |c: &RefChange| RefChange {
             r#ref: c.r#ref.clone(),
             old: c.new,
@@ -299,6 +301,29 @@ impl Repository {
         let changes = operation.changes.iter().map(back).collect();
         let command = format!("undo {}: {}", operation.seq, operation.command);
         self.transact(changes, &command, Some(operation.seq))
+    }
+
+    /// The newest operation that is neither an undo nor undone, found a block at a time.
+    fn undoable(&self) -> Result<Option<Operation>> {
+        const BLOCK: usize = 64;
+        let store = self.store()?;
+        let (mut undone, mut before) = (BTreeSet::new(), None);
+        loop {
+            self.shop.components.cancel.check()?;
+            let block = self.block_on(store.operations(before, BLOCK))?;
+            let Some(oldest) = block.last() else {
+                return Ok(None);
+            };
+            before = Some(oldest.seq);
+            // An undo comes after what it takes back, so it was seen before it.
+            for operation in block {
+                match operation.undoes {
+                    Some(seq) => drop(undone.insert(seq)),
+                    None if undone.contains(&operation.seq) => {}
+                    None => return Ok(Some(operation)),
+                }
+            }
+        }
     }
 
     /// What a target's path is: the tree's root without one.
@@ -326,20 +351,20 @@ fn tips_of(refs: &RefsView, repo: &RepoName) -> Vec<SnapshotId> {
 pub struct History<'a> {
     repo: &'a Repository,
     seen: HashSet<SnapshotId>,
-    queue: BTreeSet<(u64, SnapshotId)>,
+    queue: BTreeMap<(u64, SnapshotId), Snapshot>,
 }
 
 impl History<'_> {
     fn push(&mut self, id: SnapshotId) -> Result<()> {
         if self.seen.insert(id) {
             let snapshot = objects::snapshot(self.repo.source(), id)?;
-            self.queue.insert((snapshot.time_ms, id));
+            self.queue.insert((snapshot.time_ms, id), snapshot);
         }
         Ok(())
     }
 
-    fn step(&mut self, id: SnapshotId) -> Result<(SnapshotId, Snapshot)> {
-        let snapshot = objects::snapshot(self.repo.source(), id)?;
+    fn step(&mut self, id: SnapshotId, snapshot: Snapshot) -> Result<(SnapshotId, Snapshot)> {
+        self.repo.shop.components.cancel.check()?;
         for parent in &snapshot.parents {
             self.push(*parent)?;
         }
@@ -351,7 +376,7 @@ impl Iterator for History<'_> {
     type Item = Result<(SnapshotId, Snapshot)>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let (_, id) = self.queue.pop_last()?;
-        Some(self.step(id))
+        let ((_, id), snapshot) = self.queue.pop_last()?;
+        Some(self.step(id, snapshot))
     }
 }

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use mmh_codec::Method;
-use mmh_core::name::{RefName, Target};
+use mmh_core::name::{RefName, RepoName, Target};
 use mmh_core::tree::Node;
 use mmh_core::{ChunkId, FileId, TreeId};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::list::Listed;
-use crate::objects;
 use crate::repository::Repository;
 
 /// Sizes of one thing (a file, a name, the repository) and the causes of the saving, in bytes.
@@ -101,6 +100,23 @@ struct Counter {
     total: Saving,
 }
 
+/// What a target holds by itself.
+enum Alone {
+    /// Counted from its files.
+    Counted(Counter),
+    /// The same tree as an earlier target of the same name, which is counted once.
+    Same(usize),
+}
+
+impl Alone {
+    fn same(&self) -> Option<usize> {
+        match self {
+            Self::Counted(_) => None,
+            Self::Same(first) => Some(*first),
+        }
+    }
+}
+
 impl Repository {
     /// Reports on some targets; on every branch and tag without any.
     ///
@@ -114,10 +130,18 @@ impl Repository {
         };
         let mut counter = Counter::default();
         let (mut files, mut alone) = (Vec::new(), Vec::new());
-        let mut done: HashSet<(TreeId, String)> = HashSet::new();
+        let mut done: HashMap<(TreeId, RepoName), usize> = HashMap::new();
         for (i, target) in targets.iter().enumerate() {
+            let node = self.node(target)?;
+            if let Node::Dir { id } = node {
+                let first = *done.entry((id, target.repo.clone())).or_insert(i);
+                if first != i {
+                    alone.push(Alone::Same(first));
+                    continue;
+                }
+            }
             let mut own = Counter::default();
-            for Listed { path, node } in self.list_files(target, &mut done)? {
+            for Listed { path, node } in self.list_files(target, node)? {
                 let Node::File { id, .. } = node else {
                     continue;
                 };
@@ -132,21 +156,9 @@ impl Repository {
                     saving,
                 });
             }
-            alone.push((own.total, own.seen));
+            alone.push(Alone::Counted(own));
         }
-        let names = targets.iter().zip(alone).map(|(target, (saving, seen))| {
-            let is_shared = |id: &ChunkId| counter.seen.get(id).is_some_and(|s| s.shared);
-            let shared = seen
-                .iter()
-                .filter(|(id, _)| is_shared(id))
-                .map(|(_, s)| u64::from(s.raw_len));
-            NameStat {
-                name: target.to_string(),
-                alone: saving,
-                shared: shared.sum(),
-            }
-        });
-        let names = names.collect();
+        let names = name_stats(&targets, &alone, &counter);
         let mut methods: BTreeMap<String, MethodStat> = BTreeMap::new();
         #[allow(
             clippy::iter_over_hash_type,
@@ -178,19 +190,11 @@ impl Repository {
         Ok(self.refs()?.refs.keys().map(target).collect())
     }
 
-    /// Files below a target; a tree that an earlier target of the same name had is listed once.
-    fn list_files(
-        &self,
-        target: &Target,
-        done: &mut HashSet<(TreeId, String)>,
-    ) -> Result<Vec<Listed>> {
+    /// Files at or below what a target names.
+    fn list_files(&self, target: &Target, node: Node) -> Result<Vec<Listed>> {
         let mut all = Vec::new();
-        match self.node(target)? {
-            Node::Dir { id } => {
-                if done.insert((id, target.repo.to_string())) {
-                    self.list_below(id, "", true, &mut all)?;
-                }
-            }
+        match node {
+            Node::Dir { id } => self.list_below(id, "", true, &mut all)?,
             node => all.push(Listed {
                 path: target.path.clone().unwrap_or_default(),
                 node,
@@ -232,7 +236,7 @@ impl Repository {
         all.total.stored += saving.stored;
         all.total.duplicates += saving.duplicates;
         all.total.coding += saving.coding;
-        Ok((saving, objects::file(self.source(), id)?))
+        Ok((saving, reader.into_file()))
     }
 
     fn count_chunk(
@@ -276,6 +280,29 @@ impl Repository {
             crate::repository::Backing::Archive(_, len) => Ok(*len),
         }
     }
+}
+
+/// One line for each target.
+fn name_stats(targets: &[Target], alone: &[Alone], all: &Counter) -> Vec<NameStat> {
+    let named_again: HashSet<usize> = alone.iter().filter_map(Alone::same).collect();
+    let line = |(i, target): (usize, &Target)| {
+        let first = alone[i].same().unwrap_or(i);
+        let (mut saving, mut shared) = (Saving::default(), 0);
+        if let Alone::Counted(own) = &alone[first] {
+            saving = own.total;
+            let elsewhere = |id: &ChunkId| {
+                named_again.contains(&first) || all.seen.get(id).is_some_and(|s| s.shared)
+            };
+            let held = own.seen.iter().filter(|(id, _)| elsewhere(id));
+            shared = held.map(|(_, s)| u64::from(s.raw_len)).sum();
+        }
+        NameStat {
+            name: target.to_string(),
+            alone: saving,
+            shared,
+        }
+    };
+    targets.iter().enumerate().map(line).collect()
 }
 
 fn method_name(code: u8) -> String {

@@ -59,7 +59,7 @@ fn an_archive_is_a_repository_that_cannot_be_changed() {
         .add(&[folder], &target("a/b"), &AddOptions::default())
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
-    assert_eq!(repo.undo().unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(repo.undo().unwrap_err().kind(), ErrorKind::Denied);
 }
 
 #[test]

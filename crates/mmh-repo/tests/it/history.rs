@@ -94,6 +94,39 @@ fn branches_and_tags_are_not_made_twice() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
+/// Else the branch would hide the tag, and `rm NAME@REV` would take both.
+#[test]
+fn a_branch_and_a_tag_never_share_a_name() {
+    let scratch = Scratch::new();
+    let repo = scratch.init();
+    put(&scratch, &repo, &[("a", "1")], "acme/m");
+    let at = target("acme/m");
+    let tag = repo.create_tag(&at, "main").unwrap_err();
+    assert_eq!(tag.kind(), ErrorKind::Conflict);
+    repo.create_tag(&at, "v1").unwrap();
+    let branch = repo.create_branch(&at, "v1").unwrap_err();
+    assert_eq!(branch.kind(), ErrorKind::Conflict);
+}
+
+/// More operations than are read at once lie between the end of the log and what is taken back.
+#[test]
+fn undo_goes_back_as_far_as_it_needs_to() {
+    let scratch = Scratch::new();
+    let repo = scratch.init();
+    put(&scratch, &repo, &[("a", "1")], "acme/m");
+    for i in 0..80 {
+        repo.create_tag(&target("acme/m"), &format!("v{i}"))
+            .unwrap();
+    }
+    for i in (0..80).rev() {
+        let taken_back = repo.undo().unwrap();
+        assert_eq!(taken_back.undoes, Some(i + 2));
+    }
+    assert_eq!(names(&repo, "acme/m"), ["a"]);
+    repo.undo().unwrap();
+    assert!(matches!(repo.undo(), Err(mmh_repo::Error::NothingToUndo)));
+}
+
 #[test]
 fn removals_can_be_taken_back_one_by_one() {
     let scratch = Scratch::new();

@@ -5,6 +5,7 @@
 mod archive;
 mod damage;
 mod history;
+mod hostile;
 mod interrupted;
 mod reading;
 mod saving;

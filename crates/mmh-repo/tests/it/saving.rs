@@ -145,3 +145,25 @@ fn incompressible_files_do_not_grow() {
         facts.pack_bytes
     );
 }
+
+/// A tag on the tip of a branch holds as much as the branch, and nothing of it twice.
+#[test]
+fn two_revisions_of_one_tree_are_counted_alone_and_once_together() {
+    let scratch = Scratch::new();
+    let repo = scratch.init();
+    let folder = scratch.files("in", &[("a", noise(100_000, 1))]);
+    add(&repo, &folder, "acme/m");
+    repo.create_tag(&target("acme/m"), "v1").unwrap();
+    let report = repo.stat(&[]).unwrap();
+    assert_eq!(report.total.raw, 100_000);
+    assert_eq!(report.files.len(), 1);
+    assert_eq!(report.names.len(), 2);
+    for name in &report.names {
+        assert_eq!(
+            (name.alone.raw, name.shared),
+            (100_000, 100_000),
+            "{}",
+            name.name
+        );
+    }
+}

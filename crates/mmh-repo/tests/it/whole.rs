@@ -218,7 +218,83 @@ fn nothing_to_add_is_an_error() {
             .kind()
     };
     assert_eq!(add(&[]), ErrorKind::Invalid);
+    fs::create_dir(scratch.path("empty")).unwrap();
+    assert_eq!(add(&[scratch.path("empty")]), ErrorKind::Invalid);
+    assert!(repo.names().unwrap().is_empty());
     assert_eq!(add(&[scratch.path("absent")]), ErrorKind::NotFound);
+}
+
+/// A tree that could not be listed again must not come to be.
+#[test]
+fn a_path_too_deep_by_its_destination_is_refused_before_anything_is_stored() {
+    let scratch = Scratch::new();
+    let repo = scratch.init();
+    let folder = scratch.files("in", &[(&format!("{}f", "d/".repeat(60)), vec![1])]);
+    let paths = [folder];
+    let add = |to: &str| repo.add(&paths, &target(to), &AddOptions::default());
+    let error = add("trees/t:a/a/a/a").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert_eq!(repo.facts().unwrap().chunks, 0);
+    add("trees/t:a/a/a").unwrap();
+    assert_eq!(repo.list(&target("trees/t"), true).unwrap().len(), 64);
+}
+
+#[test]
+fn files_with_the_longest_names_come_back() {
+    let scratch = Scratch::new();
+    let repo = scratch.init();
+    let (narrow, wide) = ("n".repeat(255), "漢".repeat(85));
+    let folder = scratch.files("in", &[(&narrow, vec![1]), (&wide, vec![2])]);
+    add(&repo, &folder, "trees/t");
+    assert_eq!(scratch.restore(&repo, "trees/t"), read_tree(&folder));
+}
+
+/// The folder that the user names may be a link; what lies below it may not.
+#[cfg(unix)]
+#[test]
+fn the_destination_itself_may_be_a_link_or_lie_in_new_folders() {
+    let scratch = Scratch::new();
+    let repo = scratch.init();
+    let folder = scratch.files("in", &[("a", vec![1])]);
+    add(&repo, &folder, "trees/t");
+    let (real, link) = (scratch.path("real"), scratch.path("link"));
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let options = ExportOptions::default();
+    let root = repo.node(&target("trees/t")).unwrap();
+    repo.export(&root, "", &link, options).unwrap();
+    assert_eq!(read_tree(&real), read_tree(&folder));
+    let file = repo.node(&target("trees/t:a")).unwrap();
+    let dest = scratch.path("new/folder/b");
+    repo.export(&file, "a", &dest, options).unwrap();
+    assert_eq!(fs::read(dest).unwrap(), [1]);
+}
+
+#[cfg(unix)]
+#[test]
+fn restoring_again_repairs_modes_and_links() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let scratch = Scratch::new();
+    let repo = scratch.init();
+    let folder = scratch.files("in", &[("run", vec![1])]);
+    fs::set_permissions(folder.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    symlink("run", folder.join("link")).unwrap();
+    add(&repo, &folder, "trees/t");
+    let dest = scratch.files("out", &[("run", vec![1]), ("link", vec![2])]);
+    let root = repo.node(&target("trees/t")).unwrap();
+    let refused = repo.export(&root, "", &dest, ExportOptions::default());
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::Conflict);
+    let options = ExportOptions {
+        overwrite: true,
+        ..ExportOptions::default()
+    };
+    repo.export(&root, "", &dest, options).unwrap();
+    let mode = fs::metadata(dest.join("run")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o100, 0o100);
+    assert_eq!(
+        fs::read_link(dest.join("link")).unwrap().to_str(),
+        Some("run")
+    );
 }
 
 proptest! {
