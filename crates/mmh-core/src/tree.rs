@@ -252,57 +252,64 @@ fn bad_page(reason: &str) -> Error {
     }
 }
 
-/// Calls `visit` for each leaf page that `keep` accepts, in order of name.
+/// A walk over the leaf pages of a directory, in order of name.
 ///
 /// Below the root, a page is not empty, begins with the name that the page above gives for it,
 /// and begins after the `last` name seen. So every step gets further, and a hostile directory
 /// that names one page again and again ends at the second time.
-fn leaves<E: From<Error>>(
-    Page(first, id): &Page,
-    depth: usize,
-    last: &mut String,
-    get: &mut Get<'_, E>,
-    keep: &dyn Fn(&TreeId) -> bool,
-    visit: &mut dyn FnMut(Vec<Entry>),
-) -> std::result::Result<(), E> {
-    if depth > limits::TREE_PAGE_DEPTH_MAX {
-        return Err(too_deep().into());
-    }
-    if depth > 0 && *first <= *last {
-        return Err(bad_page("pages are out of order").into());
-    }
-    if !keep(id) {
-        last.clone_from(first);
-        return Ok(());
-    }
-    let body = get(*id)?.body;
-    if depth > 0 {
-        begins_with(&body, first)?;
-    }
-    match body {
-        Body::Entries(entries) => {
-            if let Some(entry) = entries.last() {
-                last.clone_from(&entry.name);
-            }
-            visit(entries);
-        }
-        Body::Pages(pages) => {
-            for page in &pages {
-                leaves(page, depth + 1, last, get, keep, visit)?;
-            }
-        }
-    }
-    Ok(())
+struct Leaves<'a> {
+    last: String,
+    /// Says which pages are looked into.
+    keep: &'a dyn Fn(&TreeId) -> bool,
+    visit: &'a mut dyn FnMut(Vec<Entry>),
 }
 
-fn all_leaves<E: From<Error>>(
+impl Leaves<'_> {
+    fn walk<E: From<Error>>(
+        &mut self,
+        Page(first, id): &Page,
+        depth: usize,
+        get: &mut Get<'_, E>,
+    ) -> std::result::Result<(), E> {
+        if depth > limits::TREE_PAGE_DEPTH_MAX {
+            return Err(too_deep().into());
+        }
+        if depth > 0 && *first <= self.last {
+            return Err(bad_page("pages are out of order").into());
+        }
+        if !(self.keep)(id) {
+            self.last.clone_from(first);
+            return Ok(());
+        }
+        let body = get(*id)?.body;
+        if depth > 0 {
+            begins_with(&body, first)?;
+        }
+        match body {
+            Body::Entries(entries) => {
+                if let Some(entry) = entries.last() {
+                    self.last.clone_from(&entry.name);
+                }
+                (self.visit)(entries);
+                Ok(())
+            }
+            Body::Pages(pages) => pages
+                .iter()
+                .try_for_each(|page| self.walk(page, depth + 1, get)),
+        }
+    }
+}
+
+/// Calls `visit` for each leaf page below `root`, looking only into pages that `keep` accepts.
+fn leaves<E: From<Error>>(
     root: TreeId,
     get: &mut Get<'_, E>,
     keep: &dyn Fn(&TreeId) -> bool,
     visit: &mut dyn FnMut(Vec<Entry>),
 ) -> std::result::Result<(), E> {
+    let last = String::new();
     let root = Page(String::new(), root);
-    leaves(&root, 0, &mut String::new(), get, keep, visit)
+    Leaves { last, keep, visit }.walk(&root, 0, get)
 }
 
 /// Checks that a page below the root begins as the page above says.
@@ -330,7 +337,7 @@ pub fn entries<E: From<Error>>(
     get: &mut Get<'_, E>,
 ) -> std::result::Result<Vec<Entry>, E> {
     let mut all: Vec<Entry> = Vec::new();
-    all_leaves(root, get, &|_| true, &mut |page| all.extend(page))?;
+    leaves(root, get, &|_| true, &mut |page| all.extend(page))?;
     Ok(all)
 }
 
@@ -365,8 +372,8 @@ pub fn diff<E: From<Error>>(
     common.extend(ids.intersection(&of_new).copied());
     let keep = |id: &TreeId| !common.contains(id);
     let mut before = Vec::new();
-    all_leaves(old, get, &keep, &mut |page| before.extend(page))?;
-    all_leaves(new, get, &keep, &mut |page| after.extend(page))?;
+    leaves(old, get, &keep, &mut |page| before.extend(page))?;
+    leaves(new, get, &keep, &mut |page| after.extend(page))?;
     Ok(merge(before, after))
 }
 
