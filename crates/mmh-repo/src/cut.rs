@@ -356,8 +356,9 @@ mod tests {
     }
 
     /// Cuts everything and joins the pieces again; says how many chunks there were.
-    fn cut_and_join(bytes: &Vec<u8>, layout: &Layout, step: u64) -> (Vec<u8>, Vec<Vec<u8>>) {
-        let mut cutter = Cutter::new(bytes, layout, chunking());
+    fn cut_and_join(bytes: &[u8], layout: &Layout, step: u64) -> (Vec<u8>, Vec<Vec<u8>>) {
+        let source = bytes.to_vec();
+        let mut cutter = Cutter::new(&source, layout, chunking());
         let (mut chunks, mut pieces) = (HashMap::new(), Vec::new());
         loop {
             let batch = cutter.next_batch(step).unwrap();
@@ -472,7 +473,7 @@ mod tests {
             step in 1u64..200_000,
         ) {
             let len = parts.iter().map(|p| p.0 + p.1 / 4 * 4).sum::<u64>() + tail;
-            let bytes: Vec<u8> = (0..len).map(|i| (i * i >> 7).to_le_bytes()[0]).collect();
+            let bytes: Vec<u8> = (0..len).map(|i| ((i * i) >> 7).to_le_bytes()[0]).collect();
             let mut builder = LayoutBuilder::new(Container::Npz, len);
             let mut at = 0;
             for (i, (gap, n, float)) in parts.into_iter().enumerate() {

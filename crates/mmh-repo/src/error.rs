@@ -105,6 +105,10 @@ impl Error {
     /// Whether the operation was stopped by the user.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Core(mmh_core::Error::Cancelled))
+        use mmh_core::Error::Cancelled;
+        matches!(
+            self,
+            Self::Core(Cancelled) | Self::Store(mmh_store::Error::Core(Cancelled))
+        )
     }
 }

@@ -5,8 +5,10 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use mmh_core::error::shorten;
 use mmh_core::tree::Node;
 use mmh_core::{ByteRange, Digest, FileId};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -36,44 +38,60 @@ pub struct ExportReport {
     pub skipped: Vec<String>,
 }
 
-/// One thing to restore.
-#[derive(Debug)]
-enum Item {
-    Dir(PathBuf),
-    File {
-        path: PathBuf,
-        id: FileId,
-        size: u64,
-        executable: bool,
-    },
-    Link {
-        path: PathBuf,
-        target: String,
-        depth: usize,
-    },
+/// What there is to restore.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Folders, each before those in it.
+    dirs: Vec<PathBuf>,
+    files: Vec<PlannedFile>,
+    links: Vec<PlannedLink>,
 }
 
-impl Item {
-    fn of(Listed { path, node }: Listed, dest: &Path) -> Self {
-        let depth = path.matches('/').count();
-        let path = dest.join(path);
+#[derive(Debug)]
+struct PlannedFile {
+    path: PathBuf,
+    id: FileId,
+    size: u64,
+    executable: bool,
+}
+
+#[derive(Debug)]
+struct PlannedLink {
+    path: PathBuf,
+    target: String,
+    /// How many folders below the root of what is restored.
+    depth: usize,
+}
+
+/// Files up to this length are restored several at a time; larger ones one after another, with
+/// their chunks in parallel.
+const SMALL_FILE_LEN: u64 = 4 << 20;
+
+impl Plan {
+    /// Bytes of all files, as their folders state them.
+    fn total(&self) -> u64 {
+        let sizes = self.files.iter().map(|f| f.size);
+        sizes.fold(0, u64::saturating_add)
+    }
+
+    fn put(&mut self, path: PathBuf, node: Node, depth: usize) {
         match node {
-            Node::Dir { .. } => Self::Dir(path),
-            Node::Link { target } => Self::Link {
+            Node::Dir { .. } => self.dirs.push(path),
+            Node::Link { target } => self.links.push(PlannedLink {
                 path,
                 target,
                 depth,
-            },
+            }),
             Node::File {
                 id,
                 size,
                 executable,
-            } => Self::File {
+            } => self.files.push(PlannedFile {
                 path,
                 id,
                 size,
                 executable,
-            },
+            }),
         }
     }
 }
@@ -93,22 +111,20 @@ impl Repository {
         dest: &Path,
         options: ExportOptions,
     ) -> Result<ExportReport> {
-        let mut items = Vec::new();
+        let mut plan = Plan::default();
         match node {
             Node::Dir { id } => {
                 // The folder that the user names may be reached by a link, those below may not.
                 if !dest.is_dir() {
-                    items.push(Item::Dir(dest.to_owned()));
+                    plan.dirs.push(dest.to_owned());
                 }
                 let mut listed = Vec::new();
                 self.list_below(*id, "", true, &mut listed)?;
-                items.extend(listed.into_iter().map(|l| Item::of(l, dest)));
+                for Listed { path, node } in listed {
+                    plan.put(dest.join(&path), node, path.matches('/').count());
+                }
             }
-            Node::File {
-                id,
-                size,
-                executable,
-            } => {
+            Node::File { .. } => {
                 let path = if dest.is_dir() {
                     dest.join(name)
                 } else {
@@ -117,62 +133,51 @@ impl Repository {
                     }
                     dest.to_owned()
                 };
-                items.push(Item::File {
-                    path,
-                    id: *id,
-                    size: *size,
-                    executable: *executable,
-                });
+                plan.put(path, node.clone(), 0);
             }
             Node::Link { target } => {
-                return Err(Error::Invalid(format!("`{name}` is a link to `{target}`")));
+                let target = shorten(target);
+                return Err(Error::Invalid(format!(
+                    "`{name}` is a link to `{target}`; name that, or the folder it lies in"
+                )));
             }
         }
-        let size = |item: &Item| match item {
-            Item::File { size, .. } => *size,
-            _ => 0,
-        };
-        self.progress()
-            .begin("restoring", Some(items.iter().map(size).sum()));
-        let done = self.restore(items, options);
+        let total = plan.total();
+        self.progress().begin("restoring", Some(total));
+        let done = self.restore(plan, options);
         self.progress().end();
         done
     }
 
-    /// Links are made last, so that nothing is ever written through one of ours.
-    fn restore(&self, items: Vec<Item>, options: ExportOptions) -> Result<ExportReport> {
-        let mut report = ExportReport::default();
-        let mut links = Vec::new();
-        for item in items {
-            self.shop.components.cancel.check()?;
-            match item {
-                Item::Dir(path) => make_dir(&path)?,
-                Item::File {
-                    path,
-                    id,
-                    size,
-                    executable,
-                } => {
-                    self.progress().item(&path.display().to_string());
-                    report.bytes += size;
-                    let reader = self.open_file(id)?;
-                    reader.check_size(size)?;
-                    if self.restore_file(&path, &reader, executable, options)? {
-                        report.written += 1;
-                    } else {
-                        report.kept += 1;
-                    }
-                }
-                Item::Link {
-                    path,
-                    target,
-                    depth,
-                } => links.push((path, target, depth)),
-            }
+    /// Makes folders, then files, then links, so that nothing is written through one of ours.
+    fn restore(&self, plan: Plan, options: ExportOptions) -> Result<ExportReport> {
+        plan.dirs.iter().try_for_each(|dir| make_dir(dir))?;
+        let (small, large): (Vec<_>, Vec<_>) = plan
+            .files
+            .iter()
+            .partition(|file| file.size <= SMALL_FILE_LEN);
+        let one = |file: &&PlannedFile| self.restore_file(file, options);
+        let pool = &self.shop.components.pool;
+        let mut written: Vec<bool> =
+            pool.install(|| small.par_iter().map(one).collect::<Result<_>>())?;
+        for file in &large {
+            written.push(one(file)?);
         }
-        for (path, target, depth) in links {
+        let mut report = ExportReport {
+            bytes: plan.total(),
+            written: written.iter().filter(|written| **written).count() as u64,
+            kept: written.iter().filter(|written| !**written).count() as u64,
+            skipped: Vec::new(),
+        };
+        for PlannedLink {
+            path,
+            target,
+            depth,
+        } in plan.links
+        {
             if !options.unsafe_links && leaves(&target, depth) {
-                let what = format!("{}: link to `{target}` leaves the folder", path.display());
+                let (path, target) = (path.display(), shorten(&target));
+                let what = format!("{path}: link to `{target}` may leave the folder");
                 report.skipped.push(what);
             } else {
                 make_link(&path, &target, options)?;
@@ -182,13 +187,12 @@ impl Repository {
     }
 
     /// Writes one file unless it is there already; says whether it was written.
-    fn restore_file(
-        &self,
-        path: &Path,
-        reader: &FileReader<'_>,
-        executable: bool,
-        options: ExportOptions,
-    ) -> Result<bool> {
+    fn restore_file(&self, file: &PlannedFile, options: ExportOptions) -> Result<bool> {
+        let (path, executable) = (file.path.as_path(), file.executable);
+        self.shop.components.cancel.check()?;
+        self.progress().item(&path.display().to_string());
+        let reader = self.open_file(file.id)?;
+        reader.check_size(file.size)?;
         if let Ok(meta) = fs::symlink_metadata(path) {
             if !meta.is_file() {
                 let what = format!(
@@ -213,7 +217,7 @@ impl Repository {
         }
         let partial = partial_name(path);
         let written = self
-            .write_partial(&partial, reader, executable)
+            .write_partial(&partial, &reader, executable)
             .and_then(|()| fs::rename(&partial, path).map_err(Error::io("create", path)));
         if written.is_err() && fs::symlink_metadata(&partial).is_ok() {
             fs::remove_file(&partial).map_err(Error::io("remove", &partial))?;
@@ -322,8 +326,9 @@ fn make_link(path: &Path, target: &str, options: ExportOptions) -> Result<()> {
     if let Ok(meta) = fs::symlink_metadata(path) {
         if !options.overwrite || meta.is_dir() {
             return Err(Error::Conflict(format!(
-                "{} is in the way of a link to `{target}`; move it away",
-                path.display()
+                "{} is in the way of a link to `{}`; move it away, or use `--overwrite`",
+                path.display(),
+                shorten(target)
             )));
         }
         fs::remove_file(path).map_err(Error::io("remove", path))?;
