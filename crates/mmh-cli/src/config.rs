@@ -1,8 +1,10 @@
 //! Settings in layers: defaults, system, user, environment, flags; each value knows its origin.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use mmh_core::ErrorKind;
 use serde::Deserialize;
 
 use crate::args::{Global, LevelArg};
@@ -36,6 +38,9 @@ struct File {
 
 /// The variables that are read, each of one setting.
 const VARIABLES: [&str; 4] = ["MMH_REPOSITORY", "MMH_AUTHOR", "MMH_THREADS", "MMH_LEVEL"];
+
+/// How the system says that there is no settings file.
+const ABSENT: [io::ErrorKind; 2] = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
 
 /// What the process's environment says; handed in, so that tests decide it.
 pub(crate) trait Environment {
@@ -96,8 +101,13 @@ impl Config {
             },
         };
         for path in files(env) {
-            let Ok(text) = std::fs::read_to_string(&path) else {
-                continue;
+            let text = match std::fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(e) if ABSENT.contains(&e.kind()) => continue,
+                Err(e) => {
+                    let what = format!("cannot read settings file {}: {e}", path.display());
+                    return Err(Failure::Other(ErrorKind::of_io(&e), what));
+                }
             };
             let file: File = toml::from_str(&text)
                 .map_err(|e| Failure::invalid(format!("settings file {}: {e}", path.display())))?;
@@ -248,6 +258,17 @@ mod tests {
     }
 
     #[test]
+    fn a_settings_file_that_cannot_be_read_is_not_passed_over() {
+        let (dir, env) = home("");
+        let path = dir.path().join("mmh/config.toml");
+        std::fs::write(&path, b"author = \"\xff\"").unwrap();
+        let failure = Config::load(&global(), &env).unwrap_err();
+        assert!(failure.message().unwrap().contains("config.toml"));
+        std::fs::remove_file(&path).unwrap();
+        assert!(Config::load(&global(), &env).is_ok());
+    }
+
+    #[test]
     fn unknown_keys_and_bad_values_are_errors() {
         for text in [
             "colour = 1",
@@ -258,7 +279,7 @@ mod tests {
         ] {
             let (_dir, env) = home(text);
             let error = Config::load(&global(), &env).unwrap_err();
-            assert_eq!(error.kind(), mmh_core::ErrorKind::Invalid, "{text}");
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{text}");
         }
     }
 }

@@ -62,8 +62,15 @@ impl Failure {
 
     /// What the user may do next; `None` where the message says it.
     pub(crate) fn advice(&self) -> Option<&'static str> {
+        use mmh_repo::Error as E;
         match self {
-            Self::Repo(e) if !e.is_cancelled() => Some(e.kind().advice()),
+            Self::Repo(e) if e.is_cancelled() => None,
+            // These messages end with what to do.
+            Self::Repo(E::Conflict(_) | E::Changed(_) | E::Denied(_) | E::NothingToUndo) => None,
+            Self::Repo(e @ E::Io { .. }) if e.kind() == ErrorKind::NotFound => {
+                Some("check the spelling of the path")
+            }
+            Self::Repo(e) => Some(e.kind().advice()),
             _ => None,
         }
     }

@@ -10,16 +10,20 @@ mod output;
 mod progress;
 mod session;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use crate::args::Cli;
 use crate::failure::Failure;
-use crate::output::{BAD, DIM, styled};
+use crate::output::{BAD, DIM, plain, styled};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misread(&error),
+    };
     let json = cli.global.json;
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -30,23 +34,40 @@ fn main() -> ExitCode {
     }
 }
 
+/// Answers arguments that are no command: help as text, errors as they were asked for.
+fn misread(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        let text = error.to_string();
+        let message = text.trim_start_matches("error: ").trim_end().to_owned();
+        let failure = Failure::invalid(message);
+        report(&failure, true);
+        return ExitCode::from(failure.exit_code());
+    }
+    // Nobody is left to hear that standard error is closed.
+    error.print().ok();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 /// Prints a failure to standard error: what, where, and what to do next.
-#[allow(
-    clippy::print_stderr,
-    reason = "the one place where errors are printed"
-)]
 fn report(failure: &Failure, json: bool) {
     let Some(message) = failure.message() else {
         return;
     };
-    if json {
-        let kind = failure.kind().as_str();
-        let error = serde_json::json!({ "error": { "kind": kind, "message": message } });
-        anstream::eprintln!("{error}");
-        return;
-    }
-    anstream::eprintln!("{} {message}", styled(BAD, "error:"));
-    if let Some(advice) = failure.advice() {
-        anstream::eprintln!("{}", styled(DIM, format!("       {advice}")));
-    }
+    let advice = failure.advice();
+    let text = if json {
+        let (kind, code) = (failure.kind().as_str(), failure.exit_code());
+        let error = serde_json::json!({
+            "error": { "kind": kind, "exit": code, "message": message, "advice": advice }
+        });
+        format!("{error}\n")
+    } else {
+        let lines: Vec<_> = message.lines().map(plain).collect();
+        let mut text = format!("{} {}\n", styled(BAD, "error:"), lines.join("\n"));
+        if let Some(advice) = advice {
+            text.push_str(&format!("{}\n", styled(DIM, format!("       {advice}"))));
+        }
+        text
+    };
+    // Nobody is left to hear that standard error is closed.
+    anstream::stderr().write_all(text.as_bytes()).ok();
 }

@@ -59,6 +59,24 @@ pub(crate) fn styled(style: Style, text: impl std::fmt::Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// Text from outside, with whatever could move the cursor, colour the terminal or reverse the
+/// reading order made visible instead.
+pub(crate) fn plain(text: &str) -> String {
+    let odd = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if odd(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// Bytes in decimal units with three digits: `26.6 MB`.
 #[allow(clippy::cast_precision_loss, reason = "for display")]
 pub(crate) fn size(bytes: u64) -> String {
@@ -117,13 +135,15 @@ pub(crate) fn time(ms: u64) -> String {
     format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
-/// Prints rows with aligned columns; columns in `right` are aligned to the right.
+/// Prints rows with aligned columns, each cell made [`plain`]; columns in `right` are aligned to the right.
 pub(crate) fn table(
     out: &mut dyn Write,
     head: &[&str],
     right: &[usize],
     rows: &[Vec<String>],
 ) -> io::Result<()> {
+    let clean = |row: &Vec<String>| row.iter().map(|cell| plain(cell)).collect::<Vec<_>>();
+    let rows: Vec<_> = rows.iter().map(clean).collect();
     let width = |i: usize| {
         let cells = rows
             .iter()
@@ -165,6 +185,12 @@ mod tests {
         assert_eq!(size(999_999), "1.00 MB");
         assert_eq!(size(u64::MAX), "18.4 EB");
         assert_eq!(signed_size(-5), "-5 B");
+    }
+
+    #[test]
+    fn text_from_outside_cannot_steer_the_terminal() {
+        assert_eq!(plain("naïve – ファイル"), "naïve – ファイル");
+        assert_eq!(plain("a\u{1b}[31m\n\u{202e}b"), "a\\u{1b}[31m\\n\\u{202e}b");
     }
 
     #[test]

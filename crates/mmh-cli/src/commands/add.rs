@@ -7,7 +7,7 @@ use mmh_repo::{AddOptions, Repository};
 use mmh_store::Backend;
 
 use crate::failure::Failure;
-use crate::output::{DIM, GOOD, HEAD, percent, size, styled};
+use crate::output::{DIM, GOOD, HEAD, percent, plain, size, styled};
 use crate::session::Session;
 
 /// Makes a repository.
@@ -45,11 +45,19 @@ pub(crate) fn add(
                 )?;
             }
             if let Some(note) = note {
-                writeln!(out, "  {}", styled(DIM, format!("kept as bytes: {note}")))?;
+                writeln!(
+                    out,
+                    "  {}",
+                    styled(DIM, format!("kept as bytes: {}", plain(note)))
+                )?;
             }
         }
         for skipped in &report.skipped {
-            writeln!(out, "  {}", styled(DIM, format!("left out: {skipped}")))?;
+            writeln!(
+                out,
+                "  {}",
+                styled(DIM, format!("left out: {}", plain(skipped)))
+            )?;
         }
         let (n, raw) = (report.files.len(), size(report.raw));
         writeln!(

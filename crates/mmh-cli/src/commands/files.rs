@@ -12,7 +12,7 @@ use mmh_repo::{ExportOptions, ExportReport};
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::output::{BAD, DIM, GOOD, size, styled};
+use crate::output::{BAD, DIM, GOOD, plain, size, styled};
 use crate::session::Session;
 
 /// Restores what a target names.
@@ -46,7 +46,8 @@ pub(crate) fn get(
 pub(crate) fn restored(session: &Session, report: &ExportReport) -> Result<(), Failure> {
     session.output.report(report, |out| {
         for skipped in &report.skipped {
-            writeln!(out, "  {}", styled(DIM, format!("left out: {skipped}")))?;
+            let left = format!("left out: {}", plain(skipped));
+            writeln!(out, "  {}", styled(DIM, left))?;
         }
         let kept = match report.kept {
             0 => String::new(),
@@ -68,16 +69,16 @@ pub(crate) fn cat(
     range: Option<RangeSpec>,
 ) -> Result<(), Failure> {
     let repo = session.open()?;
-    let Node::File { id, size, .. } = repo.node(target)? else {
+    let Node::File { id, .. } = repo.node(target)? else {
         return Err(Failure::invalid(format!(
             "`{target}` is not a file; name one after `:`"
         )));
     };
-    let range = match range {
-        Some(spec) => spec.resolve(size)?,
-        None => ByteRange::all(size),
-    };
     let reader = repo.open_file(id)?;
+    let range = match range {
+        Some(spec) => spec.resolve(reader.size())?,
+        None => ByteRange::all(reader.size()),
+    };
     let mut out = io::stdout().lock();
     let mut failed = None;
     let read = repo.read_range(&reader, range, &mut |bytes| {
@@ -107,7 +108,7 @@ pub(crate) fn ls(
         .collect();
     session.output.report(&value, |out| {
         for item in &listed {
-            let path = &item.path;
+            let path = plain(&item.path);
             let (kind, bytes, mark) = match &item.node {
                 Node::Dir { .. } => ("folder", String::new(), "/".to_owned()),
                 Node::File {
@@ -116,7 +117,7 @@ pub(crate) fn ls(
                     ..
                 } => ("program", size(*n), String::new()),
                 Node::File { size: n, .. } => ("file", size(*n), String::new()),
-                Node::Link { target } => ("link", String::new(), format!(" → {target}")),
+                Node::Link { target } => ("link", String::new(), format!(" → {}", plain(target))),
             };
             if long {
                 let id = match &item.node {
@@ -152,16 +153,18 @@ pub(crate) fn print_differences(out: &mut dyn Write, list: &[Difference]) -> io:
             Difference::Added { path, size: n } => {
                 writeln!(
                     out,
-                    "{} {path}  {}",
+                    "{} {}  {}",
                     styled(GOOD, "+"),
+                    plain(path),
                     styled(DIM, size(*n))
                 )?;
             }
             Difference::Removed { path, size: n } => {
                 writeln!(
                     out,
-                    "{} {path}  {}",
+                    "{} {}  {}",
                     styled(BAD, "-"),
+                    plain(path),
                     styled(DIM, size(*n))
                 )?;
             }
@@ -171,7 +174,7 @@ pub(crate) fn print_differences(out: &mut dyn Write, list: &[Difference]) -> io:
                 new_size,
             } => {
                 let sizes = format!("{} → {}", size(*old_size), size(*new_size));
-                writeln!(out, "* {path}  {}", styled(DIM, sizes))?;
+                writeln!(out, "* {}  {}", plain(path), styled(DIM, sizes))?;
             }
         }
     }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::files::print_differences;
 use crate::args::RefArgs;
 use crate::failure::Failure;
-use crate::output::{DIM, GOOD, HEAD, ID, size, styled, table, time};
+use crate::output::{DIM, GOOD, HEAD, ID, plain, size, styled, table, time};
 use crate::session::Session;
 
 /// The beginning of a snapshot's digest, enough to name it.
@@ -70,11 +70,11 @@ fn print_snapshot(out: &mut dyn Write, id: &SnapshotId, s: &Snapshot) -> io::Res
         "{}  {}  {}",
         styled(ID, short(id)),
         time(s.time_ms),
-        styled(DIM, &s.author)
+        styled(DIM, plain(&s.author))
     )?;
     s.message
         .lines()
-        .try_for_each(|line| writeln!(out, "    {line}"))
+        .try_for_each(|line| writeln!(out, "    {}", plain(line)))
 }
 
 /// The history of a target.
@@ -117,8 +117,8 @@ pub(crate) fn operations(session: &Session, count: Option<usize>) -> Result<(), 
                 out,
                 "{seq}  {}  {}  {}",
                 time(op.time_ms),
-                op.command,
-                styled(DIM, &op.author)
+                plain(&op.command),
+                styled(DIM, plain(&op.author))
             )?;
         }
         Ok(())
@@ -132,9 +132,9 @@ pub(crate) fn show(session: &Session, target: &Target) -> Result<(), Failure> {
         return match repo.node(target)? {
             Node::File { id, .. } => show_file(session, &repo, id),
             Node::Dir { .. } => super::files::ls(session, target, true, false),
-            Node::Link { target: to } => session
-                .output
-                .report(&json!({ "link": to }), |out| writeln!(out, "link to {to}")),
+            Node::Link { target: to } => session.output.report(&json!({ "link": to }), |out| {
+                writeln!(out, "link to {}", plain(&to))
+            }),
         };
     }
     let tip = repo.resolve(target)?;
@@ -185,7 +185,7 @@ fn show_file(session: &Session, repo: &Repository, id: FileId) -> Result<(), Fai
         writeln!(
             out,
             "{} {}, {} tensors",
-            styled(HEAD, &file.container),
+            styled(HEAD, plain(&file.container)),
             size(file.size),
             tensors.len()
         )?;
@@ -193,7 +193,7 @@ fn show_file(session: &Session, repo: &Repository, id: FileId) -> Result<(), Fai
         writeln!(out, "{}", styled(DIM, format!("blake3 {}", file.blake3)))?;
         writeln!(out, "{}", styled(DIM, format!("sha256 {}", file.sha256)))?;
         if let Some(note) = &file.note {
-            writeln!(out, "kept as bytes: {note}")?;
+            writeln!(out, "kept as bytes: {}", plain(note))?;
         }
         if tensors.is_empty() {
             return Ok(());
@@ -302,6 +302,11 @@ pub(crate) fn undo(session: &Session) -> Result<(), Failure> {
     let value = json!({ "operation": operation.seq, "undoes": operation.undoes });
     session.output.report(&value, |out| {
         let what = operation.command.trim_start_matches("undo ");
-        writeln!(out, "{} operation {what}", styled(GOOD, "took back"))
+        writeln!(
+            out,
+            "{} operation {}",
+            styled(GOOD, "took back"),
+            plain(what)
+        )
     })
 }

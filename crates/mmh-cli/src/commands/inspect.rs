@@ -5,7 +5,7 @@ use std::path::Path;
 use mmh_repo::inspect::PartReport;
 
 use crate::failure::Failure;
-use crate::output::{DIM, HEAD, percent, size, styled, table};
+use crate::output::{DIM, HEAD, percent, plain, size, styled, table};
 use crate::session::Session;
 
 /// Inspects a file outside the repository.
@@ -46,13 +46,13 @@ pub(crate) fn inspect(session: &Session, file: &Path) -> Result<(), Failure> {
             styled(HEAD, &report.container)
         )?;
         if let Some(note) = &report.note {
-            writeln!(out, "kept as bytes: {note}")?;
+            writeln!(out, "kept as bytes: {}", plain(note))?;
         }
         for external in &report.externals {
             writeln!(
                 out,
                 "{}",
-                styled(DIM, format!("more tensors in {external}"))
+                styled(DIM, format!("more tensors in {}", plain(external)))
             )?;
         }
         Ok(())

@@ -9,6 +9,8 @@ mod portable;
 mod stat;
 mod verify;
 
+use std::io::Write;
+
 use clap::CommandFactory;
 
 use crate::args::{Cli, Command};
@@ -19,9 +21,12 @@ use crate::session::Session;
 /// Runs the command that was typed.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     if let Command::Completions { shell } = cli.command {
-        let mut command = Cli::command();
-        clap_complete::generate(shell, &mut command, "mmh", &mut std::io::stdout());
-        return Ok(());
+        // By way of memory: the generator itself panics when its reader has gone.
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Cli::command(), "mmh", &mut script);
+        let mut out = std::io::stdout().lock();
+        out.write_all(&script)?;
+        return Ok(out.flush()?);
     }
     let level = match &cli.command {
         Command::Add { level, .. }

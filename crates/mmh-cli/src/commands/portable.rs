@@ -5,7 +5,7 @@ use std::path::Path;
 use mmh_repo::ExportOptions;
 
 use crate::failure::Failure;
-use crate::output::{DIM, GOOD, percent, size, styled};
+use crate::output::{DIM, GOOD, percent, plain, size, styled};
 use crate::session::Session;
 
 /// Packs a file or folder.
@@ -13,7 +13,11 @@ pub(crate) fn pack(session: &Session, input: &Path, output: &Path) -> Result<(),
     let report = mmh_repo::pack(input, output, session.settings(), session.components())?;
     session.output.report(&report, |out| {
         for skipped in &report.skipped {
-            writeln!(out, "  {}", styled(DIM, format!("left out: {skipped}")))?;
+            writeln!(
+                out,
+                "  {}",
+                styled(DIM, format!("left out: {}", plain(skipped)))
+            )?;
         }
         let (raw, stored) = (size(report.raw), size(report.stored));
         let share = percent(report.stored, report.raw);

@@ -3,7 +3,7 @@
 use mmh_core::name::Target;
 
 use crate::failure::Failure;
-use crate::output::{BAD, DIM, GOOD, size, styled};
+use crate::output::{BAD, DIM, GOOD, plain, size, styled};
 use crate::session::Session;
 
 /// Checks some targets, or everything.
@@ -19,13 +19,13 @@ pub(crate) fn verify(session: &Session, targets: &[Target]) -> Result<(), Failur
             let place = if finding.target.is_empty() {
                 "store"
             } else {
-                &finding.target
+                &plain(&finding.target)
             };
             writeln!(
                 out,
                 "{} {place}: {}",
                 styled(BAD, "damaged"),
-                finding.problem
+                plain(&finding.problem)
             )?;
         }
         for remark in &report.remarks {

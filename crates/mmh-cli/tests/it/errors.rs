@@ -82,6 +82,99 @@ fn damage_exits_with_8_and_names_the_file() {
     fails(&s, &["cat", "a/b:data.bin"], 8, "chunk");
 }
 
+/// Arguments that no command takes are answered in JSON too, and help stays help.
+#[test]
+fn misread_arguments_are_errors_in_json() {
+    let s = Scratch::new();
+    for args in [
+        &["--json", "frobnicate"][..],
+        &["get", "a/b", "--json"],
+        &["cat", "a/b:../c", "--json"],
+    ] {
+        let ran = s.run(args);
+        let error: serde_json::Value = serde_json::from_str(&ran.err).unwrap();
+        assert_eq!(
+            (ran.code, &error["error"]["exit"]),
+            (2, &2.into()),
+            "{args:?}"
+        );
+        assert_eq!(error["error"]["kind"], "invalid");
+    }
+    let help = s.run(&["--help", "--json"]);
+    assert_eq!((help.code, help.err.as_str()), (0, ""));
+    assert!(help.out.contains("Usage"), "{}", help.out);
+}
+
+/// A message that says what to do is not followed by other advice.
+#[test]
+fn advice_fits_the_message() {
+    let s = Scratch::new();
+    s.write("m/a", b"1");
+    s.write("out/a", b"2");
+    s.ok(&["add", "m", "--to", "a/b"]);
+    let ran = s.run(&["get", "a/b", "out"]);
+    assert!(ran.err.contains("--overwrite"), "{}", ran.err);
+    assert!(!ran.err.contains("another writer"), "{}", ran.err);
+    let ran = s.run(&["add", "absent", "--to", "a/b"]);
+    assert!(!ran.err.contains("mmh ls"), "{}", ran.err);
+    fails(&s, &["cat", "a/b:a", "--range", "5-9"], 2, "range 5-9 does");
+    s.ok(&["undo"]);
+    fails(&s, &["undo"], 3, "nothing to undo");
+}
+
+/// Messages, links and names come from whoever made the repository.
+#[cfg(unix)]
+#[test]
+fn text_from_a_repository_cannot_steer_the_terminal() {
+    let s = Scratch::new();
+    s.write("m/a", b"1");
+    std::os::unix::fs::symlink("\u{1b}[31mred\nforged", s.path("m/link")).unwrap();
+    let message = "first\nsecond \u{1b}]0;title\u{7}";
+    s.ok(&[
+        "--author",
+        "\u{1b}[2J",
+        "add",
+        "m",
+        "--to",
+        "a/b",
+        "-m",
+        message,
+    ]);
+    for args in [
+        &["log", "a/b"][..],
+        &["log"],
+        &["show", "a/b"],
+        &["ls", "a/b"],
+        &["show", "a/b:link"],
+        &["get", "a/b:link", "out"],
+    ] {
+        let ran = s.run(args);
+        let text = format!("{}{}", ran.out, ran.err);
+        let odd = |c: char| c.is_control() && c != '\n';
+        assert!(!text.contains(odd), "{args:?}: {text:?}");
+        assert!(!text.contains("\nforged"), "{args:?}: {text:?}");
+    }
+    assert!(s.ok(&["log", "a/b"]).contains("\n    second"));
+    let exact = s.json(&["log", "a/b"]);
+    assert_eq!(exact[0]["message"], message);
+}
+
+/// To open a pipe is to wait for its writer; what is no file is refused before.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_no_file_is_refused() {
+    let s = Scratch::new();
+    fails(&s, &["inspect", "/dev/zero"], 2, "no file");
+    fails(
+        &s,
+        &["add", "/dev/null", "--to", "a/b"],
+        2,
+        "nothing to add",
+    );
+    fails(&s, &["pack", "/dev/null", "x.mmh"], 2, "nothing to add");
+    assert!(!s.path("x.mmh").exists());
+}
+
 #[test]
 fn errors_in_json_have_kind_and_message() {
     let s = Scratch::new();
@@ -114,6 +207,15 @@ fn a_closed_pipe_is_silent_and_a_full_disk_is_not() {
         .spawn()
         .unwrap();
     drop(child.stdout.take());
+    let mut script = s
+        .command(&["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(script.stdout.take());
+    let unread = ran(script.wait_with_output().unwrap());
+    assert_eq!((unread.code, unread.err.as_str()), (0, ""));
     let closed = ran(child.wait_with_output().unwrap());
     assert_eq!((closed.code, closed.err.as_str()), (0, ""));
     let full = fs::OpenOptions::new()
