@@ -265,13 +265,16 @@ impl<'a> Cutter<'a> {
     }
 
     fn tensor_chunk(&mut self, part: &Part, info: &TensorInfo, batch: &mut Batch) -> Result<()> {
-        let len = (part.len - self.done).min(self.chunking.tensor as u64);
-        let raw = self.read(part.offset + self.done, small(len) as usize)?;
         let (elements, bytes) = info.dtype.block();
+        let (elements, bytes) = (u64::from(elements), u64::from(bytes));
+        // Whole blocks, so that every chunk begins with one.
+        let most = (self.chunking.tensor as u64 / bytes * bytes).max(bytes);
+        let len = (part.len - self.done).min(most);
+        let raw = self.read(part.offset + self.done, small(len) as usize)?;
         let hint = Hint {
             dtype: Some(info.dtype),
             row_len: info.row_len(),
-            first: self.done / u64::from(bytes) * u64::from(elements),
+            first: self.done / bytes * elements,
         };
         let begins = (self.done == 0).then(|| info.clone());
         self.emit(Cut { raw, hint, begins }, part, batch);
@@ -399,6 +402,28 @@ mod tests {
         assert_eq!(joined, bytes);
         let lens: Vec<_> = chunks.iter().map(Vec::len).collect();
         assert_eq!(lens, [1000, 1 << 20, 1 << 20, 12]);
+    }
+
+    #[test]
+    fn blocks_are_not_torn() {
+        let block = u64::from(Dtype::Q4_K.block().1);
+        let len = block * 20_000;
+        let bytes = vec![3u8; usize::try_from(len).unwrap()];
+        let info = TensorInfo {
+            name: "q".to_owned(),
+            dtype: Dtype::Q4_K,
+            shape: vec![20_000 * 256],
+        };
+        let mut builder = LayoutBuilder::new(Container::Gguf, len);
+        builder.tensor(0, len, info).unwrap();
+        let (joined, chunks) = cut_and_join(&bytes, &builder.finish().unwrap(), 1 << 20);
+        assert_eq!(joined, bytes);
+        assert!(chunks.len() > 2);
+        assert!(
+            chunks
+                .iter()
+                .all(|c| (c.len() as u64).is_multiple_of(block))
+        );
     }
 
     #[test]
