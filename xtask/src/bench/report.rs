@@ -227,15 +227,21 @@ fn machine() -> Outcome<String> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = field("/proc/meminfo", "MemTotal").unwrap_or_else(|| "unknown".to_owned());
     let rustc = capture(Command::new("rustc").arg("--version"))?;
-    let mut git = Command::new("git");
-    git.current_dir(root())
-        .args(["log", "-1", "--format=%h of %cs"]);
-    let commit = capture(&mut git)?;
+    let program = match std::env::var_os("MMH_PROGRAM") {
+        Some(_) => "mmh built beforehand".to_owned(),
+        None => {
+            let mut git = Command::new("git");
+            git.current_dir(root())
+                .args(["describe", "--always", "--dirty"]);
+            format!("mmh at commit {}", capture(&mut git)?.trim())
+        }
+    };
+    let date = capture(Command::new("date").args(["-u", "+%F"]))?;
     Ok(format!(
-        "{cpu}, {cores} cores, {memory} of memory, {}; {}; commit {}",
+        "{cpu}, {cores} cores, {memory} of memory, {}; {}; {program}; measured on {}",
         std::env::consts::OS,
         rustc.trim(),
-        commit.trim()
+        date.trim()
     ))
 }
 

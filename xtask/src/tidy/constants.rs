@@ -84,8 +84,9 @@ fn is_name(text: &str) -> bool {
 
 /// Compares one row with the constant it names.
 fn compare(row: &Row<'_>, files: &[Tracked]) -> Result<(), String> {
-    let sources = module_files(row.path);
-    let source = files.iter().find(|file| sources.contains(&file.path));
+    let candidates = module_files(row.path);
+    let mut candidates = candidates.iter();
+    let source = candidates.find_map(|path| files.iter().find(|file| file.path == *path));
     let source = source.ok_or_else(|| format!("no source file for `{}`", row.path))?;
     let all = constants(&source.text);
     let found = all.iter().find(|(name, _)| *name == row.name);
@@ -104,19 +105,20 @@ fn compare(row: &Row<'_>, files: &[Tracked]) -> Result<(), String> {
 }
 
 /// Where `mmh_core::limits` may lie.
-fn module_files(path: &str) -> [String; 3] {
+fn module_files(path: &str) -> Vec<String> {
     let mut parts = path.split("::");
     let folder = format!(
         "crates/{}/src",
         parts.next().unwrap_or_default().replace('_', "-")
     );
     let module: Vec<&str> = parts.collect();
-    let module = module.join("/");
-    [
-        format!("{folder}/{module}.rs"),
-        format!("{folder}/{module}/mod.rs"),
-        format!("{folder}/lib.rs"),
-    ]
+    match module.join("/") {
+        root if root.is_empty() => vec![format!("{folder}/lib.rs")],
+        module => vec![
+            format!("{folder}/{module}.rs"),
+            format!("{folder}/{module}/mod.rs"),
+        ],
+    }
 }
 
 /// Names and expressions of the constants of a source file.
@@ -272,7 +274,9 @@ mod tests {
                 DOCUMENT,
                 &format!("# Format\n## 9. Constants\n{table}\n## Next\n| OTHER | 1 | x |\n"),
             ),
+            file("crates/mmh-a/src/a.rs", "const A: u8 = 5;"),
             file("crates/mmh-a/src/b.rs", SOURCE),
+            file("crates/mmh-a/src/lib.rs", "const A: u8 = 6;"),
             file(COMPLETE, limits),
         ]
     }
@@ -314,6 +318,7 @@ mod tests {
         assert_eq!(table("| MAGIC | MMHQ | mmh_a::b |"), 1);
         assert_eq!(table("| NONE | 5 | mmh_a::b |"), 1);
         assert_eq!(table("| A | 4 << 20 | mmh_a::c |"), 1);
+        assert_eq!(table("| A | 6 | mmh_a |"), 0, "the crate's own root");
         assert_eq!(table("no table"), 1);
         let unlisted = check(&files(
             "| A | 4 << 20 | mmh_a::b |",

@@ -148,10 +148,13 @@ fn test_lines(sources: &[&Tracked], limits: &Limits) -> Vec<String> {
     };
     for (name, lines) in &by_crate {
         table.row(row(name, *lines));
-        all.code += lines.code;
-        all.test += lines.test;
+        // Most of xtask is itself trials of the product, so it does not count on either side.
+        if *name != "xtask" {
+            all.code += lines.code;
+            all.test += lines.test;
+        }
     }
-    table.row(row("all", all));
+    table.row(row("product", all));
     print!("{}", table.text());
     let least = limits.test_lines_per_code_line_min;
     if all.code > 0 && ratio(all.test, all.code) < least {
