@@ -22,7 +22,9 @@ pub(crate) fn block_on<F: Future>(handle: &Handle, future: F) -> F::Output {
     let _inside = handle.enter();
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
+    // Inside a task, the runtime's budget would never be refilled, and from its end on every
+    // future would say that it is not ready.
+    let mut future = pin!(tokio::task::unconstrained(future));
     loop {
         match future.as_mut().poll(&mut context) {
             Poll::Ready(output) => return output,
@@ -43,5 +45,18 @@ mod tests {
         assert_eq!(block_on(&handle, job()), 7);
         let inner = handle.clone();
         assert_eq!(runtime.block_on(async move { block_on(&inner, job()) }), 7);
+    }
+
+    /// A task has a budget of steps after which the runtime's futures pretend not to be ready.
+    #[test]
+    fn many_waits_inside_one_task_do_not_starve() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let handle = runtime.handle().clone();
+        runtime.block_on(async {
+            for n in 0..1000 {
+                let job = async { tokio::task::spawn_blocking(move || n).await.unwrap() };
+                assert_eq!(block_on(&handle, job), n);
+            }
+        });
     }
 }

@@ -123,3 +123,111 @@ impl Config {
         mmh_core::canonical::decode(bytes).map_err(|e| corrupt(e.to_string()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mmh_core::{ErrorKind, canonical};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> Config {
+        Config {
+            r#type: ConfigTag::Tag,
+            format: FORMAT_VERSION,
+            repository: Digest::of(b"repository"),
+            pack_len_max: PACK_LEN_DEFAULT,
+            chunker: ChunkerParams::default(),
+            conditional_put: true,
+        }
+    }
+
+    #[test]
+    fn a_configuration_has_one_encoding() {
+        let bytes = canonical::encode(&sample()).unwrap();
+        assert_eq!(Config::decode(&bytes, "c").unwrap(), sample());
+        for len in 0..bytes.len() {
+            let error = Config::decode(&bytes[..len], "c").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "cut to {len}");
+        }
+        let mut longer = bytes;
+        longer.push(0);
+        assert_eq!(
+            Config::decode(&longer, "c").unwrap_err().kind(),
+            ErrorKind::Corrupt
+        );
+    }
+
+    #[test]
+    fn other_versions_are_unsupported_whatever_else_they_hold() {
+        for format in [0, 2, u32::MAX] {
+            let bytes = serde_ipld_dagcbor::to_vec(&Config { format, ..sample() }).unwrap();
+            let error = Config::decode(&bytes, "mmh/config").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.to_string().contains(&format.to_string()), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_within_the_bounds() {
+        sample().check().unwrap();
+    }
+
+    #[test]
+    fn lengths_out_of_bounds_are_refused() {
+        let chunker = ChunkerParams::default;
+        let with = |chunker| Config {
+            chunker,
+            ..sample()
+        };
+        let bad = [
+            Config {
+                pack_len_max: PACK_LEN_MIN - 1,
+                ..sample()
+            },
+            Config {
+                pack_len_max: PACK_LEN_MAX + 1,
+                ..sample()
+            },
+            with(ChunkerParams {
+                min_len: 0,
+                ..chunker()
+            }),
+            with(ChunkerParams {
+                min_len: 1 << 20,
+                average_len: 1 << 19,
+                ..chunker()
+            }),
+            with(ChunkerParams {
+                average_len: 1 << 21,
+                ..chunker()
+            }),
+            with(ChunkerParams {
+                max_len: (4 << 20) + 1,
+                ..chunker()
+            }),
+            with(ChunkerParams {
+                tensor_len: 0,
+                ..chunker()
+            }),
+            with(ChunkerParams {
+                tensor_len: u32::MAX,
+                ..chunker()
+            }),
+            with(ChunkerParams {
+                algorithm: "x".repeat(256),
+                ..chunker()
+            }),
+        ];
+        for config in bad {
+            assert!(config.check().is_err(), "{config:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
+            let _ = Config::decode(&bytes, "c").is_ok();
+        }
+    }
+}

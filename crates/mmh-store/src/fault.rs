@@ -309,3 +309,87 @@ impl StagedFile for FaultyFile {
         self.faults.file(|| self.inner.discard(), || ())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+
+    fn faulty(n: u64, fault: Fault) -> (Backend, Backend, Faults) {
+        let inner = Backend::memory();
+        let faults = Faults::default();
+        let outer = faults.decorate(&inner);
+        faults.strike(n, fault);
+        (inner, outer, faults)
+    }
+
+    #[tokio::test]
+    async fn the_nth_operation_fails_and_only_that() {
+        let (inner, outer, faults) = faulty(2, Fault::Fail);
+        outer.write("a", &b"1"[..]).await.unwrap();
+        outer.write("b", &b"2"[..]).await.unwrap_err();
+        outer.write("c", &b"3"[..]).await.unwrap();
+        assert_eq!(faults.count(), 3);
+        assert_eq!(inner.len("b").await.unwrap(), None);
+        assert_eq!(inner.len("c").await.unwrap(), Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_lost_reply_hides_a_done_operation() {
+        let (inner, outer, _) = faulty(1, Fault::LostReply);
+        outer.write("a", &b"1"[..]).await.unwrap_err();
+        assert_eq!(inner.len("a").await.unwrap(), Some(1));
+    }
+
+    #[tokio::test]
+    async fn after_a_crash_nothing_works() {
+        for (fault, done) in [(Fault::Crash, false), (Fault::CrashAfter, true)] {
+            let (inner, outer, _) = faulty(1, fault);
+            outer.write("a", &b"1"[..]).await.unwrap_err();
+            assert_eq!(inner.len("a").await.unwrap().is_some(), done);
+            outer.len("a").await.unwrap_err();
+            outer.list("").await.unwrap_err();
+            outer.delete("a").await.unwrap_err();
+            assert!(outer.staging().create().is_err());
+            assert!(outer.staging().orphans().is_err());
+            assert!(
+                outer
+                    .objects()
+                    .copy(&"a".into(), &"b".into())
+                    .await
+                    .is_err()
+            );
+            assert!(outer.objects().put_multipart(&"a".into()).await.is_err());
+            assert!(outer.objects().list_with_delimiter(None).await.is_err());
+        }
+    }
+
+    #[test]
+    fn a_torn_append_writes_half() {
+        let (_, outer, faults) = faulty(99, Fault::Fail);
+        let file = outer.staging().create().unwrap();
+        faults.strike(1, Fault::Torn);
+        file.append(&[b"abcd", b"efgh"]).unwrap_err();
+        assert_eq!(file.len(), 4);
+        assert!(file.sync().is_err(), "the process is dead");
+    }
+
+    #[test]
+    fn staged_files_go_through_the_plan() {
+        let (_, outer, faults) = faulty(99, Fault::Fail);
+        let file = outer.staging().create().unwrap();
+        file.append(&[b"abc"]).unwrap();
+        file.read_at(0, &mut [0; 3]).unwrap();
+        file.truncate(1).unwrap();
+        file.sync().unwrap();
+        assert!(!file.publish("x").unwrap());
+        file.discard().unwrap();
+        assert_eq!((faults.count(), file.is_empty()), (7, true));
+        let error = {
+            faults.strike(1, Fault::Fail);
+            file.sync().unwrap_err()
+        };
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+    }
+}

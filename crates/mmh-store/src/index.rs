@@ -18,8 +18,8 @@ use mmh_core::{ChunkId, Digest, PackId};
 
 pub(crate) use format::Located;
 pub use format::{
-    BLOCK_ENTRIES, BLOCK_LEN, RUN_COUNTS_LEN, RUN_ENTRY_LEN, RUN_FENCE_LEN, RUN_TRAILER_LEN,
-    RUN_TRAILER_MAGIC, fuzz_run,
+    BLOCK_ENTRIES, BLOCK_LEN, RUN_COUNTS_LEN, RUN_ENTRY_LEN, RUN_FENCE_LEN, RUN_TAIL_LEN_MAX,
+    RUN_TRAILER_LEN, RUN_TRAILER_MAGIC, fuzz_run,
 };
 pub(crate) use run::{Run, RunWriter};
 
@@ -249,5 +249,193 @@ impl Index {
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
         self.refresh().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(n: u32) -> Entry {
+        let id = ChunkId::of(&n.to_le_bytes());
+        Entry {
+            id,
+            offset: 16 + u64::from(n),
+            stored_len: n,
+            raw_len: n,
+            method: 2,
+        }
+    }
+
+    fn pack(n: u8) -> PackId {
+        PackId::of(&[n])
+    }
+
+    async fn index() -> (Backend, Index) {
+        let backend = Backend::memory();
+        (backend.clone(), Index::open(backend).await.unwrap())
+    }
+
+    async fn publish(index: &Index, in_pack: PackId, numbers: std::ops::Range<u32>) -> String {
+        let entries = numbers.map(|n| (in_pack, entry(n))).collect();
+        index
+            .publish_unmerged([in_pack].into(), entries)
+            .await
+            .unwrap()
+    }
+
+    /// So many entries that the tail does not fit the first read.
+    #[tokio::test]
+    async fn a_long_run_opens_and_finds_all() {
+        let (backend, index) = index().await;
+        publish(&index, pack(1), 0..70_000).await;
+        let again = Index::open(backend).await.unwrap();
+        let run = Arc::clone(again.runs().open.values().next().unwrap());
+        assert_eq!((run.n_entries(), run.n_blocks()), (70_000, 274));
+        for n in (0..70_000).step_by(97) {
+            let found = again.locate(&entry(n).id).await.unwrap();
+            assert_eq!(
+                found,
+                Some(Located {
+                    pack: pack(1),
+                    entry: entry(n)
+                })
+            );
+        }
+        assert_eq!(again.locate(&ChunkId::of(b"none")).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_chunk_in_two_packs_is_entered_once() {
+        let (_, index) = index().await;
+        let both = [(pack(1), entry(5)), (pack(2), entry(5))];
+        index
+            .publish([pack(1), pack(2)].into(), both.to_vec())
+            .await
+            .unwrap();
+        let runs = index.runs();
+        let run = runs.open.values().next().unwrap();
+        assert_eq!((run.n_entries(), run.packs().len()), (1, 2));
+        assert_eq!(index.packs(), [pack(1), pack(2)].into());
+    }
+
+    /// Equal inputs give equal runs, in whatever order they come: two processes that merge the
+    /// same runs make the same one.
+    #[tokio::test]
+    async fn merging_is_deterministic_and_keeps_all() {
+        let (backend, index) = index().await;
+        let mut all = Vec::new();
+        for n in 0..4u8 {
+            let from = u32::from(n) * 200;
+            all.push(publish(&index, pack(n), from..from + 300).await);
+        }
+        let runs = index.runs();
+        let of = |names: &[String]| -> Vec<Arc<Run>> {
+            names
+                .iter()
+                .map(|name| Arc::clone(&runs.open[name]))
+                .collect()
+        };
+        let mut merged = Vec::new();
+        for _ in 0..2 {
+            let inputs = of(&all);
+            let inputs: Vec<&Run> = inputs.iter().map(AsRef::as_ref).collect();
+            merged.push(merge::merge(&backend, &inputs, &all).await.unwrap());
+            all.reverse();
+        }
+        assert_eq!(merged[0].0, merged[1].0);
+        assert_eq!(merged[0].1.n_entries(), 900);
+        assert!(merged[0].0.starts_with("mmh/index/01-"), "{}", merged[0].0);
+    }
+
+    /// A merge by another process is found by the next lookup.
+    #[tokio::test]
+    async fn vanished_runs_are_listed_again() {
+        let (backend, index) = index().await;
+        let name = publish(&index, pack(1), 0..10).await;
+        let other = Index::open(backend.clone()).await.unwrap();
+        let run = Arc::clone(&other.runs().open[&name]);
+        let (merged, _) = merge::merge(&backend, &[&run], std::slice::from_ref(&name))
+            .await
+            .unwrap();
+        backend.delete(&name).await.unwrap();
+        let found = index.locate(&entry(3).id).await.unwrap();
+        assert_eq!(found.map(|at| at.entry), Some(entry(3)));
+        assert_eq!(index.runs().open.keys().collect::<Vec<_>>(), [&merged]);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_run_is_an_error_only_for_what_others_lack() {
+        let (backend, index) = index().await;
+        let name = publish(&index, pack(1), 0..10).await;
+        publish(&index, pack(2), 10..20).await;
+        let bytes = backend.read(&name, 1 << 20).await.unwrap().unwrap();
+        // Damage in a block is met by a lookup only.
+        let mut in_block = bytes.to_vec();
+        in_block[20] ^= 1;
+        backend.write(&name, in_block).await.unwrap();
+        let fresh = Index::open(backend.clone()).await.unwrap();
+        assert!(fresh.runs().damaged.is_empty());
+        assert!(fresh.locate(&entry(15).id).await.unwrap().is_some());
+        let error = fresh.locate(&entry(5).id).await.unwrap_err();
+        assert!(matches!(error, Error::CorruptIndex { .. }), "{error}");
+        // Damage in the tail is met when the run is opened.
+        backend
+            .write(&name, bytes.slice(..bytes.len() - 1))
+            .await
+            .unwrap();
+        let fresh = Index::open(backend).await.unwrap();
+        assert_eq!(fresh.runs().damaged.len(), 1);
+        assert!(fresh.locate(&entry(15).id).await.unwrap().is_some());
+        assert!(fresh.locate(&entry(5).id).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn foreign_objects_beside_the_runs_are_ignored() {
+        let (backend, index) = index().await;
+        publish(&index, pack(1), 0..10).await;
+        backend
+            .write("mmh/index/README", &b"hello"[..])
+            .await
+            .unwrap();
+        index.refresh().await.unwrap();
+        let runs = index.runs();
+        assert_eq!((runs.open.len(), runs.damaged.len()), (1, 0));
+    }
+
+    /// Entries of blocks that are in memory need no engine.
+    #[tokio::test]
+    async fn blocks_are_kept_in_memory() {
+        let (backend, index) = index().await;
+        let name = publish(&index, pack(1), 0..10).await;
+        assert!(index.locate(&entry(3).id).await.unwrap().is_some());
+        backend.delete(&name).await.unwrap();
+        assert!(index.locate(&entry(4).id).await.unwrap().is_some());
+        index.reopen().await.unwrap();
+        assert!(index.locate(&entry(4).id).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_run_writer_refuses_disorder() {
+        let backend = Backend::memory();
+        let mut writer = RunWriter::begin(&backend, [pack(1)].into()).unwrap();
+        let (a, b) = (entry(1).min_by_id(entry(2)), entry(1).max_by_id(entry(2)));
+        writer.push(&pack(1), &b).unwrap();
+        assert!(writer.push(&pack(1), &a).is_err(), "out of order");
+        assert!(writer.push(&pack(1), &b).is_err(), "twice");
+        assert!(
+            writer.push(&pack(2), &b).is_err(),
+            "of a pack that is not covered"
+        );
+    }
+
+    impl Entry {
+        fn min_by_id(self, other: Self) -> Self {
+            if self.id < other.id { self } else { other }
+        }
+
+        fn max_by_id(self, other: Self) -> Self {
+            if self.id < other.id { other } else { self }
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::pack::{Entry, Source, read_footer, rescue};
 use crate::store::Store;
 
 /// Entries that are collected before a run is published.
-const RUN_ENTRIES: usize = 1 << 18;
+const RUN_ENTRIES: usize = 1 << 17;
 
 /// How the index is made anew.
 #[derive(Debug, Clone, Copy, Default)]
@@ -144,7 +144,7 @@ async fn missing(store: &Store, listed: &BTreeSet<PackId>) -> Result<Vec<PackId>
 async fn entries_of(store: &Store, pack: PackId, report: &mut RebuildReport) -> Result<Vec<Entry>> {
     match read_footer(Source::Published(store.backend(), pack)).await {
         Ok((_, entries)) => return Ok(entries),
-        Err(Error::CorruptPack { .. } | Error::Corrupt { .. }) => {}
+        Err(Error::CorruptPack { .. } | Error::Corrupt { .. } | Error::UnknownVersion { .. }) => {}
         Err(error) => return Err(error),
     }
     let entries = rescue(store.backend(), pack).await?;

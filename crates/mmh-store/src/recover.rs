@@ -19,7 +19,7 @@ use crate::staging::StagedFile;
 /// Bytes read at once while a salvaged pack is hashed again.
 const HASH_WINDOW: u64 = 1 << 20;
 /// Entries of adopted packs that wait for an index run.
-const ADOPT_ENTRIES_MAX: usize = 1 << 18;
+const ADOPT_ENTRIES_MAX: usize = 1 << 17;
 
 /// What recovery found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -103,6 +103,8 @@ async fn adopt(backend: &Backend, index: &Index) -> Result<u64> {
                 entries.extend(table.into_iter().map(|entry| (pack, entry)));
             }
             Err(Error::CorruptPack { .. } | Error::NoSuchObject { .. }) => {}
+            // One rotten byte of a header looks like this; it must not stop every writer.
+            Err(Error::UnknownVersion { .. } | Error::Corrupt { .. }) => {}
             Err(error) => return Err(error),
         }
         if entries.len() >= ADOPT_ENTRIES_MAX {

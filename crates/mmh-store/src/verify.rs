@@ -17,14 +17,14 @@ use crate::reader::check_record;
 use crate::store::Store;
 
 /// Bytes of records that are read and checked at once.
-const WINDOW: u64 = 8 << 20;
+const WINDOW: u64 = 2 << 20;
 
 /// How much is checked.
 #[derive(Debug, Clone, Copy)]
 pub struct VerifyOptions {
     /// Whether every frame is decoded and compared with its id; else only checksums are compared.
     pub decode: bool,
-    /// Packs that are checked at the same time; each costs about 16 MiB of memory.
+    /// Packs that are checked at the same time; each costs about 16 MiB of memory at most.
     pub parallel: usize,
 }
 
@@ -388,4 +388,79 @@ pub(crate) fn check_window(
     };
     let bad = |entry: &Entry| check(entry).err().map(|reason| (*entry, reason));
     window.iter().filter_map(bad).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entries(lens: &[u32]) -> Vec<Entry> {
+        let mut offset = HEADER_LEN;
+        let entry = |len: &u32| {
+            let id = ChunkId::of(&offset.to_le_bytes());
+            let entry = Entry {
+                id,
+                offset,
+                stored_len: *len,
+                raw_len: *len,
+                method: 0,
+            };
+            offset += entry.record_len();
+            entry
+        };
+        lens.iter().map(entry).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn windows_hold_every_entry_once_and_stay_small(
+            lens in prop::collection::vec(0..(4u32 << 20), 0..40),
+        ) {
+            let all = entries(&lens);
+            let joined: Vec<Entry> = windows(&all).flatten().copied().collect();
+            prop_assert_eq!(&joined, &all);
+            for window in windows(&all) {
+                let len: u64 = window.iter().map(Entry::record_len).sum();
+                let last = window.last().map_or(0, Entry::record_len);
+                prop_assert!(!window.is_empty() && len - last < WINDOW);
+            }
+        }
+    }
+
+    #[test]
+    fn records_that_are_not_there_are_bad_not_a_panic() {
+        let all = entries(&[10, 20]);
+        let bad = check_window(&Bytes::from_static(b"short"), HEADER_LEN, &all, true);
+        assert_eq!(bad.len(), 2);
+        let bad = check_window(&Bytes::from(vec![0; 100]), HEADER_LEN, &all, false);
+        assert_eq!(bad.len(), 2, "zeros are no records");
+    }
+
+    #[test]
+    fn damage_is_told_from_failure() {
+        let corrupt = Error::Corrupt {
+            object: "o".to_owned(),
+            reason: "torn".to_owned(),
+        };
+        assert_eq!(Damage::from_error("o", corrupt).unwrap().object, "o");
+        let pack = PackId::of(b"p");
+        let error = Error::CorruptPack {
+            pack,
+            offset: 5,
+            chunk: None,
+            reason: "r".to_owned(),
+        };
+        let damage = Damage::from_error("x", error).unwrap();
+        assert_eq!((damage.pack, damage.offset), (Some(pack), Some(5)));
+        assert_eq!(damage.object, names::pack(&pack));
+        let gone = Error::NoSuchObject {
+            what: "x".to_owned(),
+        };
+        assert!(
+            Damage::from_error("x", gone).is_err(),
+            "a failure to look is an error"
+        );
+    }
 }

@@ -18,8 +18,9 @@ use crate::pack::{Entry, Growing, Kind, PACK_RECORDS_MAX, publish};
 use crate::staging::StagedFile;
 use crate::store::Store;
 
-/// Entries that may wait for the next index run: at about 120 bytes each, 30 MiB.
-const PENDING_MAX: usize = 1 << 18;
+/// Entries that may wait for the next index run: at about 250 bytes each at the worst moment,
+/// when they are sorted, 32 MiB.
+const PENDING_MAX: usize = 1 << 17;
 
 /// Stores chunks. Many threads may put at once; each chunk is stored once.
 #[derive(Debug)]

@@ -16,6 +16,8 @@ pub const BLOCK_LEN: usize = RUN_ENTRY_LEN * BLOCK_ENTRIES;
 pub const RUN_TRAILER_LEN: usize = 56;
 /// Stands near the end of the trailer.
 pub const RUN_TRAILER_MAGIC: [u8; 8] = *b"MMH-RUN\n";
+/// Longest tail: enough for a run of 10^9 entries. Readers hold tails in memory.
+pub const RUN_TAIL_LEN_MAX: u64 = 512 << 20;
 /// Length in bytes of the counts at the beginning of the tail.
 pub const RUN_COUNTS_LEN: usize = 16;
 /// Length in bytes of what the tail has for a block: its first id and its digest.

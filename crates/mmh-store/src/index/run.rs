@@ -6,8 +6,8 @@ use std::sync::Arc;
 use mmh_core::{ChunkId, Digest, PackId};
 
 use super::format::{
-    BLOCK_ENTRIES, BLOCK_LEN, Block, Fence, Located, RUN_ENTRY_LEN, RUN_TRAILER_LEN, RunTail,
-    encode_entry, encode_trailer, parse_trailer,
+    BLOCK_ENTRIES, BLOCK_LEN, Block, Fence, Located, RUN_ENTRY_LEN, RUN_TAIL_LEN_MAX,
+    RUN_TRAILER_LEN, RunTail, encode_entry, encode_trailer, parse_trailer,
 };
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -73,6 +73,9 @@ impl Run {
         let (tail_len, digest) = parse_trailer(&end, len).map_err(flaw)?;
         if digest != id {
             return Err(flaw("it is another run's content".into()));
+        }
+        if tail_len > RUN_TAIL_LEN_MAX {
+            return Err(flaw(format!("a tail of {tail_len} bytes").into()));
         }
         let trailer_len = RUN_TRAILER_LEN as u64;
         let tail = if tail_len + trailer_len <= guess {

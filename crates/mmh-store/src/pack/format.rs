@@ -23,7 +23,7 @@ pub const PACK_ENTRY_LEN: usize = 40;
 /// Length in bytes of an archive's footer entry: as a pack's, and the offset.
 pub const ARCHIVE_ENTRY_LEN: usize = 48;
 /// Most records of a pack.
-pub const PACK_RECORDS_MAX: usize = 1 << 17;
+pub const PACK_RECORDS_MAX: usize = 1 << 16;
 /// Length in bytes of the trailer.
 pub const TRAILER_LEN: usize = 104;
 /// Stands near the end of the trailer.

@@ -202,3 +202,140 @@ pub(crate) async fn rescue(backend: &Backend, id: PackId) -> Result<Vec<Entry>> 
     }
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mmh_core::ErrorKind;
+
+    use super::*;
+    use crate::conformance::{frame as frame_of, noise};
+    use crate::pack::{Growing, publish};
+
+    /// A staged pack of `n` chunks, not yet ended.
+    fn growing(backend: &Backend, n: u64) -> (Arc<dyn StagedFile>, Growing, Vec<Entry>) {
+        let file: Arc<dyn StagedFile> = backend.staging().create().unwrap().into();
+        let mut growing = Growing::begin(Arc::clone(&file), Kind::Pack).unwrap();
+        let put = |seed| {
+            let raw = noise(seed, 30);
+            let coded = frame_of(&raw);
+            let offset = growing.append(&coded).unwrap();
+            let (raw_len, method) = frame::head(&coded).unwrap();
+            let stored_len = u32::try_from(coded.len()).unwrap();
+            Entry {
+                id: ChunkId::of(&raw),
+                offset,
+                stored_len,
+                raw_len,
+                method,
+            }
+        };
+        let entries = (0..n).map(put).collect();
+        (file, growing, entries)
+    }
+
+    async fn published(backend: &Backend, n: u64) -> (PackId, Vec<Entry>) {
+        let (file, growing, entries) = growing(backend, n);
+        let id = growing.seal(&entries).unwrap();
+        publish(backend, &*file, &id).await.unwrap();
+        (id, entries)
+    }
+
+    /// Short footers come with the first read, long ones need a second.
+    #[tokio::test]
+    async fn footers_short_and_long_are_read() {
+        for n in [0, 1, 3, 406, 407, 408, 2000] {
+            let backend = Backend::memory();
+            let (id, entries) = published(&backend, n).await;
+            let (trailer, read) = read_footer(Source::Published(&backend, id)).await.unwrap();
+            assert_eq!(read, entries);
+            assert_eq!(trailer.content, *id.digest());
+        }
+    }
+
+    /// What a scan finds is what the footer says.
+    #[tokio::test]
+    async fn salvage_finds_what_was_appended() {
+        let backend = Backend::memory();
+        let (file, growing, entries) = growing(&backend, 20);
+        let len = growing.len();
+        assert_eq!(salvage(&*file).await.unwrap(), (entries.clone(), len));
+        growing.seal(&entries).unwrap();
+        assert_eq!(
+            salvage(&*file).await.unwrap(),
+            (entries, len),
+            "the footer is no record"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_rescue_steps_over_a_damaged_record() {
+        let backend = Backend::memory();
+        let (id, entries) = published(&backend, 10).await;
+        let name = names::pack(&id);
+        let mut bytes = backend
+            .read(&name, 1 << 20)
+            .await
+            .unwrap()
+            .unwrap()
+            .to_vec();
+        bytes[usize::try_from(entries[4].offset).unwrap() + 10] ^= 1;
+        backend.write(&name, bytes.clone()).await.unwrap();
+        let mut rest = entries.clone();
+        rest.remove(4);
+        assert_eq!(rescue(&backend, id).await.unwrap(), rest);
+        // A length that leads nowhere ends the rescue.
+        bytes[usize::try_from(entries[6].offset).unwrap() + 3] = 0xff;
+        backend.write(&name, bytes).await.unwrap();
+        rest.truncate(5);
+        assert_eq!(rescue(&backend, id).await.unwrap(), rest);
+    }
+
+    #[tokio::test]
+    async fn a_pack_under_another_name_is_refused() {
+        let backend = Backend::memory();
+        let (id, _) = published(&backend, 3).await;
+        let bytes = backend
+            .read(&names::pack(&id), 1 << 20)
+            .await
+            .unwrap()
+            .unwrap();
+        let other = PackId::of(b"other");
+        backend.write(&names::pack(&other), bytes).await.unwrap();
+        let error = read_footer(Source::Published(&backend, other))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, Error::CorruptPack { pack, .. } if pack == other),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_pack_that_is_not_there_is_not_found() {
+        let backend = Backend::memory();
+        let source = Source::Published(&backend, PackId::of(b"none"));
+        assert_eq!(
+            read_footer(source).await.unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+    }
+
+    #[tokio::test]
+    async fn garbage_is_no_pack() {
+        let backend = Backend::memory();
+        let id = PackId::of(b"p");
+        for len in [0, 1, 16, 119, 120, 5000] {
+            backend
+                .write(&names::pack(&id), noise(7, len))
+                .await
+                .unwrap();
+            let error = read_footer(Source::Published(&backend, id))
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{len} bytes: {error}");
+            assert!(rescue(&backend, id).await.unwrap().is_empty());
+        }
+    }
+}

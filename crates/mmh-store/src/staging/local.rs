@@ -12,6 +12,9 @@ use crate::entropy::{Entropy, SystemEntropy};
 /// Attempts to make a file of a fresh name before giving up.
 const CREATE_ATTEMPTS: usize = 16;
 
+/// Parts of at most this many bytes together are joined and written at once.
+const JOIN_LEN_MAX: usize = 64 << 10;
+
 /// Staged files in a directory.
 #[derive(Debug, Clone)]
 pub struct LocalStaging {
@@ -127,7 +130,12 @@ impl Staging for LocalStaging {
                         found.push(Box::new(held));
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Published meanwhile, or another user's: not ours to take over.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                    ) => {}
                 Err(error) => return Err(at(&path)(error)),
             }
         }
@@ -154,12 +162,18 @@ impl StagedFile for LocalFile {
     }
 
     fn append(&self, parts: &[&[u8]]) -> io::Result<()> {
-        let mut end = self.len();
-        for part in parts {
-            write_all_at(&self.file, part, end)?;
-            end += part.len() as u64;
+        let start = self.len();
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if len <= JOIN_LEN_MAX {
+            write_all_at(&self.file, &parts.concat(), start)?;
+        } else {
+            let mut end = start;
+            for part in parts {
+                write_all_at(&self.file, part, end)?;
+                end += part.len() as u64;
+            }
         }
-        self.len.store(end, Ordering::Release);
+        self.len.store(start + len as u64, Ordering::Release);
         Ok(())
     }
 
@@ -226,4 +240,151 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 /// Names the path in an error and keeps its kind.
 fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
     move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(file: &dyn StagedFile) -> Vec<u8> {
+        let mut bytes = vec![0; usize::try_from(file.len()).unwrap()];
+        file.read_at(0, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn short_and_long_appends_follow_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LocalStaging::in_folder(dir.path()).create().unwrap();
+        let long = vec![7; JOIN_LEN_MAX];
+        file.append(&[b"a", b"b"]).unwrap();
+        file.append(&[b"c", &long]).unwrap();
+        file.append(&[]).unwrap();
+        file.append(&[b"", b"d"]).unwrap();
+        assert_eq!(bytes(&*file), [&b"abc"[..], &long, b"d"].concat());
+    }
+
+    #[test]
+    fn a_file_is_held_until_it_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = LocalStaging::in_folder(&dir.path().join("made/when/needed"));
+        assert!(
+            staging.orphans().unwrap().is_empty(),
+            "no folder, no orphans"
+        );
+        let file = staging.create().unwrap();
+        file.append(&[b"x"]).unwrap();
+        assert!(staging.orphans().unwrap().is_empty());
+        drop(file);
+        let orphans = staging.orphans().unwrap();
+        assert_eq!(orphans.len(), 1);
+        assert_eq!(bytes(&*orphans[0]), b"x");
+        assert!(
+            staging.orphans().unwrap().is_empty(),
+            "now it is held again"
+        );
+    }
+
+    /// A holder that publishes between another's opening and locking of the file.
+    #[test]
+    fn a_file_that_was_moved_meanwhile_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = LocalStaging::in_repository(dir.path());
+        let file = staging.create().unwrap();
+        file.append(&[b"pack"]).unwrap();
+        let path = PathBuf::from(file.name());
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        assert!(file.publish("mmh/packs/aa/id").unwrap());
+        drop(file);
+        assert!(staging.hold(opened, path).unwrap().is_none());
+        assert_eq!(
+            fs::read(dir.path().join("mmh/packs/aa/id")).unwrap(),
+            b"pack"
+        );
+    }
+
+    #[test]
+    fn publishing_replaces_what_is_there_and_empties_staging() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = LocalStaging::in_repository(dir.path());
+        for content in [b"one", b"two"] {
+            let file = staging.create().unwrap();
+            file.append(&[content]).unwrap();
+            file.sync().unwrap();
+            assert!(file.publish("mmh/packs/aa/id").unwrap());
+        }
+        assert_eq!(
+            fs::read(dir.path().join("mmh/packs/aa/id")).unwrap(),
+            b"two"
+        );
+        assert_eq!(
+            fs::read_dir(dir.path().join("mmh/staging"))
+                .unwrap()
+                .count(),
+            0
+        );
+    }
+
+    #[test]
+    fn a_folder_elsewhere_leaves_publishing_to_the_caller() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LocalStaging::in_folder(dir.path()).create().unwrap();
+        assert!(!file.publish("mmh/packs/aa/id").unwrap());
+        assert!(Path::new(&file.name()).exists());
+    }
+
+    #[test]
+    fn folders_and_links_in_staging_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = LocalStaging::in_folder(dir.path());
+        fs::create_dir(dir.path().join("folder")).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
+        assert!(staging.orphans().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, b"in the way").unwrap();
+        let error = LocalStaging::in_folder(&file.join("below"))
+            .create()
+            .unwrap_err();
+        assert!(error.to_string().contains("below"), "{error}");
+        let staged = LocalStaging::in_repository(dir.path()).create().unwrap();
+        let error = staged.publish("file/below").unwrap_err();
+        assert!(error.to_string().contains("below"), "{error}");
+    }
+
+    #[test]
+    fn a_partial_file_lies_beside_its_target() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("x.mmh");
+        let file = LocalStaging::beside(&target).unwrap();
+        let name = file.name();
+        assert!(
+            name.starts_with(&format!("{}.partial-", target.display())),
+            "{name}"
+        );
+        file.append(&[b"x"]).unwrap();
+        assert!(file.publish("x.mmh").unwrap());
+        assert_eq!(fs::read(target).unwrap(), b"x");
+        assert!(file.discard().is_err(), "there is nothing left to discard");
+    }
+
+    #[test]
+    fn reading_beyond_the_end_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LocalStaging::in_folder(dir.path()).create().unwrap();
+        file.append(&[b"abc"]).unwrap();
+        let error = file.read_at(1, &mut [0; 3]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        file.truncate(1).unwrap();
+        assert_eq!((file.len(), bytes(&*file)), (1, b"a".to_vec()));
+    }
 }

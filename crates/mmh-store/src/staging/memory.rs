@@ -197,3 +197,61 @@ impl StagedFile for MemoryFile {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[test]
+    fn a_crash_keeps_what_was_synced_and_frees_every_file() {
+        let staging = MemoryStaging::default();
+        let file = staging.create().unwrap();
+        file.append(&[b"synced"]).unwrap();
+        file.sync().unwrap();
+        file.append(&[b"not synced"]).unwrap();
+        staging.crash(3);
+        let orphans = staging.orphans().unwrap();
+        assert_eq!(orphans.len(), 1);
+        let mut bytes = [0; 9];
+        orphans[0].read_at(0, &mut bytes).unwrap();
+        assert_eq!((&bytes, orphans[0].len()), (b"syncednot", 9));
+        assert!(orphans[0].read_at(1, &mut bytes).is_err());
+        assert!(orphans[0].read_at(u64::MAX, &mut bytes).is_err());
+    }
+
+    #[test]
+    fn publishing_carries_only_what_was_synced() {
+        let objects: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        let staging = MemoryStaging::publishing_into(Arc::clone(&objects));
+        let file = staging.create().unwrap();
+        file.append(&[b"synced"]).unwrap();
+        file.sync().unwrap();
+        file.append(&[b"lost"]).unwrap();
+        assert!(file.publish("mmh/x").unwrap());
+        assert_eq!(staging.n_files(), 0);
+        let got = objects
+            .get(&Path::from("mmh/x"))
+            .now_or_never()
+            .unwrap()
+            .unwrap();
+        assert_eq!(&got.bytes().now_or_never().unwrap().unwrap()[..], b"synced");
+        assert!(
+            file.append(&[b"gone"]).is_err(),
+            "the file is not in staging any more"
+        );
+    }
+
+    #[test]
+    fn a_truncated_file_is_synced_only_up_to_its_end() {
+        let staging = MemoryStaging::default();
+        let file = staging.create().unwrap();
+        file.append(&[b"abcdef"]).unwrap();
+        file.sync().unwrap();
+        file.truncate(2).unwrap();
+        file.append(&[b"xyz"]).unwrap();
+        staging.crash(0);
+        assert_eq!(staging.orphans().unwrap()[0].len(), 2);
+    }
+}

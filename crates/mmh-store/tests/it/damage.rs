@@ -264,6 +264,33 @@ fn a_pack_with_a_damaged_footer_is_rescued_record_by_record() {
     });
 }
 
+/// A byte of rot in the version looks like a newer format; it stops neither writers nor a rescue.
+#[test]
+fn rot_that_looks_like_a_newer_version_is_damage() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let (memory, _) = store_with(N, N).await;
+        for run in memory.names("mmh/index").await {
+            memory.delete(&run).await;
+        }
+        let name = memory.names("mmh/packs").await.remove(0);
+        let mut bytes = memory.read(&name).await;
+        bytes[8] = 77;
+        memory.write(&name, bytes).await;
+        let store = memory.open().await.unwrap();
+        let writer = store.writer(Handle::current()).await.unwrap();
+        put(&writer, b"goes on").unwrap();
+        writer.finish().unwrap();
+        let options = RebuildOptions::default();
+        let report = store
+            .rebuild_index(options, &Silent, &Cancel::default())
+            .await
+            .unwrap();
+        assert_eq!((report.rescued_packs.len(), report.chunks), (1, N + 1));
+        assert_all(&store.reader(Handle::current()), 0..N);
+    });
+}
+
 /// A listing that omits packs must not make chunks disappear from the index.
 #[test]
 fn a_rebuild_refuses_to_forget_packs_that_are_missing() {

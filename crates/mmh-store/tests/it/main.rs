@@ -7,5 +7,6 @@ mod common;
 mod conformance;
 mod crash;
 mod damage;
+mod kill;
 mod refs;
 mod salvage;
