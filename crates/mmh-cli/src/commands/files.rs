@@ -7,9 +7,9 @@ use mmh_core::ByteRange;
 use mmh_core::name::Target;
 use mmh_core::range::RangeSpec;
 use mmh_core::tree::Node;
-use mmh_repo::list::Difference;
+use mmh_repo::list::{Difference, Listed};
 use mmh_repo::{ExportOptions, ExportReport};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::output::{BAD, DIM, GOOD, plain, size, styled};
@@ -93,6 +93,19 @@ pub(crate) fn cat(
     }
 }
 
+/// A path as it stands in JSON; borrowed, because a listing may be long.
+#[derive(Serialize)]
+struct Line<'a> {
+    path: &'a str,
+    node: &'a Node,
+}
+
+impl<'a> From<&'a Listed> for Line<'a> {
+    fn from(Listed { path, node }: &'a Listed) -> Self {
+        Self { path, node }
+    }
+}
+
 /// Lists what a target holds.
 pub(crate) fn ls(
     session: &Session,
@@ -102,10 +115,7 @@ pub(crate) fn ls(
 ) -> Result<(), Failure> {
     let repo = session.open()?;
     let listed = repo.list(target, recursive)?;
-    let value: Vec<_> = listed
-        .iter()
-        .map(|l| json!({ "path": l.path, "node": l.node }))
-        .collect();
+    let value: Vec<Line<'_>> = listed.iter().map(Line::from).collect();
     session.output.report(&value, |out| {
         for item in &listed {
             let path = plain(&item.path);

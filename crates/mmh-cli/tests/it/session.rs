@@ -35,6 +35,9 @@ fn a_model_goes_in_and_comes_out() {
         s.ok(&["cat", "acme/mini:config.json", "--range", "-1"]),
         "}"
     );
+    let listed = s.json(&["ls", "acme/mini"]);
+    assert_eq!(listed[0]["path"], "config.json");
+    assert_eq!(listed[0]["node"]["file"]["size"], 8);
     s.ok(&["get", "acme/mini", "back"]);
     assert_eq!(fs::read(s.path("back/model.safetensors")).unwrap(), model());
     s.ok(&["get", "acme/mini:config.json", "c.json"]);
