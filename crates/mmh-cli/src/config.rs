@@ -23,7 +23,7 @@ pub(crate) struct Config {
     pub(crate) repository: Option<Setting<String>>,
     pub(crate) author: Setting<String>,
     pub(crate) threads: Setting<usize>,
-    pub(crate) level: Setting<mmh_codec::Level>,
+    pub(crate) level: Setting<mmh_repo::Level>,
 }
 
 /// A settings file. Unknown keys are errors.
@@ -96,7 +96,7 @@ impl Config {
                 origin: "cores of this machine".to_owned(),
             },
             level: Setting {
-                value: mmh_codec::Level::Default,
+                value: mmh_repo::Level::Default,
                 origin: "default".to_owned(),
             },
         };
@@ -143,9 +143,9 @@ impl Config {
     pub(crate) fn with_level(mut self, level: Option<LevelArg>) -> Self {
         if let Some(level) = level {
             let value = match level {
-                LevelArg::Fast => mmh_codec::Level::Fast,
-                LevelArg::Default => mmh_codec::Level::Default,
-                LevelArg::Archive => mmh_codec::Level::Archive,
+                LevelArg::Fast => mmh_repo::Level::Fast,
+                LevelArg::Default => mmh_repo::Level::Default,
+                LevelArg::Archive => mmh_repo::Level::Archive,
             };
             self.level = Setting {
                 value,

@@ -82,8 +82,8 @@ impl From<mmh_repo::Error> for Failure {
     }
 }
 
-impl From<mmh_store::Error> for Failure {
-    fn from(error: mmh_store::Error) -> Self {
+impl From<mmh_repo::StoreError> for Failure {
+    fn from(error: mmh_repo::StoreError) -> Self {
         Self::Repo(error.into())
     }
 }

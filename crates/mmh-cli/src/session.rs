@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use mmh_core::ErrorKind;
 use mmh_core::ports::{Cancel, Progress, Silent, SystemClock};
-use mmh_repo::{Components, Repository, Settings};
-use mmh_store::Backend;
+use mmh_repo::{Backend, Components, Repository, Settings};
 use tokio::runtime::Runtime;
 
 use crate::args::Global;

@@ -23,6 +23,9 @@ pub mod stat;
 mod walk;
 mod workshop;
 
+pub use mmh_codec::Level;
+pub use mmh_store::{Backend, Error as StoreError, RebuildOptions, RebuildReport};
+
 pub use add::{AddOptions, AddReport};
 pub use archive::{pack, unpack};
 pub use check::CheckReport;

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use mmh_core::name::Target;
-use mmh_repo::{AddOptions, Repository};
-use mmh_store::Backend;
+use mmh_repo::{AddOptions, Backend, Repository};
 
 use crate::failure::Failure;
 use crate::output::{DIM, GOOD, HEAD, percent, plain, size, styled};

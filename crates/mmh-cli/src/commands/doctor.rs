@@ -1,6 +1,6 @@
 //! `doctor`: the installation, the settings and the repository's health, and index repair.
 
-use mmh_store::RebuildOptions;
+use mmh_repo::RebuildOptions;
 use serde_json::json;
 
 use crate::config::{self, Process};
