@@ -1,5 +1,10 @@
 //! Arguments as they are typed.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "doc sentences here are help texts: `NAME[@REV]` is no link"
+)]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

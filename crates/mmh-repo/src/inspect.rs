@@ -9,7 +9,7 @@ use mmh_store::ChunkerParams;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::cut::{Cutter, Job, Place, Slot};
+use crate::cut::{Cutter, Job, Piece, Place, Slot};
 use crate::error::{Error, Result};
 use crate::repository::{Components, Settings};
 use crate::workshop::Workshop;
@@ -127,6 +127,23 @@ pub fn inspect(path: &Path, settings: Settings, components: Components) -> Resul
         pieces.extend(batch.pieces);
     }
     progress.end();
+    let parts = parts(pieces, &sizes);
+    Ok(InspectReport {
+        container: layout.container().as_str().to_owned(),
+        note: layout.note().map(str::to_owned),
+        raw: layout.len(),
+        coded: sizes.values().map(|s| s.coded).sum(),
+        parts,
+        externals: layout
+            .externals()
+            .iter()
+            .map(|e| e.location.clone())
+            .collect(),
+    })
+}
+
+/// Shares the sizes of chunks out among the tensors and bytes that lie in them.
+fn parts(pieces: Vec<Piece>, sizes: &BTreeMap<Slot, Sized>) -> Vec<PartReport> {
     let mut parts: Vec<PartReport> = Vec::new();
     let mut bytes = PartReport::new(None);
     let mut in_tensor = false;
@@ -144,18 +161,7 @@ pub fn inspect(path: &Path, settings: Settings, components: Components) -> Resul
             .count(u64::from(piece.len), &sizes[&piece.slot]);
     }
     parts.extend(Some(bytes).filter(|b| b.raw > 0));
-    Ok(InspectReport {
-        container: layout.container().as_str().to_owned(),
-        note: layout.note().map(str::to_owned),
-        raw: layout.len(),
-        coded: sizes.values().map(|s| s.coded).sum(),
-        parts,
-        externals: layout
-            .externals()
-            .iter()
-            .map(|e| e.location.clone())
-            .collect(),
-    })
+    parts
 }
 
 impl PartReport {

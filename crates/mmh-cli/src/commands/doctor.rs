@@ -1,9 +1,12 @@
 //! `doctor`: the installation, the settings and the repository's health, and index repair.
 
+use std::io::{self, Write};
+
 use mmh_repo::RebuildOptions;
+use mmh_repo::repository::Facts;
 use serde_json::json;
 
-use crate::config::{self, Process};
+use crate::config::{self, Process, Setting};
 use crate::failure::Failure;
 use crate::output::{BAD, DIM, GOOD, HEAD, size, styled};
 use crate::session::Session;
@@ -55,36 +58,7 @@ pub(crate) fn doctor(
             )?;
         }
         match (&place, &facts) {
-            (Ok(place), Some((f, names))) => {
-                writeln!(
-                    out,
-                    "{} {place}: {names} names, {} in {} packs",
-                    styled(HEAD, "repository"),
-                    size(f.pack_bytes),
-                    f.packs
-                )?;
-                writeln!(
-                    out,
-                    "{}",
-                    styled(
-                        DIM,
-                        format!(
-                            "  format {}, id {}, {} chunks, {} operations",
-                            f.format, f.id, f.chunks, f.operations
-                        )
-                    )
-                )?;
-                let works = if f.put_if_absent {
-                    "works"
-                } else {
-                    "does not work"
-                };
-                writeln!(
-                    out,
-                    "{}",
-                    styled(DIM, format!("  creating only if absent {works} here"))
-                )
-            }
+            (Ok(place), Some((facts, names))) => print_facts(out, place, facts, *names),
             (Ok(place), None) => writeln!(
                 out,
                 "{} {place}: {}",
@@ -105,6 +79,42 @@ pub(crate) fn doctor(
         Some(Err(failure)) => Err(failure),
         _ => Ok(()),
     }
+}
+
+fn print_facts(
+    out: &mut dyn Write,
+    place: &Setting<String>,
+    f: &Facts,
+    names: usize,
+) -> io::Result<()> {
+    writeln!(
+        out,
+        "{} {place}: {names} names, {} in {} packs",
+        styled(HEAD, "repository"),
+        size(f.pack_bytes),
+        f.packs
+    )?;
+    writeln!(
+        out,
+        "{}",
+        styled(
+            DIM,
+            format!(
+                "  format {}, id {}, {} chunks, {} operations",
+                f.format, f.id, f.chunks, f.operations
+            )
+        )
+    )?;
+    let works = if f.put_if_absent {
+        "works"
+    } else {
+        "does not work"
+    };
+    writeln!(
+        out,
+        "{}",
+        styled(DIM, format!("  creating only if absent {works} here"))
+    )
 }
 
 fn rebuild(session: &Session, accept_missing: bool) -> Result<(), Failure> {

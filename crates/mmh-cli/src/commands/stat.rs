@@ -10,6 +10,11 @@ use crate::failure::Failure;
 use crate::output::{DIM, HEAD, percent, signed_size, size, styled, table};
 use crate::session::Session;
 
+/// The columns of a saving; the first is for what it is of.
+const HEADS: [&str; 6] = ["", "raw", "stored", "%", "duplicates", "coding"];
+/// The columns that are numbers.
+const RIGHT: [usize; 6] = [1, 2, 3, 4, 5, 6];
+
 /// Reports on some targets, or on everything.
 pub(crate) fn stat(session: &Session, targets: &[Target], files: bool) -> Result<(), Failure> {
     let report = session.open()?.stat(targets)?;
@@ -30,57 +35,11 @@ fn row(name: &str, s: &Saving) -> Vec<String> {
 }
 
 fn print(out: &mut dyn Write, report: &StatReport, files: bool) -> io::Result<()> {
-    const HEADS: [&str; 6] = ["", "raw", "stored", "%", "duplicates", "coding"];
-    const RIGHT: [usize; 6] = [1, 2, 3, 4, 5, 6];
     if files && !report.files.is_empty() {
-        let many = report.names.len() > 1;
-        let rows: Vec<_> = report
-            .files
-            .iter()
-            .map(|f| {
-                let name = if many {
-                    format!("{}:{}", f.name, f.path)
-                } else {
-                    f.path.clone()
-                };
-                let mut row = row(&name, &f.saving);
-                row.push(f.container.clone());
-                row
-            })
-            .collect();
-        let heads = [
-            "file",
-            "raw",
-            "stored",
-            "%",
-            "duplicates",
-            "coding",
-            "container",
-        ];
-        table(out, &heads, &RIGHT[..5], &rows)?;
-        writeln!(out)?;
+        print_files(out, report)?;
     }
     if report.names.len() > 1 {
-        let rows: Vec<_> = report
-            .names
-            .iter()
-            .map(|n| {
-                let mut row = row(&n.name, &n.alone);
-                row.push(size(n.shared));
-                row
-            })
-            .collect();
-        let heads = [
-            "name (counted alone)",
-            "raw",
-            "stored",
-            "%",
-            "duplicates",
-            "coding",
-            "shared",
-        ];
-        table(out, &heads, &RIGHT, &rows)?;
-        writeln!(out)?;
+        print_names(out, report)?;
     }
     let mut heads = HEADS;
     heads[0] = "together";
@@ -117,4 +76,56 @@ fn print(out: &mut dyn Write, report: &StatReport, files: bool) -> io::Result<()
             )
         )
     )
+}
+
+fn print_files(out: &mut dyn Write, report: &StatReport) -> io::Result<()> {
+    let many = report.names.len() > 1;
+    let rows: Vec<_> = report
+        .files
+        .iter()
+        .map(|f| {
+            let name = if many {
+                format!("{}:{}", f.name, f.path)
+            } else {
+                f.path.clone()
+            };
+            let mut row = row(&name, &f.saving);
+            row.push(f.container.clone());
+            row
+        })
+        .collect();
+    let heads = [
+        "file",
+        "raw",
+        "stored",
+        "%",
+        "duplicates",
+        "coding",
+        "container",
+    ];
+    table(out, &heads, &RIGHT[..5], &rows)?;
+    writeln!(out)
+}
+
+fn print_names(out: &mut dyn Write, report: &StatReport) -> io::Result<()> {
+    let rows: Vec<_> = report
+        .names
+        .iter()
+        .map(|n| {
+            let mut row = row(&n.name, &n.alone);
+            row.push(size(n.shared));
+            row
+        })
+        .collect();
+    let heads = [
+        "name (counted alone)",
+        "raw",
+        "stored",
+        "%",
+        "duplicates",
+        "coding",
+        "shared",
+    ];
+    table(out, &heads, &RIGHT, &rows)?;
+    writeln!(out)
 }
