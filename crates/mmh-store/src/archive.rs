@@ -26,7 +26,7 @@ use crate::pack::{
     ARCHIVE_ENTRY_LEN, Entry, FILE_MAGIC, FILE_VERSION, Flaw, HEADER_LEN, Kind, TRAILER_LEN,
     Trailer, parse_header,
 };
-use crate::reader::{check_record, info};
+use crate::reader::{check_record, info, newer};
 use crate::staging::read_exact_at;
 use crate::verify::{Damage, VerifyReport, check_window, windows};
 use table::{TABLE_BLOCK_LEN, TableScan, find, parse_entry};
@@ -256,7 +256,9 @@ impl ChunkSource for Archive {
         let entry = self.entry(id)?.ok_or(Error::NoSuchChunk { chunk: *id })?;
         let record = self.read(entry.offset, entry.record_len())?;
         check_record(&record, &entry).map_err(|reason| {
-            self.flaw(&format!("at offset {}, chunk {id}: {reason}", entry.offset))
+            newer(&record, id).unwrap_or_else(|| {
+                self.flaw(&format!("at offset {}, chunk {id}: {reason}", entry.offset))
+            })
         })
     }
 }

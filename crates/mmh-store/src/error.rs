@@ -67,6 +67,14 @@ pub enum Error {
         /// Which one.
         chunk: ChunkId,
     },
+    /// A whole frame that a newer version has written.
+    #[error("chunk {chunk}: {reason}")]
+    UnknownFrame {
+        /// Which chunk.
+        chunk: ChunkId,
+        /// What the codec says.
+        reason: String,
+    },
     /// An object that was asked for is not there.
     #[error("{what} is not in the store")]
     NoSuchObject {
@@ -176,7 +184,9 @@ impl Error {
             | Self::NotAnArchive { .. }
             | Self::BadFrame { .. }
             | Self::BadSetting { .. } => ErrorKind::Invalid,
-            Self::UnknownVersion { .. } | Self::UnsupportedBackend { .. } => ErrorKind::Unsupported,
+            Self::UnknownVersion { .. }
+            | Self::UnknownFrame { .. }
+            | Self::UnsupportedBackend { .. } => ErrorKind::Unsupported,
             Self::CorruptPack { .. } | Self::CorruptIndex { .. } | Self::Corrupt { .. } => {
                 ErrorKind::Corrupt
             }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mmh_codec::{Decoder, frame_info};
-use mmh_core::{ChunkId, Verified, limits};
+use mmh_core::{ChunkId, ErrorKind, Verified, limits};
 
 /// Longest frame of a chunk that is stored or read, in bytes: a raw chunk and its frame's head.
 pub const FRAME_LEN_MAX: usize = limits::CHUNK_LEN_MAX + 4096;
@@ -21,6 +21,14 @@ pub(crate) fn decode(frame: &[u8]) -> Result<Vec<u8>, String> {
         .decode(frame, limits::CHUNK_LEN_MAX, &mut raw)
         .map_err(|e| e.to_string())?;
     Ok(raw)
+}
+
+/// What the codec says of a frame that it cannot read because a newer version wrote it; `None` if
+/// that is not what is wrong with it.
+pub(crate) fn unknown(frame: &[u8]) -> Option<String> {
+    let decoded = Decoder::new().decode(frame, limits::CHUNK_LEN_MAX, &mut Vec::new());
+    let error = decoded.err()?;
+    (error.kind() == ErrorKind::Unsupported).then(|| error.to_string())
 }
 
 /// Decodes a frame and compares the bytes with the id.

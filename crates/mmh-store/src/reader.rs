@@ -104,6 +104,12 @@ pub(crate) fn check_record(
     Ok(raw)
 }
 
+/// The error for a whole record whose frame a newer version has written.
+pub(crate) fn newer(record: &[u8], id: &ChunkId) -> Option<Error> {
+    let reason = frame::unknown(Record::frame(record).ok()?)?;
+    Some(Error::UnknownFrame { chunk: *id, reason })
+}
+
 impl ChunkSource for Reader {
     fn locate(&self, id: &ChunkId) -> Result<Option<ChunkInfo>> {
         if let Some(found) = self.store.pending(id) {
@@ -115,9 +121,10 @@ impl ChunkSource for Reader {
 
     fn get(&self, id: &ChunkId) -> Result<Verified<Bytes>> {
         let (pack, entry, record) = block_on(&self.handle, self.record(id))?;
-        check_record(&record, &entry).map_err(|reason| match pack {
-            Some(pack) => corrupt(pack, &entry, reason),
-            None => Error::Corrupt {
+        check_record(&record, &entry).map_err(|reason| match (newer(&record, id), pack) {
+            (Some(newer), _) => newer,
+            (None, Some(pack)) => corrupt(pack, &entry, reason),
+            (None, None) => Error::Corrupt {
                 object: format!("staged chunk {id}"),
                 reason,
             },
@@ -132,5 +139,33 @@ pub(crate) fn info(pack: Option<PackId>, entry: &Entry) -> ChunkInfo {
         stored_len: entry.stored_len,
         raw_len: entry.raw_len,
         method: entry.method,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mmh_core::ErrorKind;
+
+    use super::*;
+
+    fn record(frame: &[u8]) -> Vec<u8> {
+        let len = u32::try_from(frame.len()).unwrap();
+        let head = [len.to_le_bytes(), crc32c::crc32c(frame).to_le_bytes()];
+        [head.concat(), frame.to_vec()].concat()
+    }
+
+    /// A whole frame of a later version is not damage: another copy would not help.
+    #[test]
+    fn frames_of_later_versions_are_unsupported_and_not_corrupt() {
+        let id = ChunkId::of(b"x");
+        let later = [[200, 0, 1, b'x'], [1, 31, 1, b'x']];
+        for frame in later {
+            let error = newer(&record(&frame), &id).unwrap();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        }
+        assert!(newer(&record(&[1, 0, 1, b'x']), &id).is_none(), "readable");
+        let mut torn = record(&[200, 0, 1, b'x']);
+        torn[8] ^= 1;
+        assert!(newer(&torn, &id).is_none(), "the checksum says damage");
     }
 }
