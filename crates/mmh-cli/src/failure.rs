@@ -11,8 +11,8 @@ pub(crate) enum Failure {
     Repo(mmh_repo::Error),
     /// Something else, with its kind.
     Other(ErrorKind, String),
-    /// A check found damage; it was printed already.
-    Damaged,
+    /// A check found damage; what to say, unless it was printed already.
+    Damaged(Option<String>),
     /// The reader of our output went away.
     BrokenPipe,
 }
@@ -29,7 +29,7 @@ impl Failure {
         match self {
             Self::Repo(e) => e.kind(),
             Self::Other(kind, _) => *kind,
-            Self::Damaged => ErrorKind::Corrupt,
+            Self::Damaged(_) => ErrorKind::Corrupt,
             Self::BrokenPipe => ErrorKind::Unavailable,
         }
     }
@@ -56,7 +56,8 @@ impl Failure {
             ),
             Self::Repo(e) => Some(e.to_string()),
             Self::Other(_, message) => Some(message.clone()),
-            Self::Damaged | Self::BrokenPipe => None,
+            Self::Damaged(message) => message.clone(),
+            Self::BrokenPipe => None,
         }
     }
 

@@ -47,6 +47,11 @@ pub(crate) fn verify(session: &Session, targets: &[Target]) -> Result<(), Failur
     if report.is_clean() {
         Ok(())
     } else {
-        Err(Failure::Damaged)
+        let n = report.findings.len();
+        // Without `-q` the places were listed already.
+        let unseen = session.output.quiet && !session.output.json;
+        Err(Failure::Damaged(
+            unseen.then(|| format!("{n} places do not hold")),
+        ))
     }
 }
