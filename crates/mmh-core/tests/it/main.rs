@@ -2,5 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod cbor;
+mod golden;
+mod hostile;
+mod model;
 mod objects;
 mod trees;
