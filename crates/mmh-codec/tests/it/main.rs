@@ -1,8 +1,10 @@
 //! What users of the crate rely on, through its public API.
 
 mod choice;
+mod differential;
 mod golden;
 mod limits;
+mod model;
 mod round_trip;
 
 use mmh_codec::{Decoder, Encoder, FrameInfo, Hint, Method, Settings, frame_info};

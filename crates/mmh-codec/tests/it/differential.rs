@@ -1,0 +1,155 @@
+//! The crate against the model, a second decoder: they agree on what is content and what is not.
+
+use std::path::Path;
+
+use mmh_codec::samples::{Noise, weights};
+use mmh_codec::{Decoder, Encoder, Hint, Level, Settings};
+use mmh_core::{Digest, Dtype};
+use proptest::prelude::*;
+
+use crate::model;
+
+const LIMIT: usize = 1 << 16;
+
+/// What the crate says of `frame`, and that the model says the same.
+fn agree(frame: &[u8], what: &dyn std::fmt::Debug) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let result = Decoder::new().decode(frame, LIMIT, &mut out);
+    let ours = result.clone().ok().map(|()| out);
+    let theirs = model::decode(frame, LIMIT);
+    assert!(
+        ours == theirs,
+        "{what:?}: the crate says {result:?}, the model {}: {frame:02x?}",
+        if theirs.is_some() { "content" } else { "error" },
+    );
+    ours
+}
+
+fn frame_of(raw: &[u8], hint: &Hint, level: Level) -> Vec<u8> {
+    let settings = Settings {
+        level,
+        verify: true,
+    };
+    let mut frame = Vec::new();
+    Encoder::new(settings)
+        .encode(raw, hint, &mut frame)
+        .unwrap();
+    frame
+}
+
+/// What stands in the repository as the format is what FORMAT.md says.
+#[test]
+fn golden_frames_are_as_the_specification_says() {
+    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/v1/codec");
+    let manifest = std::fs::read_to_string(place.join("MANIFEST")).unwrap();
+    for line in manifest.lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let frame = std::fs::read(place.join(format!("{}.frame", fields[0]))).unwrap();
+        let raw = model::decode(&frame, usize::MAX).unwrap_or_else(|| panic!("{line}"));
+        assert_eq!(Digest::of(&raw).to_string(), fields[3], "{line}");
+    }
+}
+
+/// Every element type at every level, begun within a row and with a tail, and with noise in all
+/// bits, so that a misplaced bit cannot hide behind a zero.
+#[test]
+fn every_type_and_level_is_written_as_the_specification_says() {
+    for (i, &dtype) in (0u64..).zip(Dtype::ALL) {
+        for level in Level::ALL {
+            let hint = Hint {
+                first: 64,
+                ..Hint::tensor(dtype, 128)
+            };
+            let raw = weights(dtype, 128, 9000 + 7, i);
+            assert!(
+                agree(&frame_of(&raw, &hint, level), &dtype) == Some(raw),
+                "{dtype}"
+            );
+        }
+        let noise = &mut Noise::new(i);
+        // Every other byte is noise with a bias: too regular to store, too rich to be constant.
+        let raw: Vec<u8> = (0..6000)
+            .map(|_| noise.below(256) & noise.below(256))
+            .collect();
+        let frame = frame_of(&raw, &Hint::tensor(dtype, 0), Level::Fast);
+        assert!(agree(&frame, &dtype) == Some(raw), "{dtype}");
+    }
+}
+
+/// More than one coded block, rows with classes of their own, and a last group that is not whole.
+#[test]
+fn several_blocks_are_written_as_the_specification_says() {
+    for (dtype, n) in [
+        (Dtype::BF16, 2 * 300_037),
+        (Dtype::I8, 200_001),
+        (Dtype::Q4_0, 160_000),
+    ] {
+        let raw = weights(dtype, 640, n, 11);
+        let frame = frame_of(&raw, &Hint::tensor(dtype, 640), Level::Default);
+        assert!(model::decode(&frame, usize::MAX) == Some(raw), "{dtype}");
+    }
+}
+
+/// Where one reader sees damage, the other must, or a store that one of them checked would fail
+/// with the other.
+#[test]
+fn readers_agree_on_every_flipped_bit_of_the_first_bytes() {
+    for dtype in [
+        Dtype::BF16,
+        Dtype::F32,
+        Dtype::U16,
+        Dtype::I8,
+        Dtype::Q4_K,
+        Dtype::F4,
+    ] {
+        let raw = weights(dtype, 64, 1700, 3);
+        let frame = frame_of(&raw, &Hint::tensor(dtype, 64), Level::Default);
+        for bit in 0..8 * frame.len().min(180) {
+            let mut bad = frame.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            agree(&bad, &(dtype, bit));
+        }
+    }
+}
+
+#[test]
+fn readers_agree_on_zstd_frames_with_flipped_bits() {
+    let raw = b"text, and text again, and more text, and again text".repeat(3);
+    let frame = frame_of(&raw, &Hint::bytes(), Level::Default);
+    for bit in 0..8 * frame.len() {
+        let mut bad = frame.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        agree(&bad, &bit);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Several bytes at once, near the front where structure is.
+    #[test]
+    fn readers_agree_on_mutated_frames(
+        kind in 0..Dtype::ALL.len(), rng_seed in any::<u64>(), len in 100usize..2500,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let dtype = Dtype::ALL[kind];
+        let raw = weights(dtype, 64, len, rng_seed);
+        let mut frame = frame_of(&raw, &Hint::tensor(dtype, 64), Level::Fast);
+        for (at, value) in damage {
+            let at = at.index(frame.len().min(120));
+            frame[at] = value;
+        }
+        agree(&frame, &dtype);
+    }
+
+    /// Bodies of small numbers, which are codes, widths and lengths more often than noise is.
+    #[test]
+    fn readers_agree_on_bodies_of_small_numbers(
+        layout in prop::sample::select(vec![0u8, 1, 2, 16, 17, 20, 22, 66, 70, 76, 103]),
+        raw_len in 0u8..100,
+        rest in prop::collection::vec(prop_oneof![0u8..10, 0u8..10, 0u8..=255], 0..60),
+    ) {
+        let method = match layout { 0..=3 => 2, 4..=22 => 3, _ => 4 };
+        agree(&[&[1, method, raw_len, layout, 0][..], &rest].concat(), &layout);
+    }
+}

@@ -1,0 +1,278 @@
+//! A second decoder, written from FORMAT.md alone and in the plainest way: one bit, one slot and
+//! one symbol at a time. `None` is any error. It shares no code with the crate.
+
+mod layout;
+mod symbols;
+
+use layout::Layout;
+
+/// What has not been read yet.
+#[derive(Clone, Copy)]
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, n: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(n)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take(1).map(|bytes| bytes[0])
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take(2)
+            .map(|pair| u16::from_le_bytes([pair[0], pair[1]]))
+    }
+
+    fn varint(&mut self) -> Option<usize> {
+        let mut value = 0u64;
+        for group in 0..5 {
+            let byte = self.u8()?;
+            value += u64::from(byte % 128) << (7 * group);
+            if byte < 128 {
+                let shortest = byte > 0 || group == 0;
+                return u32::try_from(value)
+                    .ok()
+                    .filter(|_| shortest)
+                    .map(|v| v as usize);
+            }
+        }
+        None
+    }
+
+    fn sized(&mut self) -> Option<Self> {
+        let len = self.varint()?;
+        self.take(len).map(Self)
+    }
+
+    fn end(&self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+
+    /// `n` values of `width` bits, from a whole byte on.
+    fn packed(&mut self, n: usize, width: usize) -> Option<Vec<u16>> {
+        let bytes = self.take((n * width).div_ceil(8))?;
+        let value = |i: usize| (0..width).map(|b| bit(bytes, i * width + b) << b).sum();
+        Some((0..n).map(value).collect())
+    }
+
+    /// A *list* of `n` bytes.
+    fn list(&mut self, n: usize) -> Option<Vec<u8>> {
+        match self.u8()? {
+            9 => zstd(self.sized()?.0, n),
+            code => {
+                let width = usize::from(code);
+                let values = self.packed(n, Some(width).filter(|&w| w <= 8)?)?;
+                values
+                    .into_iter()
+                    .map(|value| u8::try_from(value).ok())
+                    .collect()
+            }
+        }
+    }
+}
+
+fn bit(bytes: &[u8], at: usize) -> u16 {
+    u16::from(bytes[at / 8] >> (at % 8) & 1)
+}
+
+/// One zstd frame of exactly `n` bytes: the magic number is that of RFC 8878, and nothing follows.
+fn zstd(frame: &[u8], n: usize) -> Option<Vec<u8>> {
+    if !frame.starts_with(&0xfd2f_b528u32.to_le_bytes()) {
+        return None;
+    }
+    let own_len = zstd::zstd_safe::find_frame_compressed_size(frame).ok()?;
+    let content = zstd::bulk::decompress(frame, n).ok()?;
+    (own_len == frame.len() && content.len() == n).then_some(content)
+}
+
+/// The content of a frame that states at most `limit` bytes.
+pub(crate) fn decode(frame: &[u8], limit: usize) -> Option<Vec<u8>> {
+    let mut input = Bytes(frame);
+    if input.u8()? != 1 {
+        return None;
+    }
+    let method = input.u8()?;
+    let raw_len = input.varint().filter(|&len| len <= limit.min(4 << 20))?;
+    match method {
+        0 => (input.0.len() == raw_len).then(|| input.0.to_vec()),
+        1 => zstd(input.0, raw_len),
+        _ => body(method, input, raw_len),
+    }
+}
+
+fn body(method: u8, mut input: Bytes<'_>, raw_len: usize) -> Option<Vec<u8>> {
+    let layout = Layout::of(input.u8()?).filter(|layout| layout.method == method)?;
+    let head_len = input.varint()?;
+    let n = raw_len.checked_sub(head_len)? / layout.unit;
+    let mut units = vec![0u8; n * layout.unit];
+    for plane in &layout.planes {
+        let per_unit = plane.symbols.len();
+        let width = plane.symbols[0].len();
+        let values = record(&mut input, width, n * per_unit, Within::Frame)?;
+        for (i, value) in values.into_iter().enumerate() {
+            let unit = &mut units[i / per_unit * layout.unit..][..layout.unit];
+            let value = value ^ u16::from(plane.inverted) << (width - 1);
+            for (b, &place) in plane.symbols[i % per_unit].iter().enumerate() {
+                unit[place / 8] |= u8::from(value >> b & 1 == 1) << (place % 8);
+            }
+        }
+    }
+    let head = input.take(head_len)?;
+    let tail = input.take(raw_len - head_len - units.len())?;
+    input.end()?;
+    Some([head, &units, tail].concat())
+}
+
+/// Where a plane record stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Within {
+    Frame,
+    Bytes,
+    Split,
+}
+
+fn record(input: &mut Bytes<'_>, width: usize, n: usize, within: Within) -> Option<Vec<u16>> {
+    let coder = input.u8()?;
+    let mut content = input.sized()?;
+    let values = match coder {
+        0 => vec![content.u16()?; n],
+        1 => packed(&mut content, n)?,
+        2 => ranked(&mut content, n)?,
+        3 if within != Within::Split => split(&mut content, width, n)?,
+        5 if within == Within::Frame && width > 8 => {
+            let upper = record(&mut content, width - 8, n, Within::Bytes)?;
+            let lower = record(&mut content, 8, n, Within::Bytes)?;
+            upper.iter().zip(lower).map(|(u, l)| u * 256 + l).collect()
+        }
+        6 if width <= 8 => zstd_values(&mut content, n, 1)?,
+        6 => zstd_values(&mut content, n, 2)?,
+        _ => return None,
+    };
+    content.end()?;
+    let fits = values.iter().all(|&value| usize::from(value) < 1 << width);
+    fits.then_some(values)
+}
+
+fn zstd_values(content: &mut Bytes<'_>, n: usize, each: usize) -> Option<Vec<u16>> {
+    let bytes = zstd(content.take(content.0.len())?, each * n)?;
+    let value = |b: &[u8]| u16::from(b[0]) + 256 * b.get(1).copied().map_or(0, u16::from);
+    Some(bytes.chunks(each).map(value).collect())
+}
+
+/// `first` and `len` of segments, in groups.
+#[derive(Clone, Copy)]
+struct Segments(usize, usize);
+
+impl Segments {
+    fn read(input: &mut Bytes<'_>) -> Option<Self> {
+        let (first, len) = (input.varint()?, input.varint()?);
+        (1 <= first && first <= len && len <= 256).then_some(Self(first, len))
+    }
+
+    /// The segment of the value at index `i`.
+    fn of(self, i: usize) -> usize {
+        let group = i / 64;
+        if group < self.0 {
+            0
+        } else {
+            1 + (group - self.0) / self.1
+        }
+    }
+
+    fn count(self, n: usize) -> usize {
+        n.checked_sub(1).map_or(0, |last| self.of(last) + 1)
+    }
+}
+
+fn packed(input: &mut Bytes<'_>, n: usize) -> Option<Vec<u16>> {
+    let base = input.u16()?;
+    let width = usize::from(input.u8()?);
+    if width > 16 || u32::from(base) & ((1 << width) - 1) != 0 {
+        return None;
+    }
+    let part = |input: &mut Bytes<'_>, n: usize, z: u8| {
+        let left = width.checked_sub(usize::from(z))?;
+        let whole = |v: u16| base | u16::try_from(u32::from(v) << z).expect("at most 16 bits");
+        Some(
+            input
+                .packed(n, left)?
+                .into_iter()
+                .map(whole)
+                .collect::<Vec<_>>(),
+        )
+    };
+    match input.u8()? {
+        0 => {
+            let zeros = input.u8()?;
+            part(input, n, zeros)
+        }
+        1 => {
+            let segments = Segments::read(input)?;
+            let mut values = Vec::new();
+            for (segment, z) in input.list(segments.count(n))?.into_iter().enumerate() {
+                let len = (0..n).filter(|&i| segments.of(i) == segment).count();
+                values.extend(part(input, len, z)?);
+            }
+            Some(values)
+        }
+        _ => None,
+    }
+}
+
+fn ranked(input: &mut Bytes<'_>, n: usize) -> Option<Vec<u16>> {
+    let head = input.u8()?;
+    let (count, contiguous) = (usize::from(head / 2), head % 2 == 1);
+    if !(1..=32).contains(&count) {
+        return None;
+    }
+    let mut table = vec![u16::try_from(input.varint()?).ok()?];
+    for _ in 1..count {
+        let skipped = if contiguous { 0 } else { input.varint()? };
+        let next = usize::from(*table.last()?) + 1 + skipped;
+        table.push(u16::try_from(next).ok()?);
+    }
+    let mut exceptions = Vec::new();
+    let n_exceptions = input.varint().filter(|&count| count <= n)?;
+    if n_exceptions > 0 {
+        let mut gaps = input.sized()?;
+        let values = input.list(2 * n_exceptions)?;
+        let mut at = 0;
+        for pair in values.chunks(2) {
+            at += gaps.varint()?;
+            exceptions.push((at, u16::from_le_bytes([pair[0], pair[1]])));
+            at += 1;
+        }
+        gaps.end()?;
+    }
+    let alphabet = if count <= 16 { 16 } else { 32 };
+    let symbols = symbols::read(input, alphabet, n, None)?;
+    let value = |&symbol: &u16| table.get(usize::from(symbol)).copied();
+    let mut values: Vec<u16> = symbols.iter().map(value).collect::<Option<_>>()?;
+    for (at, value) in exceptions {
+        *values.get_mut(at)? = value;
+    }
+    Some(values)
+}
+
+fn split(input: &mut Bytes<'_>, width: usize, n: usize) -> Option<Vec<u16>> {
+    let lower_width = usize::from(input.u8()?);
+    if !(1..=5).contains(&lower_width) || width > lower_width + 5 {
+        return None;
+    }
+    let upper = record(input, width.saturating_sub(lower_width), n, Within::Split)?;
+    let lower = if input.0.first() == Some(&4) {
+        input.u8()?;
+        let mut content = input.sized()?;
+        let alphabet = if lower_width == 5 { 32 } else { 16 };
+        let symbols = symbols::read(&mut content, alphabet, n, Some(&upper))?;
+        content.end()?;
+        symbols
+    } else {
+        record(input, lower_width, n, Within::Split)?
+    };
+    let joined = upper.iter().zip(lower).map(|(u, l)| (u << lower_width) + l);
+    Some(joined.collect())
+}
