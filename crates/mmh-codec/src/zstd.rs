@@ -3,8 +3,12 @@
 use std::fmt;
 
 use zstd::bulk::{Compressor, Decompressor};
+use zstd::zstd_safe::find_frame_compressed_size;
 
 use crate::error::{Error, Result, corrupt};
+
+/// What a frame of RFC 8878 begins with; others are skipped by the library, or of its old formats.
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Compresses with one level; the context costs about a megabyte and is made at the first use.
 pub(crate) struct Packer {
@@ -57,8 +61,13 @@ pub(crate) struct Unpacker {
 }
 
 impl Unpacker {
-    /// Fills `out` with the content of `frame`, which must have exactly that length.
+    /// Fills `out` with the content of `frame`, which must have exactly that length. The library
+    /// would take several frames for one, and so would hide bytes that are left over.
     pub(crate) fn unpack(&mut self, frame: &[u8], out: &mut [u8]) -> Result<()> {
+        let alone = find_frame_compressed_size(frame) == Ok(frame.len());
+        if !alone || !frame.starts_with(&MAGIC) {
+            return corrupt("zstd content is not one frame");
+        }
         let context = match &mut self.context {
             Some(context) => context,
             none => none.insert(Decompressor::new().map_err(fault)?),

@@ -173,7 +173,7 @@ impl PlaneDecoder<'_> {
     }
 
     fn bytes(&mut self, input: &mut Input<'_>, width: u32, values: &mut [u16]) -> Result<()> {
-        let Some(upper_width) = width.checked_sub(8) else {
+        let Some(upper_width) = width.checked_sub(8).filter(|&width| width > 0) else {
             return corrupt("a plane of 8 bits has no upper byte");
         };
         let mut lower = vec![0; values.len()];

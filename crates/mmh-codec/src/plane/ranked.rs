@@ -120,13 +120,16 @@ impl PlaneDecoder<'_> {
         let exceptions = self.exceptions(input, values.len())?;
         let mut symbols = vec![0; values.len()];
         read_symbols(self.engine, input, alphabet, self.unpacker, &mut symbols)?;
-        let mut value_of = [table[table.len() - 1]; SYMBOLS_MAX];
+        let highest = symbols.iter().fold(0, |highest, &s| s.max(highest));
+        if usize::from(highest) >= table.len() {
+            return corrupt("a symbol stands for no value");
+        }
+        let mut value_of = [0; SYMBOLS_MAX];
         value_of[..table.len()].copy_from_slice(&table);
         let contiguous = table.windows(2).all(|pair| pair[0] + 1 == pair[1]);
         if contiguous {
-            // A symbol beyond the table comes only from a hostile frame; any value will do.
             values.iter_mut().zip(&symbols).for_each(|(value, &s)| {
-                *value = table[0].wrapping_add(u16::from(s));
+                *value = table[0] + u16::from(s);
             });
         } else {
             values.iter_mut().zip(&symbols).for_each(|(value, &s)| {
@@ -195,8 +198,8 @@ fn read_values(input: &mut Input<'_>) -> Result<Vec<u16>> {
             next = next.saturating_add(input.varint()?);
         }
         match u16::try_from(next) {
-            Ok(value) if value < u16::MAX => values.push(value),
-            _ => return corrupt("a frequent value is out of range"),
+            Ok(value) => values.push(value),
+            Err(_) => return corrupt("a frequent value is out of range"),
         }
         next += 1;
     }

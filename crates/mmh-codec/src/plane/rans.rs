@@ -7,7 +7,7 @@ use crate::entropy::{
     Alphabet, CLASSES_MAX, Classes, DecodeSet, EncodeSet, Engine, LANES, Levels, SYMBOLS_MAX,
     put_tables, read_tables,
 };
-use crate::error::{Result, corrupt};
+use crate::error::{Error, Result, corrupt};
 use crate::input::{Input, put_sized, put_varint};
 use crate::zstd::{Packer, Unpacker};
 
@@ -120,7 +120,13 @@ pub(crate) fn read_in_context(
 
 fn read_set(input: &mut Input<'_>, alphabet: Alphabet) -> Result<DecodeSet> {
     let n_classes = input.varint()?;
-    if n_classes == 0 || n_classes > CLASSES_MAX {
+    if n_classes == 0 {
+        return Err(Error::UnknownCode {
+            what: "codebook",
+            code: 0,
+        });
+    }
+    if n_classes > CLASSES_MAX {
         return corrupt("the number of classes is out of range");
     }
     let levels = read_tables(input.sized()?, n_classes, alphabet)?;
