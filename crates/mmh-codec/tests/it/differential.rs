@@ -33,7 +33,7 @@ fn frame_of(raw: &[u8], hint: &Hint, level: Level) -> Vec<u8> {
     let mut frame = Vec::new();
     Encoder::new(settings)
         .encode(raw, hint, &mut frame)
-        .unwrap();
+        .expect("the content can be coded");
     frame
 }
 

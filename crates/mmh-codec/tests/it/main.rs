@@ -1,5 +1,6 @@
 //! What users of the crate rely on, through its public API.
 
+mod by_hand;
 mod choice;
 mod differential;
 mod golden;
