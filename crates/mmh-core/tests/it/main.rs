@@ -5,6 +5,8 @@
 mod cbor;
 mod golden;
 mod hostile;
+mod limits;
 mod model;
 mod objects;
+mod paging;
 mod trees;
