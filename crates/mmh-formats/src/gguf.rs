@@ -34,7 +34,7 @@ pub fn parse(source: &dyn ReadAt) -> Result<Layout> {
     let note = match header.u32()? {
         2 | 3 => None,
         1 => Some("GGUF version 1 is stored as bytes".to_owned()),
-        version if version.swap_bytes() <= 3 => {
+        version if (1..=3).contains(&version.swap_bytes()) => {
             Some("big-endian GGUF is stored as bytes".to_owned())
         }
         version => Some(format!("GGUF version {version} is not known")),
@@ -335,6 +335,7 @@ mod tests {
             (1u32, "version 1"),
             (3u32.swap_bytes(), "big-endian"),
             (4, "version 4"),
+            (0, "version 0"),
         ] {
             file[4..8].copy_from_slice(&version.to_le_bytes());
             let layout = parse(&file).unwrap();

@@ -103,6 +103,12 @@ impl<'a> Index<'a> {
             .push(Container::TfCheckpoint, &location, place, info)
     }
 
+    /// Notes that a block cannot be read, which may be the one with the header entry.
+    fn set_compressed(&mut self) {
+        self.note = Some("a compressed checkpoint index: its shards are kept as bytes");
+        self.shards = self.shards.or(Some(0));
+    }
+
     /// `BundleHeaderProto`.
     fn header(&mut self, reader: &mut Reader<'_>, value: Range<u64>) -> Result<()> {
         let mut fields = Fields::new(value);
@@ -195,7 +201,7 @@ fn read_table(reader: &mut Reader<'_>, index: &mut Index<'_>) -> Result<()> {
         data_blocks.push(handle(reader, &mut at, value.end)?);
         Ok(())
     })? {
-        index.note = Some(COMPRESSED);
+        index.set_compressed();
     }
     let mut behind = 0;
     for block in data_blocks {
@@ -207,14 +213,11 @@ fn read_table(reader: &mut Reader<'_>, index: &mut Index<'_>) -> Result<()> {
         if !read_block(reader, block, &mut |reader, key, value| {
             index.entry(reader, key, value)
         })? {
-            index.note = Some(COMPRESSED);
-            index.shards = index.shards.or(Some(0));
+            index.set_compressed();
         }
     }
     Ok(())
 }
-
-const COMPRESSED: &str = "a compressed checkpoint index: its shards are kept as bytes";
 
 /// A block handle: offset and length, which must lie in the file with their trailer.
 fn handle(reader: &mut Reader<'_>, at: &mut u64, end: u64) -> Result<Range<u64>> {
