@@ -4,7 +4,10 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mmh_core::{Dtype, ErrorKind};
-use mmh_formats::samples::{SampleTensor, gguf, npy, pickle, safetensors, torch, zip};
+use mmh_formats::samples::{
+    SampleTensor, arrow, ctranslate2, gguf, hdf5, msgpack, npy, onnx, pickle, safetensors, tflite,
+    torch, zip,
+};
 use mmh_formats::{Error, ReadAt, probe};
 
 /// Reads that fail from the n-th on, or that find the file shorter than it was.
@@ -54,7 +57,22 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
     let mut objects = pickle::numpy_protocol_5(&tensors);
     let header = "{'descr': '|O', 'fortran_order': False, 'shape': (2,), }";
     objects = npy::with_header(1, header, &objects);
+    let dataset = [SampleTensor::new("/w", Dtype::F32, &[40, 50])];
+    let column = [SampleTensor::new("w[0]", Dtype::F32, &[2000])];
     vec![
+        (
+            "old hdf5",
+            hdf5::file(&dataset, hdf5::Form::Old, hdf5::Storage::Chunked),
+        ),
+        (
+            "new hdf5",
+            hdf5::file(&dataset, hdf5::Form::New, hdf5::Storage::Contiguous),
+        ),
+        ("onnx", onnx::embedded(&tensors)),
+        ("tflite", tflite::model(&tensors, tflite::Place::Behind)),
+        ("msgpack", msgpack::flax(&tensors)),
+        ("ctranslate2", ctranslate2::model(&tensors)),
+        ("arrow", arrow::file(&column, arrow::Kind::Plain)),
         ("safetensors", safetensors::file(&tensors)),
         ("gguf", gguf::file(&tensors)),
         ("torch zip", torch::zip(&tensors)),
