@@ -112,3 +112,6 @@ impl Error {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -361,31 +361,4 @@ fn leaves(target: &str, depth: usize) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn links_that_leave_are_recognised() {
-        for (target, depth) in [
-            ("/etc", 0),
-            ("..", 0),
-            ("a/../..", 0),
-            ("../../x", 1),
-            ("a\\b", 0),
-            ("a/../b", 0),
-            ("x/x/../..", 0),
-            ("../x/..", 1),
-        ] {
-            assert!(leaves(target, depth), "{target}");
-        }
-        for (target, depth) in [
-            ("a", 0),
-            ("../a", 1),
-            ("..", 1),
-            ("./a/b", 0),
-            ("./../a", 1),
-        ] {
-            assert!(!leaves(target, depth), "{target}");
-        }
-    }
-}
+mod tests;

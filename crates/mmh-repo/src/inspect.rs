@@ -201,3 +201,6 @@ impl PartReport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

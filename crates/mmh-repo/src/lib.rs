@@ -14,6 +14,8 @@ pub mod export;
 mod ingest;
 pub mod inspect;
 pub mod list;
+#[cfg(test)]
+mod memory;
 mod objects;
 pub mod read;
 mod recycle;

@@ -247,3 +247,6 @@ impl FileReader<'_> {
         self.for_each_slice(all, &mut |slice| visit(*slice.id(), slice.len()))
     }
 }
+
+#[cfg(test)]
+mod tests;

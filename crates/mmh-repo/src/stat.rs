@@ -338,3 +338,6 @@ impl Counter {
         self.total.coding += part.coding;
     }
 }
+
+#[cfg(test)]
+mod tests;
