@@ -20,6 +20,9 @@ use crate::error::{Error, Result};
 pub const SMALL_PART_LEN: u64 = 512;
 /// A pool of small parts becomes a chunk when it has this many bytes.
 pub const POOL_LEN: usize = 256 << 10;
+/// After this many pieces all pools become chunks, so that their slices can be written out.
+/// A count of the file's own, so that its chunks do not depend on how much is read at once.
+const ROUND_PIECES: usize = 1 << 16;
 /// The only way of cutting that this version knows: `FastCDC` with normalisation level 1.
 pub const ALGORITHM: &str = "fastcdc-2020";
 
@@ -124,6 +127,8 @@ pub(crate) struct Cutter<'a> {
     /// Bytes read ahead for content-defined cutting; they begin at `done`.
     ahead: Vec<u8>,
     pools: BTreeMap<Option<Dtype>, Pool>,
+    /// Pieces since the pools were last flushed.
+    round: usize,
     next_slot: Slot,
     pub(crate) blake3: blake3::Hasher,
     sha256: sha2::Sha256,
@@ -135,6 +140,8 @@ pub(crate) struct Batch {
     pub(crate) jobs: Vec<Job>,
     pub(crate) pieces: Vec<Piece>,
     pub(crate) raw_len: u64,
+    /// Whether every slot that was named so far has its job: no pool is open.
+    pub(crate) closed: bool,
 }
 
 impl<'a> Cutter<'a> {
@@ -148,14 +155,15 @@ impl<'a> Cutter<'a> {
             done: 0,
             ahead: Vec::new(),
             pools: BTreeMap::new(),
+            round: 0,
             next_slot: 0,
             blake3: blake3::Hasher::new(),
             sha256: sha2::Sha256::new(),
         }
     }
 
-    /// Reads on until the batch holds `len` raw bytes to code or the file ends. An empty batch
-    /// means the end; pools are flushed before it.
+    /// Reads on until the batch holds `len` raw bytes to code, a round of pieces is complete or
+    /// the file ends. An empty batch means the end; pools are flushed before it.
     pub(crate) fn next_batch(&mut self, len: u64) -> Result<Batch> {
         let layout = self.layout;
         let mut batch = Batch::default();
@@ -170,12 +178,19 @@ impl<'a> Cutter<'a> {
                 PartKind::Tensor(info) => self.tensor_chunk(part, info, &mut batch)?,
                 PartKind::Bytes => self.content_chunk(part, &mut batch)?,
             }
+            self.round += 1;
+            if self.round == ROUND_PIECES {
+                self.flush_pools(&mut batch);
+                batch.closed = true;
+                break;
+            }
         }
         Ok(batch)
     }
 
     /// Turns what lies in the pools into chunks.
-    pub(crate) fn flush_pools(&mut self, batch: &mut Batch) {
+    fn flush_pools(&mut self, batch: &mut Batch) {
+        self.round = 0;
         for (dtype, pool) in &mut self.pools {
             if let Some(slot) = pool.slot.take() {
                 let hint = Hint {
@@ -337,178 +352,4 @@ fn small(len: u64) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashMap;
-
-    use mmh_formats::{Container, LayoutBuilder};
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn chunking() -> Chunking {
-        Chunking::new(&ChunkerParams::default()).unwrap()
-    }
-
-    fn tensor(name: &str, dtype: Dtype, len: u64) -> TensorInfo {
-        let elements = len / u64::from(dtype.block().1);
-        TensorInfo {
-            name: name.to_owned(),
-            dtype,
-            shape: vec![elements],
-        }
-    }
-
-    /// Cuts everything and joins the pieces again; says how many chunks there were.
-    fn cut_and_join(bytes: &[u8], layout: &Layout, step: u64) -> (Vec<u8>, Vec<Vec<u8>>) {
-        let source = bytes.to_vec();
-        let mut cutter = Cutter::new(&source, layout, chunking());
-        let (mut chunks, mut pieces) = (HashMap::new(), Vec::new());
-        loop {
-            let batch = cutter.next_batch(step).unwrap();
-            if batch.jobs.is_empty() && batch.pieces.is_empty() {
-                break;
-            }
-            for job in batch.jobs {
-                assert!(!job.raw.is_empty() && job.raw.len() <= limits::CHUNK_LEN_MAX);
-                assert!(
-                    chunks.insert(job.slot, job.raw).is_none(),
-                    "a slot is filled once"
-                );
-            }
-            pieces.extend(batch.pieces);
-        }
-        let slice = |p: &Piece| chunks[&p.slot][p.start as usize..][..p.len as usize].to_vec();
-        let joined = pieces.iter().flat_map(slice).collect();
-        let (blake3, _) = cutter.digests();
-        assert_eq!(
-            blake3,
-            mmh_core::Digest::of(bytes),
-            "every byte was hashed once, in order"
-        );
-        let mut chunks: Vec<_> = chunks.into_iter().collect();
-        chunks.sort();
-        (joined, chunks.into_iter().map(|(_, raw)| raw).collect())
-    }
-
-    #[test]
-    fn a_large_tensor_is_cut_from_its_first_byte() {
-        let len = (2 << 20) + 12;
-        let bytes = vec![7u8; 1000 + len];
-        let mut builder = LayoutBuilder::new(Container::Npy, bytes.len() as u64);
-        builder
-            .tensor(1000, len as u64, tensor("w", Dtype::F32, len as u64))
-            .unwrap();
-        let (joined, chunks) = cut_and_join(&bytes, &builder.finish().unwrap(), 1 << 20);
-        assert_eq!(joined, bytes);
-        let lens: Vec<_> = chunks.iter().map(Vec::len).collect();
-        assert_eq!(lens, [1000, 1 << 20, 1 << 20, 12]);
-    }
-
-    #[test]
-    fn blocks_are_not_torn() {
-        let block = u64::from(Dtype::Q4_K.block().1);
-        let len = block * 20_000;
-        let bytes = vec![3u8; usize::try_from(len).unwrap()];
-        let info = TensorInfo {
-            name: "q".to_owned(),
-            dtype: Dtype::Q4_K,
-            shape: vec![20_000 * 256],
-        };
-        let mut builder = LayoutBuilder::new(Container::Gguf, len);
-        builder.tensor(0, len, info).unwrap();
-        let (joined, chunks) = cut_and_join(&bytes, &builder.finish().unwrap(), 1 << 20);
-        assert_eq!(joined, bytes);
-        assert!(chunks.len() > 2);
-        assert!(
-            chunks
-                .iter()
-                .all(|c| (c.len() as u64).is_multiple_of(block))
-        );
-    }
-
-    #[test]
-    fn small_parts_of_one_kind_share_a_chunk() {
-        let bytes: Vec<u8> = (0..100u8).cycle().take(40 * 100).collect();
-        let mut builder = LayoutBuilder::new(Container::TorchZip, bytes.len() as u64);
-        for i in 0..20u64 {
-            let dtype = if i % 2 == 0 { Dtype::F32 } else { Dtype::I64 };
-            builder
-                .tensor(i * 200 + 100, 80, tensor(&i.to_string(), dtype, 80))
-                .unwrap();
-        }
-        let (joined, chunks) = cut_and_join(&bytes, &builder.finish().unwrap(), 1 << 20);
-        assert_eq!(joined, bytes);
-        assert_eq!(chunks.len(), 3, "plain bytes, F32, I64");
-    }
-
-    #[test]
-    fn a_small_file_of_one_part_is_its_own_chunk() {
-        let bytes = b"{}".to_vec();
-        let layout = Layout::bytes(Container::Text, 2);
-        assert_eq!(cut_and_join(&bytes, &layout, 1).1, [b"{}".to_vec()]);
-    }
-
-    #[test]
-    fn parameters_that_the_chunker_does_not_take_are_refused() {
-        let good = ChunkerParams::default();
-        let bad = [
-            ChunkerParams {
-                algorithm: "rabin".to_owned(),
-                ..good.clone()
-            },
-            ChunkerParams {
-                min_len: 1,
-                ..good.clone()
-            },
-            ChunkerParams {
-                average_len: 1,
-                ..good.clone()
-            },
-            ChunkerParams {
-                max_len: 100,
-                ..good.clone()
-            },
-            ChunkerParams {
-                max_len: u32::MAX,
-                ..good.clone()
-            },
-            ChunkerParams {
-                tensor_len: 0,
-                ..good.clone()
-            },
-            ChunkerParams {
-                tensor_len: u32::MAX,
-                ..good
-            },
-        ];
-        for params in bad {
-            let error = Chunking::new(&params).unwrap_err();
-            assert_eq!(error.kind(), mmh_core::ErrorKind::Unsupported, "{params:?}");
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(40))]
-
-        /// Any layout, read in steps of any size, joins to the file.
-        #[test]
-        fn pieces_join_to_the_file(
-            parts in prop::collection::vec((0u64..3000, 0u64..9000, any::<bool>()), 0..30),
-            tail in 0u64..300_000,
-            step in 1u64..200_000,
-        ) {
-            let len = parts.iter().map(|p| p.0 + p.1 / 4 * 4).sum::<u64>() + tail;
-            let bytes: Vec<u8> = (0..len).map(|i| ((i * i) >> 7).to_le_bytes()[0]).collect();
-            let mut builder = LayoutBuilder::new(Container::Npz, len);
-            let mut at = 0;
-            for (i, (gap, n, float)) in parts.into_iter().enumerate() {
-                let dtype = if float { Dtype::F32 } else { Dtype::U8 };
-                at += gap;
-                builder.tensor(at, n / 4 * 4, tensor(&i.to_string(), dtype, n / 4 * 4)).unwrap();
-                at += n / 4 * 4;
-            }
-            let (joined, _) = cut_and_join(&bytes, &builder.finish().unwrap(), step);
-            prop_assert!(joined == bytes);
-        }
-    }
-}
+mod tests;

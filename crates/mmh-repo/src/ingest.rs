@@ -20,8 +20,6 @@ use crate::recycle::Encoders;
 
 /// Most chunks of one segment; a larger tensor continues in the next.
 const SEGMENT_CHUNKS_MAX: usize = 1024;
-/// Pieces kept in memory before pages of segments are written out.
-const PENDING_MAX: usize = 1 << 16;
 
 /// What adding needs from the repository.
 #[derive(Clone, Copy)]
@@ -102,17 +100,12 @@ impl Ingest<'_> {
                 let coded = batch.jobs.iter().map(|job| self.code(job)).collect();
                 (cutter.next_batch(self.batch_len), coded)
             };
+            let closed = batch.closed;
             out.take(batch, coded?);
-            let mut next = next?;
-            if out.pending.len() > PENDING_MAX {
-                // Pages can only be written when no pool is open.
-                cutter.flush_pools(&mut next);
-                let coded: Result<Vec<_>> = next.jobs.iter().map(|job| self.code(job)).collect();
-                out.take(next, coded?);
+            if closed {
                 out.write_pages(self)?;
-                next = cutter.next_batch(self.batch_len)?;
             }
-            batch = next;
+            batch = next?;
         }
         self.finish(layout, cutter, out)
     }
@@ -318,3 +311,6 @@ impl Builder {
         Ok(Segments::Pages(std::mem::take(&mut self.pages)))
     }
 }
+
+#[cfg(test)]
+mod tests;
