@@ -282,4 +282,90 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Invalid, "{text}");
         }
     }
+
+    /// Without anything set, each setting has a default that says where it is from.
+    #[test]
+    fn defaults_are_named() {
+        let env = HashMap::from([("HOME", "/nonexistent".to_owned())]);
+        let config = Config::load(&global(), &env).unwrap();
+        assert!(config.repository.is_none());
+        assert_eq!(config.author.to_string(), "unknown (default)");
+        assert_eq!(config.level.to_string(), "default (default)");
+        assert_eq!(config.threads.origin, "cores of this machine");
+        assert!((1..=1024).contains(&config.threads.value));
+    }
+
+    /// Where the user's file is looked for, on each kind of system; the system's comes first.
+    #[test]
+    fn files_are_looked_for_where_systems_keep_them() {
+        let user = |vars: &[(&'static str, &str)]| {
+            let env: HashMap<&str, String> = vars
+                .iter()
+                .map(|(name, value)| (*name, (*value).to_owned()))
+                .collect();
+            files(&env)
+                .iter()
+                .map(|f| f.display().to_string())
+                .collect::<Vec<_>>()
+        };
+        let system = "/etc/mmh/config.toml";
+        assert_eq!(user(&[]), [system]);
+        assert_eq!(
+            user(&[("HOME", "/h")]),
+            [system, "/h/.config/mmh/config.toml"]
+        );
+        assert_eq!(
+            user(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/x"), ("APPDATA", "/a")]),
+            [system, "/x/mmh/config.toml"]
+        );
+        assert_eq!(user(&[("APPDATA", "/a")]), [system, "/a/mmh/config.toml"]);
+    }
+
+    /// The borders of what is accepted, in a layer of each kind.
+    #[test]
+    fn borders_of_values() {
+        for (threads, good) in [(0, false), (1, true), (1024, true), (1025, false)] {
+            let flags = Global {
+                threads: Some(threads),
+                ..global()
+            };
+            let loaded = Config::load(&flags, &HashMap::new());
+            assert_eq!(loaded.is_ok(), good, "{threads}");
+            let env = HashMap::from([("MMH_THREADS", threads.to_string())]);
+            assert_eq!(Config::load(&global(), &env).is_ok(), good, "{threads}");
+        }
+        for (len, good) in [(0, true), (255, true), (256, false)] {
+            let env = HashMap::from([("MMH_AUTHOR", "x".repeat(len))]);
+            assert_eq!(Config::load(&global(), &env).is_ok(), good, "{len}");
+        }
+    }
+
+    /// A level given to a command wins; a command without one leaves the layers alone.
+    #[test]
+    fn the_level_of_a_command_wins() {
+        use mmh_repo::Level;
+        let env = HashMap::from([("MMH_LEVEL", "fast".to_owned())]);
+        let config = Config::load(&global(), &env).unwrap();
+        assert_eq!(config.clone().with_level(None).level.value, Level::Fast);
+        for (arg, level) in [
+            (LevelArg::Fast, Level::Fast),
+            (LevelArg::Default, Level::Default),
+            (LevelArg::Archive, Level::Archive),
+        ] {
+            let chosen = config.clone().with_level(Some(arg)).level;
+            assert_eq!(
+                (chosen.value, chosen.origin.as_str()),
+                (level, "command line")
+            );
+        }
+    }
+
+    /// A bad value is an error although a stronger layer would hide it: it is a mistake anyway.
+    #[test]
+    fn hidden_mistakes_are_found() {
+        let (_dir, mut env) = home("threads = 0");
+        env.insert("MMH_THREADS", "4".to_owned());
+        let failure = Config::load(&global(), &env).unwrap_err();
+        assert!(failure.message().unwrap().contains("config.toml"));
+    }
 }

@@ -107,3 +107,6 @@ impl From<io::Error> for Failure {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -213,4 +213,131 @@ mod tests {
         let text = anstream::adapter::strip_bytes(&out).into_vec();
         assert_eq!(String::from_utf8(text).unwrap(), "a   bb\nxx   1\n");
     }
+
+    /// Three digits at every border of every unit, and never four.
+    #[test]
+    fn sizes_round_into_the_next_unit() {
+        for (bytes, text) in [
+            (9_994, "9.99 kB"),
+            (9_995, "10.0 kB"),
+            (99_949, "99.9 kB"),
+            (99_950, "100 kB"),
+            (999_499, "999 kB"),
+            (999_500, "1.00 MB"),
+            (999_499_999, "999 MB"),
+            (1_000_000_000, "1.00 GB"),
+            (1_500_000_000_000, "1.50 TB"),
+            (999_500_000_000_000, "1.00 PB"),
+            (1_000_000_000_000_000_000, "1.00 EB"),
+        ] {
+            assert_eq!(size(bytes), text, "{bytes}");
+        }
+        for shift in 0..64 {
+            for bytes in [1u64 << shift, (1 << shift) - 1, u64::MAX >> shift] {
+                let digits = size(bytes).chars().filter(char::is_ascii_digit).count();
+                assert!((1..=3).contains(&digits), "{bytes}: {}", size(bytes));
+            }
+        }
+    }
+
+    #[test]
+    fn signed_sizes_reach_both_ends() {
+        assert_eq!(signed_size(0), "0 B");
+        assert_eq!(signed_size(i64::MAX), "9.22 EB");
+        assert_eq!(signed_size(i64::MIN), "-9.22 EB");
+        assert_eq!(signed_size(-1_000), "-1.00 kB");
+    }
+
+    #[test]
+    fn percents_of_nothing_are_no_number() {
+        assert_eq!(percent(0, 0), "-");
+        assert_eq!(percent(5, 0), "-");
+        assert_eq!(percent(0, 7), "0.00 %");
+        assert_eq!(percent(1, 3), "33.33 %");
+        assert_eq!(percent(3, 2), "150.00 %");
+        assert_eq!(percent(u64::MAX, u64::MAX), "100.00 %");
+    }
+
+    /// The calendar against counting days one by one over more than a cycle of 400 years.
+    #[test]
+    fn times_agree_with_a_counted_calendar() {
+        let leap =
+            |y: u64| y.is_multiple_of(4) && (!y.is_multiple_of(100) || y.is_multiple_of(400));
+        let (mut year, mut month, mut day) = (1970u64, 1u64, 1u64);
+        for days in 0..160_000u64 {
+            let text = time(days * 86_400_000 + 86_399_999);
+            assert_eq!(text, format!("{year}-{month:02}-{day:02} 23:59:59 UTC"));
+            let length = match month {
+                2 if leap(year) => 29,
+                2 => 28,
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            day += 1;
+            if day > length {
+                (day, month) = (1, month + 1);
+            }
+            if month > 12 {
+                (month, year) = (1, year + 1);
+            }
+        }
+    }
+
+    /// A time comes from whoever made the snapshot: the largest must not overflow.
+    #[test]
+    fn times_of_hostile_snapshots_are_only_far_away() {
+        assert!(time(u64::MAX).ends_with(" UTC"));
+        assert!(time(u64::MAX).starts_with("584556"), "{}", time(u64::MAX));
+    }
+
+    /// Every control and direction character is made visible; what is left cannot act.
+    #[test]
+    fn plain_text_has_no_active_character() {
+        let directions = [
+            '\u{200e}', '\u{200f}', '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}',
+        ];
+        for c in (0..0xa0u8).map(char::from).chain(directions) {
+            let text = plain(&format!("a{c}b"));
+            assert!(!text.contains(|c: char| c.is_control() || directions.contains(&c)));
+            assert_eq!(plain(&text), text, "what is plain stays");
+            assert_eq!(
+                text.len() > 3,
+                c.is_control() || directions.contains(&c),
+                "{c:?}"
+            );
+        }
+        assert_eq!(plain(""), "");
+        assert_eq!(plain("a\tb\rc"), "a\\tb\\rc");
+    }
+
+    /// Wide cells widen their column, also in the head; cells from outside cannot break lines.
+    #[test]
+    fn tables_keep_rows_apart() {
+        let mut out = Vec::new();
+        let row = |a: &str, b: &str| vec![a.to_owned(), b.to_owned()];
+        let rows = [row("é", "10"), row("x\ny", ""), row("", "7")];
+        table(&mut out, &["name", "n"], &[1], &rows).unwrap();
+        let text = anstream::adapter::strip_bytes(&out).into_vec();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text, "name   n\né     10\nx\\ny\n       7\n");
+    }
+
+    #[test]
+    fn a_table_without_rows_is_its_head() {
+        let mut out = Vec::new();
+        table(&mut out, &["one", "two"], &[], &[]).unwrap();
+        let text = anstream::adapter::strip_bytes(&out).into_vec();
+        assert_eq!(text, b"one  two\n");
+    }
+
+    #[test]
+    fn styles_are_closed() {
+        let text = styled(BAD, "x");
+        assert!(
+            text.starts_with('\u{1b}') && text.ends_with("\u{1b}[0m"),
+            "{text:?}"
+        );
+        let bare = anstream::adapter::strip_str(&text).to_string();
+        assert_eq!(bare, "x");
+    }
 }

@@ -55,3 +55,76 @@ impl Progress for Bar {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(bar: &Bar) -> Option<(u64, Option<u64>, String, String)> {
+        let guard = bar.0.lock().unwrap();
+        let bar = guard.as_ref()?;
+        Some((bar.position(), bar.length(), bar.prefix(), bar.message()))
+    }
+
+    /// Both templates are well formed; a wrong one would silently show another bar.
+    #[test]
+    fn templates_are_understood() {
+        for template in [KNOWN, UNKNOWN] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
+
+    /// The bar counts bytes, names the file at hand, and is gone at the end.
+    #[test]
+    fn a_stage_counts_and_ends() {
+        let bar = Bar::default();
+        bar.begin("adding", Some(10));
+        bar.item("a.bin");
+        bar.advance(3);
+        bar.advance(4);
+        let expected = (7, Some(10), "adding".to_owned(), "a.bin".to_owned());
+        assert_eq!(shown(&bar), Some(expected));
+        bar.end();
+        assert_eq!(shown(&bar), None);
+    }
+
+    /// A stage that begins replaces the one before; one of unknown length has no end to reach.
+    #[test]
+    fn stages_replace_each_other() {
+        let bar = Bar::default();
+        bar.begin("first", Some(10));
+        bar.advance(10);
+        bar.begin("second", None);
+        bar.advance(u64::MAX);
+        let (position, length, prefix, _) = shown(&bar).unwrap();
+        assert_eq!((position, length), (u64::MAX, None));
+        assert_eq!(prefix, "second");
+        bar.end();
+    }
+
+    /// Reports outside any stage, as of work that was stopped, change nothing.
+    #[test]
+    fn reports_without_a_stage_are_passed_over() {
+        let bar = Bar::default();
+        bar.advance(5);
+        bar.item("x");
+        bar.end();
+        assert_eq!(shown(&bar), None);
+        bar.begin("adding", Some(0));
+        assert_eq!(shown(&bar).unwrap().0, 0);
+    }
+
+    /// Threads advance one bar together without losing a byte.
+    #[test]
+    fn threads_share_a_bar() {
+        let bar = Bar::default();
+        bar.begin("adding", Some(4000));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| bar.advance(1)));
+            }
+        });
+        assert_eq!(shown(&bar).unwrap().0, 4000);
+        bar.end();
+    }
+}
