@@ -263,4 +263,46 @@ mod tests {
         assert!(BitReader::new(&[0]).expect_end().is_err());
         assert!(BitReader::new(&[1]).take(9).is_err());
     }
+
+    /// One bit at a time, with values that have bits beyond the width and with bytes before.
+    #[test]
+    fn packing_is_what_single_bits_say() {
+        let noise = &mut crate::samples::Noise::new(9);
+        for width in 1..=WIDTH_MAX {
+            for n in [1, 5, 8, 13, 40] {
+                let shift = u32::from(noise.below(17 - width as usize));
+                let values: Vec<u16> = (0..n)
+                    .map(|_| u16::try_from(noise.bits() >> 48).unwrap())
+                    .collect();
+                let mut bits = BitWriter::default();
+                for &value in &values {
+                    bits.put(u32::from(value) >> shift, width);
+                }
+                let mut packed = vec![0xa5];
+                pack(&values, shift, width, &mut packed);
+                assert_eq!(packed[0], 0xa5);
+                let expected = bits.finish();
+                assert_eq!(packed[1..], expected, "{width} bits of {n}");
+                let mut reader = BitReader::new(&expected);
+                let mut back = vec![0; n];
+                unpack(&expected, 0, width, 0, &mut back);
+                for value in back {
+                    assert_eq!(reader.take(width), Ok(u32::from(value)));
+                }
+                assert_eq!(reader.expect_end(), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_whole_word_of_bits_is_read_at_once() {
+        let mut writer = BitWriter::default();
+        writer.put(1, 1);
+        writer.put(u32::MAX - 5, 32);
+        let bytes = writer.finish();
+        let mut reader = BitReader::new(&bytes);
+        assert_eq!(reader.take(1), Ok(1));
+        assert_eq!(reader.take(32), Ok(u32::MAX - 5));
+        assert!(reader.take(8).is_err());
+    }
 }

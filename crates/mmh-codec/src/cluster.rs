@@ -256,4 +256,78 @@ mod tests {
         let unseen = costs(&Levels::default());
         assert_eq!(dot(&histogram, &unseen), (1 << 14) * (16 << 8));
     }
+
+    /// Histograms of two bells each, all different.
+    fn varied(n: usize) -> Vec<Histogram> {
+        let noise = &mut crate::samples::Noise::new(12);
+        (0..n)
+            .map(|_| {
+                let (a, b) = (noise.below(32), noise.below(32));
+                let mut histogram = bump(usize::from(a));
+                histogram[usize::from(b)] += i16::from(noise.below(200));
+                histogram
+            })
+            .collect()
+    }
+
+    /// The inner loop is written for vectors; this is the same by the definition.
+    #[test]
+    fn each_segment_goes_to_the_first_of_its_cheapest_classes() {
+        let segments = varied(150);
+        let levels: Vec<Levels> = segments[..9]
+            .iter()
+            .chain(&segments[..2])
+            .map(|histogram| Levels::from_counts(&histogram.map(|n| u32::try_from(n).unwrap())))
+            .chain([Levels::default()])
+            .collect();
+        let mut ids = vec![77; segments.len()];
+        assign(&segments, &levels, &mut ids);
+        for (histogram, &id) in segments.iter().zip(&ids) {
+            let price = |class: usize| -> i64 {
+                let costs = costs(&levels[class]);
+                let each = histogram.iter().zip(costs);
+                each.map(|(&n, cost)| i64::from(n) * i64::from(cost)).sum()
+            };
+            let cheapest = (0..levels.len()).min_by_key(|&class| price(class));
+            assert_eq!(cheapest, Some(usize::from(id)));
+        }
+    }
+
+    #[test]
+    fn more_effort_never_costs_more() {
+        let segments = varied(300);
+        let mut last = one_class(&segments, Alphabet::ThirtyTwo).cost;
+        for classes_max in [1, 2, 4, 8, 16, 32] {
+            let effort = Effort {
+                classes_max,
+                rounds: 3,
+            };
+            let found = cluster(&segments, Alphabet::ThirtyTwo, effort);
+            assert!(found.levels.len() <= classes_max && found.cost <= last);
+            assert!(
+                found
+                    .ids
+                    .iter()
+                    .all(|&id| usize::from(id) < found.levels.len())
+            );
+            assert_eq!(
+                found,
+                cluster(&segments, Alphabet::ThirtyTwo, effort),
+                "every time"
+            );
+            last = found.cost;
+        }
+    }
+
+    /// Every class that is stored is used: an empty one would cost its table for nothing.
+    #[test]
+    fn no_class_is_without_segments() {
+        for n in [4, 5, 31, 64, 300] {
+            let found = cluster(&varied(n), Alphabet::ThirtyTwo, EFFORT);
+            for class in 0..found.levels.len() {
+                let class = u8::try_from(class).unwrap();
+                assert!(found.ids.contains(&class), "{class} of {n}");
+            }
+        }
+    }
 }

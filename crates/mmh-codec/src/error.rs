@@ -142,4 +142,67 @@ mod tests {
             "a raw frame of 1 bytes of content did not decode to the same bytes"
         );
     }
+
+    /// Each message says what was found and what was expected, in one line.
+    #[test]
+    fn messages_name_the_facts() {
+        let cases = [
+            (
+                Error::Corrupt {
+                    what: "it ends early",
+                },
+                "corrupt frame: it ends early",
+            ),
+            (
+                Error::FrameTooLarge {
+                    raw_len: 9,
+                    limit: 8,
+                },
+                "frame states 9 bytes of content, more than the 8 expected",
+            ),
+            (
+                Error::UnknownVersion {
+                    found: 3,
+                    newest: 1,
+                },
+                "frame version 3 is unknown; this build reads version 1",
+            ),
+            (
+                Error::UnknownCode {
+                    what: "layout",
+                    code: 63,
+                },
+                "frame uses layout 63, which this build does not know",
+            ),
+            (
+                Error::ChunkTooLarge { len: 5, limit: 4 },
+                "chunk of 5 bytes exceeds the limit of 4",
+            ),
+            (
+                Error::UnknownLevel { text: "max".into() },
+                "`max` is no level; use fast, default or archive",
+            ),
+            (
+                Error::Unencodable { what: "a class" },
+                "cannot encode: a class",
+            ),
+            (
+                Error::Zstd {
+                    reason: "no memory".into(),
+                },
+                "zstd failed: no memory",
+            ),
+        ];
+        for (error, message) in cases {
+            assert_eq!(error.to_string(), message);
+        }
+        for fault in [
+            Error::Unencodable { what: "" },
+            Error::Zstd {
+                reason: String::new(),
+            },
+        ] {
+            assert_eq!(fault.kind(), ErrorKind::Internal);
+        }
+    }
 }

@@ -85,4 +85,32 @@ mod tests {
         assert_eq!(entropy(&[0, 7, 0]), 0);
         assert_eq!(entropy(&[]), 0);
     }
+
+    /// A table of one distribution for two kinds of content never beats one for each, but for
+    /// rounding: what the search for classes stands on.
+    #[test]
+    fn entropy_of_parts_is_at_most_that_of_the_whole() {
+        let noise = &mut crate::samples::Noise::new(3);
+        for _ in 0..500 {
+            let mut draw = || [0; 16].map(|_: u8| u32::from(noise.below(256)) * 17);
+            let (a, b) = (draw(), draw());
+            let both: Vec<u32> = a.iter().zip(b).map(|(a, b)| a + b).collect();
+            let total: u64 = both.iter().map(|&n| u64::from(n)).sum();
+            assert!(entropy(&a) + entropy(&b) <= entropy(&both) + 2 * total);
+            assert!(entropy(&both) <= total * 4 * ONE_BIT);
+            let mut turned = both.clone();
+            turned.rotate_left(5);
+            assert_eq!(
+                entropy(&turned),
+                entropy(&both),
+                "the order is of no account"
+            );
+        }
+    }
+
+    #[test]
+    fn the_largest_counts_do_not_overflow() {
+        assert_eq!(entropy(&[u32::MAX; 2]) >> LOG_BITS, 2 * u64::from(u32::MAX));
+        assert_eq!(log2(u64::MAX) >> LOG_BITS, 63);
+    }
 }

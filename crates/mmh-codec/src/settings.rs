@@ -143,4 +143,23 @@ mod tests {
             }
         );
     }
+
+    /// A text that is no level comes back shortened and printable, however long it was.
+    #[test]
+    fn a_hostile_level_is_quoted_with_care() {
+        for text in ["", " fast", "DEFAULT", "archive\n", "\u{1b}[31m"] {
+            let error = text.parse::<Level>().unwrap_err().to_string();
+            assert!(!error.contains(char::is_control), "{error}");
+        }
+        let long = "x".repeat(1 << 20).parse::<Level>().unwrap_err();
+        assert!(long.to_string().len() < 200);
+    }
+
+    #[test]
+    fn levels_keep_to_the_width_of_a_column() {
+        assert_eq!(
+            format!("{:>8}|{:<5}|", Level::Fast, Level::Fast),
+            "    fast|fast |"
+        );
+    }
 }

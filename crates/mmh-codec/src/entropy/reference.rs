@@ -279,3 +279,6 @@ fn last_group<'a, const BUCKET_BITS: u32>(
     }
     Ok(bytes.len() / 2 * 2 - 2 * words.len())
 }
+
+#[cfg(test)]
+mod tests;

@@ -131,3 +131,6 @@ fn as_bytes(values: &[u16], width: u32) -> Vec<u8> {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ mod golden;
 mod limits;
 mod model;
 mod round_trip;
+mod service;
 
 use mmh_codec::{Decoder, Encoder, FrameInfo, Hint, Method, Settings, frame_info};
 
