@@ -84,6 +84,7 @@ fn segments(memory: &Memory, id: FileId) -> (Vec<Segment>, usize) {
 fn assert_describes(memory: &Memory, id: FileId, layout: &Layout, bytes: &[u8]) {
     let (segments, _) = segments(memory, id);
     let (mut joined, mut spans) = (Vec::new(), Vec::new());
+    let mut chunks = BTreeMap::new();
     for segment in &segments {
         let begin = joined.len() as u64;
         for span in &segment.tensors {
@@ -94,7 +95,8 @@ fn assert_describes(memory: &Memory, id: FileId, layout: &Layout, bytes: &[u8]) 
             );
         }
         for ChunkRef(id, start, len) in &segment.chunks {
-            let chunk = mmh_store::ChunkSource::get(memory, id).unwrap();
+            let read = || mmh_store::ChunkSource::get(memory, id).unwrap();
+            let chunk = chunks.entry(*id).or_insert_with(read);
             joined.extend_from_slice(&chunk[*start as usize..][..*len as usize]);
         }
         assert!(segment.items() <= SEGMENT_CHUNKS_MAX + 1);
