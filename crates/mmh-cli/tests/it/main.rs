@@ -2,7 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod archives;
 mod errors;
+mod index;
 mod interrupted;
+mod layers;
+mod links;
+mod model;
+mod pipes;
+mod ranges;
 mod session;
+mod shapes;
 mod support;
+mod together;
+mod transcripts;

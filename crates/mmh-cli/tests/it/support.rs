@@ -1,6 +1,6 @@
 //! Runs `mmh` in a folder of its own, cut off from the settings of whoever runs the tests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
@@ -36,6 +36,33 @@ impl Scratch {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, bytes).unwrap();
         path
+    }
+
+    /// All files below a folder, in order; none if a process has not made it yet.
+    pub(crate) fn below(&self, name: &str) -> Vec<PathBuf> {
+        let (mut files, mut open) = (Vec::new(), vec![self.path(name)]);
+        while let Some(dir) = open.pop() {
+            let Ok(items) = std::fs::read_dir(dir) else {
+                continue;
+            };
+            for item in items {
+                let path = item.unwrap().path();
+                if path.is_dir() {
+                    open.push(path);
+                } else {
+                    files.push(path);
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    /// Puts other bytes into a file of the repository, which may be write-protected.
+    pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) {
+        assert!(path.starts_with(self.dir.path()));
+        std::fs::remove_file(path).unwrap();
+        std::fs::write(path, bytes).unwrap();
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
