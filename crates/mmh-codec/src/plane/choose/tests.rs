@@ -125,7 +125,7 @@ fn one_odd_value_is_no_constant() {
 #[test]
 fn known_rows_make_planes_shorter() {
     let noise = &mut Noise::new(8);
-    let row = |i: u16| if i % 2 == 0 { 100 } else { 300 };
+    let row = |i: u16| if i.is_multiple_of(2) { 100 } else { 300 };
     let values: Vec<u16> = (0..200)
         .flat_map(|i| (0..64).map(move |_| row(i)))
         .map(|base| base + u16::from(noise.below(8)))
