@@ -45,10 +45,14 @@ impl RepoName {
         self.0.split('/').next().unwrap_or_default()
     }
 
-    /// The spelling people type: without `models/`.
+    /// The spelling people type: without `models/`, unless what is left would name something
+    /// else, as in `models/datasets/squad`.
     #[must_use]
     pub fn short(&self) -> &str {
-        self.0.strip_prefix("models/").unwrap_or(&self.0)
+        let family =
+            |rest: &str| matches!(rest.split_once('/'), Some((f, _)) if FAMILIES.contains(&f));
+        let rest = self.0.strip_prefix("models/");
+        rest.filter(|rest| !family(rest)).unwrap_or(&self.0)
     }
 }
 

@@ -105,8 +105,10 @@ impl FromStr for RangeSpec {
             reason,
         };
         let number = |s: &str| {
-            s.parse::<u64>()
-                .map_err(|_| bad("bounds are whole numbers"))
+            // `parse` would take a plus sign too.
+            let digits = s.bytes().all(|b| b.is_ascii_digit());
+            let number = s.parse::<u64>().ok().filter(|_| digits);
+            number.ok_or_else(|| bad("bounds are whole numbers"))
         };
         let (a, b) = text
             .split_once('-')
