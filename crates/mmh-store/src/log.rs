@@ -243,7 +243,8 @@ impl Log {
                 continue;
             };
             let view = match self.read_checkpoint(&name).await {
-                Ok(Some(view)) if view.seq == seq => view,
+                // No honest log comes to the last number, which has no successor.
+                Ok(Some(view)) if view.seq == seq && seq < u64::MAX => view,
                 Ok(_) | Err(Error::Corrupt { .. } | Error::Core(_)) => continue,
                 Err(error) => return Err(error),
             };
