@@ -1,117 +1,16 @@
 //! Archives made by someone who wants us to fail: each object is canonical, together they lie.
 
 use std::fs;
-use std::path::PathBuf;
 
-use mmh_codec::{Encoder, Hint};
-use mmh_core::canonical::{self, Canonical};
-use mmh_core::name::RefName;
-use mmh_core::object::{
-    ChunkRef, File, FileTag, PageRef, Segment, SegmentPage, SegmentPageTag, Segments, Snapshot,
-    SnapshotTag,
-};
+use mmh_core::ErrorKind;
+use mmh_core::object::{PageRef, SegmentPage, SegmentPageTag, Segments};
 use mmh_core::ports::Cancel;
 use mmh_core::range::ByteRange;
-use mmh_core::tree::{self, Body, Entry, Node, Tree, TreeTag};
-use mmh_core::{ChunkId, Digest, ErrorKind, FileId, ObjectId, SnapshotId, TreeId};
-use mmh_repo::{Components, ExportOptions, Repository};
-use mmh_store::{ArchiveWriter, ChunkSink};
+use mmh_core::tree::{self, Entry, Node};
+use mmh_repo::{Components, ExportOptions};
 
-use crate::scratch::{Scratch, read_tree, settings, target};
-
-/// Writes objects into an archive without asking whether they make sense together.
-struct Forger {
-    path: PathBuf,
-    out: ArchiveWriter,
-}
-
-impl Forger {
-    fn new(scratch: &Scratch) -> Self {
-        let path = scratch.path("forged.mmh");
-        let out = ArchiveWriter::create(&path).unwrap();
-        Self { path, out }
-    }
-
-    fn bytes(&self, bytes: &[u8]) -> ChunkId {
-        let (id, mut frame) = (ChunkId::of(bytes), Vec::new());
-        let mut encoder = Encoder::new(mmh_codec::Settings::default());
-        encoder.encode(bytes, &Hint::bytes(), &mut frame).unwrap();
-        let len = bytes.len().try_into().unwrap();
-        self.out.put(id, len, &frame).unwrap();
-        id
-    }
-
-    fn object<T: Canonical>(&self, value: &T) -> ObjectId {
-        let bytes = canonical::encode(value).unwrap();
-        self.bytes(&bytes);
-        ObjectId::of(&bytes)
-    }
-
-    fn dir(&self, entries: Vec<(&str, Node)>) -> TreeId {
-        let entry = |(name, node): (&str, Node)| Entry {
-            name: name.to_owned(),
-            node,
-        };
-        TreeId::from_object(self.object(&Tree {
-            r#type: TreeTag::Tag,
-            body: Body::Entries(entries.into_iter().map(entry).collect()),
-        }))
-    }
-
-    /// A file of one chunk that claims to have the digest of `claimed`.
-    fn file(&self, content: &[u8], claimed: &[u8]) -> FileId {
-        let (chunk, size) = (self.bytes(content), content.len() as u64);
-        let segments = vec![segment(&[chunk], content.len())];
-        self.whole_file(size, claimed, Segments::Inline(segments))
-    }
-
-    fn whole_file(&self, size: u64, claimed: &[u8], segments: Segments) -> FileId {
-        FileId::from_object(self.object(&File {
-            r#type: FileTag::Tag,
-            size,
-            blake3: Digest::of(claimed),
-            sha256: Digest::of(claimed),
-            container: "unknown".to_owned(),
-            note: None,
-            segments,
-        }))
-    }
-
-    fn finish(self, names: &[(&str, TreeId)], components: Components) -> Repository {
-        let snapshot = |(name, tree): &(&str, TreeId)| {
-            let id = self.object(&Snapshot {
-                r#type: SnapshotTag::Tag,
-                tree: *tree,
-                parents: Vec::new(),
-                author: String::new(),
-                time_ms: 0,
-                message: String::new(),
-            });
-            let name = RefName::branch(name.parse().unwrap(), "main").unwrap();
-            (name, SnapshotId::from_object(id))
-        };
-        let refs: Vec<_> = names.iter().map(snapshot).collect();
-        self.out.finish(&refs).unwrap();
-        Repository::open_archive(&self.path, settings(), components).unwrap()
-    }
-}
-
-fn segment(chunks: &[ChunkId], each: usize) -> Segment {
-    let n = u32::try_from(each).unwrap();
-    Segment {
-        len: (each * chunks.len()) as u64,
-        tensors: Vec::new(),
-        chunks: chunks.iter().map(|id| ChunkRef(*id, 0, n)).collect(),
-    }
-}
-
-fn plain(id: FileId, size: u64) -> Node {
-    Node::File {
-        id,
-        size,
-        executable: false,
-    }
-}
+use crate::forge::{Forger, plain, segment};
+use crate::scratch::{Scratch, read_tree, target};
 
 /// Sixty folders, each in the one above under eight names, have 2^180 paths.
 #[test]

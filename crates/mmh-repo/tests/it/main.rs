@@ -3,11 +3,19 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod archive;
+mod checking;
+mod comparing;
 mod damage;
+mod forge;
 mod history;
 mod hostile;
+mod inspecting;
 mod interrupted;
+mod packing;
 mod reading;
+mod restoring;
+mod revisions;
 mod saving;
 mod scratch;
+mod settings;
 mod whole;
