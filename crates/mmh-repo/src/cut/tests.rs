@@ -174,13 +174,11 @@ proptest! {
     }
 }
 
-/// All pieces and, by slot, all chunks with their hints, read in steps of `step` bytes.
-fn cut_all(
-    bytes: &[u8],
-    layout: &Layout,
-    chunking: Chunking,
-    step: u64,
-) -> (Vec<Piece>, BTreeMap<Slot, (Vec<u8>, Hint)>) {
+/// Raw bytes and hint of each slot.
+type Chunks = BTreeMap<Slot, (Vec<u8>, Hint)>;
+
+/// All pieces and, by slot, all chunks, read in steps of `step` bytes.
+fn cut_all(bytes: &[u8], layout: &Layout, chunking: Chunking, step: u64) -> (Vec<Piece>, Chunks) {
     let source = bytes.to_vec();
     let mut cutter = Cutter::new(&source, layout, chunking);
     let (mut pieces, mut chunks) = (Vec::new(), BTreeMap::new());

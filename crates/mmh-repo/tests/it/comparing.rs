@@ -127,7 +127,7 @@ fn single_paths_are_compared_by_size() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 
-/// What scripts read: the shape of a difference in JSON is part of the interface.
+/// A difference is one of files and links; a folder has none of its own.
 #[test]
 fn empty_folders_are_no_difference_and_equal_trees_have_none() {
     let scratch = Scratch::new();
