@@ -102,7 +102,7 @@ impl Repository {
     /// Makes a new, empty repository.
     ///
     /// # Errors
-    /// `Conflict` if there is one already; whatever the backend says.
+    /// `Invalid` if there is one already; whatever the backend says.
     pub fn init(backend: Backend, settings: Settings, components: Components) -> Result<Self> {
         let open = OpenOptions {
             clock: Arc::clone(&components.clock),
@@ -119,7 +119,7 @@ impl Repository {
     /// Opens a repository.
     ///
     /// # Errors
-    /// `NotFound` if there is none; `Unsupported` for a newer format.
+    /// `Invalid` if there is none; `Unsupported` for a newer format.
     pub fn open(backend: Backend, settings: Settings, components: Components) -> Result<Self> {
         let options = OpenOptions {
             clock: Arc::clone(&components.clock),
