@@ -302,3 +302,20 @@ fn text_that_is_not_utf8_is_refused() {
         }
     }
 }
+
+/// Text and bytes of the same content differ in one bit and in nothing else, not even in length.
+#[test]
+fn bytes_spelled_as_text_are_refused_and_the_other_way_round() {
+    for example in examples() {
+        let mut value = example.value.clone();
+        for n in 0..value.count() {
+            let other = match value.nth(n).unwrap() {
+                Value::Bytes(bytes) => Value::Text(String::from_utf8(bytes.clone()).unwrap()),
+                Value::Text(text) => Value::Bytes(text.clone().into_bytes()),
+                _ => continue,
+            };
+            let what = format!("value {n} as {other:?}");
+            refused(&example, &value.with(n, |v| *v = other), &what);
+        }
+    }
+}
