@@ -56,7 +56,7 @@ impl Session {
             Arc::new(Silent)
         };
         let cancel = Cancel::default();
-        runtime.spawn(on_interrupt(cancel.clone()));
+        watch_interrupts(&runtime, cancel.clone());
         let components = Components {
             runtime: runtime.handle().clone(),
             pool: Arc::new(pool),
@@ -136,13 +136,35 @@ impl Session {
 }
 
 /// The first Ctrl-C asks for a stop at the next safe point, the second ends the process: every
-/// state on the disk is valid at any time.
-#[allow(clippy::exit, reason = "the user insists")]
-async fn on_interrupt(cancel: Cancel) {
-    while tokio::signal::ctrl_c().await.is_ok() {
-        if cancel.is_cancelled() {
-            std::process::exit(130);
+/// state on the disk is valid at any time. On return the handler is in place.
+#[cfg(unix)]
+fn watch_interrupts(runtime: &Runtime, cancel: Cancel) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let _inside = runtime.enter();
+    // Without a handler Ctrl-C still ends the process, and the repository stays valid.
+    let Ok(mut interrupts) = signal(SignalKind::interrupt()) else {
+        return;
+    };
+    runtime.spawn(async move {
+        while interrupts.recv().await.is_some() {
+            stop(&cancel);
         }
-        cancel.cancel();
+    });
+}
+
+#[cfg(not(unix))]
+fn watch_interrupts(runtime: &Runtime, cancel: Cancel) {
+    runtime.spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            stop(&cancel);
+        }
+    });
+}
+
+#[allow(clippy::exit, reason = "the user insists")]
+fn stop(cancel: &Cancel) {
+    if cancel.is_cancelled() {
+        std::process::exit(130);
     }
+    cancel.cancel();
 }

@@ -241,6 +241,8 @@ async fn check_log(store: &Store, cancel: &Cancel, report: &mut VerifyReport) ->
     if let Err(error) = log.check_no_gap(view.seq).await {
         report.damage.push(Damage::from_error(names::LOG, error)?);
     }
+    // Writers index before they log: what the refs just read name is in the runs by now.
+    store.index().refresh().await?;
     for (name, id) in &view.refs {
         match store.index().locate(&id.object().chunk()).await {
             Ok(Some(_)) => {}

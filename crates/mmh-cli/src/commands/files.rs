@@ -97,11 +97,41 @@ pub(crate) fn cat(
 #[derive(Serialize)]
 struct Line<'a> {
     path: &'a str,
-    node: &'a Node,
+    node: Shown<'a>,
+}
+
+/// A node with its id as people write it.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Shown<'a> {
+    File {
+        id: String,
+        size: u64,
+        executable: bool,
+    },
+    Dir {
+        id: String,
+    },
+    Link {
+        target: &'a str,
+    },
 }
 
 impl<'a> From<&'a Listed> for Line<'a> {
     fn from(Listed { path, node }: &'a Listed) -> Self {
+        let node = match node {
+            Node::File {
+                id,
+                size,
+                executable,
+            } => Shown::File {
+                id: id.to_string(),
+                size: *size,
+                executable: *executable,
+            },
+            Node::Dir { id } => Shown::Dir { id: id.to_string() },
+            Node::Link { target } => Shown::Link { target },
+        };
         Self { path, node }
     }
 }

@@ -102,7 +102,10 @@ fn json_is_one_document_of_the_same_facts() {
     );
     assert_eq!(s.json(&["log"])[0]["command"], "add acme/m");
     assert_eq!(s.json(&["doctor"])["names"], 1);
-    assert_eq!(s.json(&["ls", "acme/m", "-R"]).as_array().unwrap().len(), 2);
+    let listed = s.json(&["ls", "acme/m", "-R"]);
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    let id = listed[1]["node"]["file"]["id"].as_str().unwrap();
+    assert_eq!(id, shown["id"], "ids are written alike");
 }
 
 #[test]
