@@ -4,13 +4,17 @@
 //! `64 g + 4 i + j` of a block belongs to state `16 j + i`, so that four vectors of 16 states
 //! yield 64 symbols in order by shifts alone.
 
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod model;
 mod reference;
 mod tables;
 
+#[cfg(target_arch = "x86_64")]
+pub use avx512::Avx512;
 pub use model::{
-    Alphabet, DecodeTable, EncodeSymbol, EncodeTable, FREQ_MAX, LEVEL_MAX, LEVEL_STEPS, Levels,
-    PROB_BITS, PROB_SCALE, SYMBOLS_MAX,
+    Alphabet, DecodeTable, EncodeTable, FREQ_MAX, LEVEL_MAX, LEVEL_STEPS, Levels, PROB_BITS,
+    PROB_SCALE, SYMBOLS_MAX,
 };
 pub use reference::Reference;
 pub(crate) use tables::{put_tables, read_tables};
@@ -44,6 +48,8 @@ pub struct EncodeSet {
     pub alphabet: Alphabet,
     /// One table for each class.
     pub tables: Vec<EncodeTable>,
+    /// The slots of each class, [`PROB_SCALE`] of them, and one more that vectors may read.
+    pub slots: Vec<u16>,
 }
 
 /// Up to 32 distributions over one alphabet, ready for decoding.
@@ -59,11 +65,17 @@ impl EncodeSet {
     /// The tables of a set of distributions.
     #[must_use]
     pub fn new(levels: &[Levels], alphabet: Alphabet) -> Self {
+        let mut slots = Vec::with_capacity(levels.len() * PROB_SCALE as usize + 1);
         let tables = levels
             .iter()
-            .map(|levels| EncodeTable::new(levels, alphabet))
+            .map(|levels| EncodeTable::new(levels, alphabet, &mut slots))
             .collect();
-        Self { alphabet, tables }
+        slots.push(0);
+        Self {
+            alphabet,
+            tables,
+            slots,
+        }
     }
 }
 

@@ -136,26 +136,17 @@ pub struct DecodeTable {
     pub entries: [[u32; SYMBOLS_MAX]; 2],
 }
 
-/// What an encoder needs of one symbol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct EncodeSymbol {
-    /// States from here on must be renormalised first: frequency << 20.
-    pub limit: u32,
-    /// Frequency.
-    pub freq: u32,
-    /// Where the symbol's slots begin in [`EncodeTable::slots`].
-    pub start: u32,
-    /// ceil(2^44 / frequency): `(x * reciprocal) >> 44 == x / freq` for all x below the limit.
-    pub reciprocal: u64,
-}
-
-/// What an encoder needs of one distribution.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What an encoder needs of one distribution beside its slots, in the form that vectors look up:
+/// an entry for each symbol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
 pub struct EncodeTable {
-    /// Each symbol's constants.
-    pub symbols: [EncodeSymbol; SYMBOLS_MAX],
-    /// The slots of each symbol, by rank.
-    pub slots: Box<[u16; PROB_SCALE as usize]>,
+    /// `shift << 24 | first << 12 | frequency`, where *first* is the place of the symbol's first
+    /// slot among the slots of the distribution.
+    pub symbols: [u32; SYMBOLS_MAX],
+    /// `floor(2^(shift + 32) / frequency)`, which has its highest bit set; all ones for 1, and 0
+    /// for a frequency of 0.
+    pub reciprocals: [u32; SYMBOLS_MAX],
 }
 
 /// One side of a bucket: a run of slots of one symbol.
@@ -263,33 +254,50 @@ impl DecodeTable {
 }
 
 impl EncodeTable {
-    /// The table of `levels`; symbols beyond the alphabet must have level 0.
-    #[must_use]
-    pub fn new(levels: &Levels, alphabet: Alphabet) -> Self {
+    /// The table of `levels`, whose slots it appends, [`PROB_SCALE`] of them: those of each
+    /// symbol by rank. Symbols beyond the alphabet must have level 0.
+    pub(super) fn new(levels: &Levels, alphabet: Alphabet, slots: &mut Vec<u16>) -> Self {
         let freqs = levels.frequencies();
-        let mut symbols = [EncodeSymbol::default(); SYMBOLS_MAX];
-        let mut start = 0;
-        for (symbol, &freq) in symbols.iter_mut().zip(&freqs) {
+        let mut table = Self {
+            symbols: [0; SYMBOLS_MAX],
+            reciprocals: [0; SYMBOLS_MAX],
+        };
+        let mut next = [0u32; SYMBOLS_MAX];
+        let mut first = 0;
+        for (symbol, &freq) in freqs.iter().enumerate() {
             let freq = u32::from(freq);
-            let reciprocal = (1u64 << 44).div_ceil(u64::from(freq.max(1)));
-            *symbol = EncodeSymbol {
-                limit: freq << 20,
-                freq,
-                start,
-                reciprocal,
-            };
-            start += freq;
+            let (reciprocal, shift) = reciprocal(freq);
+            table.symbols[symbol] = shift << 24 | (first & (PROB_SCALE - 1)) << 12 | freq;
+            table.reciprocals[symbol] = reciprocal;
+            next[symbol] = first;
+            first += freq;
         }
-        let mut slots = Box::new([0u16; PROB_SCALE as usize]);
-        let mut filled = symbols.map(|symbol| symbol.start as usize);
+        let start = slots.len();
+        slots.resize(start + PROB_SCALE as usize, 0);
+        let slots = &mut slots[start..];
         for_each_side(&freqs, alphabet, |side| {
-            for slot in side.first_slot..side.first_slot + side.n_slots {
-                let at = filled[side.symbol];
-                slots[at & 4095] = u16::try_from(slot).expect("slots are below 4096");
-                filled[side.symbol] += 1;
+            let first = next[side.symbol];
+            next[side.symbol] = first + side.n_slots;
+            let part = &mut slots[first as usize..(first + side.n_slots) as usize];
+            for (slot, number) in part.iter_mut().zip(side.first_slot..) {
+                *slot = u16::try_from(number).expect("slots are below 4096");
             }
         });
-        Self { symbols, slots }
+        table
+    }
+}
+
+/// What divides by `freq`: `(x * reciprocal) >> (32 + shift)` is `x / freq` or one less, for all
+/// x below `freq << 20`.
+fn reciprocal(freq: u32) -> (u32, u32) {
+    match freq {
+        0 => (0, 0),
+        1 => (u32::MAX, 0),
+        _ => {
+            let shift = (freq - 1).ilog2();
+            let wide = (1u64 << (32 + shift)) / u64::from(freq);
+            (u32::try_from(wide).unwrap_or(u32::MAX), shift)
+        }
     }
 }
 
@@ -349,9 +357,10 @@ mod tests {
 
     fn check_tables(levels: &Levels, alphabet: Alphabet) {
         let freqs = levels.frequencies();
+        let mut slots = vec![7];
         let (decode, encode) = (
             DecodeTable::new(levels, alphabet),
-            EncodeTable::new(levels, alphabet),
+            EncodeTable::new(levels, alphabet, &mut slots),
         );
         let mut counted = [0u32; SYMBOLS_MAX];
         for slot in 0..PROB_SCALE {
@@ -362,11 +371,13 @@ mod tests {
             let rank = (slot + (entry >> 8)) & (PROB_SCALE - 1);
             assert_eq!(entry >> 20, u32::from(freqs[symbol]));
             assert!(rank < u32::from(freqs[symbol]));
-            let start = encode.symbols[symbol].start;
-            assert_eq!(u32::from(encode.slots[(start + rank) as usize]), slot);
+            let first = encode.symbols[symbol] >> 12 & 0xfff;
+            assert_eq!(encode.symbols[symbol] & 0xfff, u32::from(freqs[symbol]));
+            assert_eq!(u32::from(slots[(1 + first + rank) as usize]), slot);
             counted[symbol] += 1;
         }
         assert_eq!(counted, freqs.map(u32::from));
+        assert_eq!(slots.len(), 1 + PROB_SCALE as usize);
     }
 
     proptest! {
@@ -385,10 +396,16 @@ mod tests {
         }
 
         #[test]
-        fn the_reciprocal_divides_exactly(freq in 1u32..4096, x in any::<u32>()) {
-            let x = u64::from(x) % (u64::from(freq) << 20);
-            let reciprocal = (1u64 << 44).div_ceil(u64::from(freq));
-            prop_assert_eq!((x * reciprocal) >> 44, x / u64::from(freq));
+        fn the_reciprocal_divides_all_but_exactly(freq in 1u32..4096, x in any::<u32>(), near in 0u64..3) {
+            let limit = u64::from(freq) << 20;
+            let x = u64::from(x) % limit;
+            // Multiples of the frequency and their neighbours are where rounding shows.
+            let multiple = (x / u64::from(freq) * u64::from(freq) + near).saturating_sub(1);
+            for x in [x, multiple, limit - 1 - near] {
+                let (reciprocal, shift) = reciprocal(freq);
+                let less = x / u64::from(freq) - ((x * u64::from(reciprocal)) >> (32 + shift));
+                prop_assert!(less <= 1, "{x} / {freq}");
+            }
         }
     }
 

@@ -32,32 +32,22 @@ impl Engine for Reference {
     ) -> Result<()> {
         check(set, classes, symbols)?;
         let mut states = [STATE_MIN; LANES];
-        // Words come out last first; a symbol gives at most one. One more place takes the words
-        // that are written but not kept.
-        let mut words = vec![0u16; symbols.len() + 1];
-        let mut first = words.len();
+        // Words come out last first.
+        let mut words = Vec::with_capacity(symbols.len() / 4);
         let mut lacking = false;
         for (g, group) in symbols.chunks(LANES).enumerate().rev() {
-            match classes {
+            lacking |= match classes {
                 Classes::Groups(groups) => {
-                    let table = &set.tables[usize::from(groups[g])];
-                    lacking |= encode_group(|_| table, group, &mut states, &mut words, &mut first);
+                    let coder = set.coder(groups[g]);
+                    encode_group(|_| coder, group, &mut states, &mut words)
                 }
                 Classes::Symbols(each) => {
                     let each = &each[g * LANES..];
-                    let table = |i: usize| &set.tables[usize::from(each[i])];
-                    lacking |= encode_group(table, group, &mut states, &mut words, &mut first);
+                    encode_group(|i| set.coder(each[i]), group, &mut states, &mut words)
                 }
             }
         }
-        if lacking {
-            return Err(Error::Unencodable {
-                what: "a symbol has no frequency in its class",
-            });
-        }
-        out.extend(states.iter().flat_map(|state| state.to_le_bytes()));
-        out.extend(words[first..].iter().flat_map(|word| word.to_le_bytes()));
-        Ok(())
+        finish(&states, &words, lacking, out)
     }
 
     fn decode(
@@ -75,23 +65,20 @@ impl Engine for Reference {
 }
 
 /// Finds out beforehand what the loops take for granted.
-fn check(set: &EncodeSet, classes: Classes<'_>, symbols: &[u8]) -> Result<()> {
+pub(super) fn check(set: &EncodeSet, classes: Classes<'_>, symbols: &[u8]) -> Result<()> {
     let (classes, needed) = match classes {
         Classes::Groups(classes) => (classes, symbols.len().div_ceil(LANES)),
         Classes::Symbols(classes) => (classes, symbols.len()),
     };
-    let known = classes
-        .iter()
-        .all(|&class| usize::from(class) < set.tables.len());
-    if classes.len() < needed || !known {
+    let highest = |bytes: &[u8]| usize::from(bytes.iter().fold(0, |highest, &b| b.max(highest)));
+    let known = classes.is_empty() || highest(classes) < set.tables.len();
+    let whole = set.slots.len() == set.tables.len() * PROB_SCALE as usize + 1;
+    if classes.len() < needed || !known || !whole {
         return Err(Error::Unencodable {
             what: "a class has no distribution",
         });
     }
-    if symbols
-        .iter()
-        .any(|&symbol| usize::from(symbol) >= set.alphabet.size())
-    {
+    if highest(symbols) >= set.alphabet.size() {
         return Err(Error::Unencodable {
             what: "a symbol is outside its alphabet",
         });
@@ -99,35 +86,81 @@ fn check(set: &EncodeSet, classes: Classes<'_>, symbols: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Codes a group and says whether a symbol had no frequency.
-#[inline(always)]
-fn encode_group<'a>(
-    table: impl Fn(usize) -> &'a EncodeTable,
-    group: &[u8],
-    states: &mut [u32; LANES],
-    words: &mut [u16],
-    first: &mut usize,
-) -> bool {
-    let mut lacking = false;
-    for (j, quarter) in states.as_chunks_mut::<16>().0.iter_mut().enumerate().rev() {
-        for (i, state) in quarter.iter_mut().enumerate().rev() {
-            let Some(&symbol) = group.get(4 * i + j) else {
-                continue;
-            };
-            let table = table(4 * i + j);
-            let symbol = &table.symbols[usize::from(symbol & 31)];
-            let mut x = *state;
-            let full = u32::from(x >= symbol.limit);
-            words[*first - 1] = low_word(x);
-            *first -= full as usize;
-            x >>= 16 * full;
-            let quotient = low_double(u64::from(x).wrapping_mul(symbol.reciprocal) >> 44);
-            let rank = x.wrapping_sub(quotient.wrapping_mul(symbol.freq));
-            let slot = table.slots[((symbol.start + rank) & (PROB_SCALE - 1)) as usize];
-            *state = quotient << PROB_BITS | u32::from(slot);
-            lacking |= symbol.freq == 0;
+/// Appends a block of these states and these words, of which the last comes first.
+pub(super) fn finish(
+    states: &[u32; LANES],
+    words: &[u16],
+    lacking: bool,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    if lacking {
+        return Err(Error::Unencodable {
+            what: "a symbol has no frequency in its class",
+        });
+    }
+    out.extend(states.iter().flat_map(|state| state.to_le_bytes()));
+    let start = out.len();
+    out.resize(start + 2 * words.len(), 0);
+    let targets = out[start..].as_chunks_mut::<2>().0;
+    for (target, word) in targets.iter_mut().zip(words.iter().rev()) {
+        *target = word.to_le_bytes();
+    }
+    Ok(())
+}
+
+/// What codes the symbols of one class.
+#[derive(Clone, Copy)]
+pub(super) struct Coder<'a> {
+    table: &'a EncodeTable,
+    slots: &'a [u16],
+}
+
+impl EncodeSet {
+    /// The coder of a class that [`check`] found in the set.
+    #[inline(always)]
+    pub(super) fn coder(&self, class: u8) -> Coder<'_> {
+        let first = usize::from(class) * PROB_SCALE as usize;
+        Coder {
+            table: &self.tables[usize::from(class)],
+            slots: &self.slots[first..first + PROB_SCALE as usize],
         }
     }
+}
+
+/// Codes a group, appends its words, and says whether a symbol had no frequency.
+#[inline(always)]
+pub(super) fn encode_group<'a>(
+    coder: impl Fn(usize) -> Coder<'a>,
+    group: &[u8],
+    states: &mut [u32; LANES],
+    words: &mut Vec<u16>,
+) -> bool {
+    let mut lacking = false;
+    // Each symbol writes a word, and what counts is how many of them are kept.
+    let mut kept = [0u16; LANES];
+    let mut n_kept = 0;
+    for (k, state) in states.iter_mut().enumerate().rev() {
+        let i = index_in_group(k);
+        let Some(&symbol) = group.get(i) else {
+            continue;
+        };
+        let Coder { table, slots } = coder(i);
+        let symbol = usize::from(symbol & 31);
+        let (entry, reciprocal) = (table.symbols[symbol], table.reciprocals[symbol]);
+        let (freq, first, shift) = (entry & 0xfff, entry >> 12 & 0xfff, entry >> 24);
+        let full = u32::from(*state >= freq << 20);
+        kept[n_kept & (LANES - 1)] = low_word(*state);
+        n_kept += full as usize;
+        let x = *state >> (16 * full);
+        let quotient = high_double(x, reciprocal) >> shift;
+        let rank = x.wrapping_sub(quotient.wrapping_mul(freq));
+        let over = u32::from(rank >= freq);
+        let rank = rank.wrapping_sub(freq & over.wrapping_neg());
+        let slot = slots[(first.wrapping_add(rank) & (PROB_SCALE - 1)) as usize];
+        *state = (quotient + over) << PROB_BITS | u32::from(slot);
+        lacking |= freq == 0;
+    }
+    words.extend_from_slice(&kept[..n_kept]);
     lacking
 }
 
@@ -139,9 +172,13 @@ fn low_word(x: u32) -> u16 {
     x as u16
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "a quotient is below 2^20")]
-fn low_double(x: u64) -> u32 {
-    x as u32
+/// The upper half of a product.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "half of 64 bits is 32 bits"
+)]
+fn high_double(a: u32, b: u32) -> u32 {
+    ((u64::from(a) * u64::from(b)) >> 32) as u32
 }
 
 fn decode<const BUCKET_BITS: u32>(

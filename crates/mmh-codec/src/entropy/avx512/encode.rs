@@ -1,0 +1,330 @@
+//! Encoding with AVX-512: four vectors of 16 states, whose tables lie in registers where a whole
+//! group has one class, and are gathered where each symbol has its own.
+//!
+//! Vectors hold the states of a quarter in descending order. So the words that a step gives come
+//! in the order in which an encoder writes them, and are stored one vector after the other.
+
+#![allow(
+    unsafe_code,
+    reason = "vectors are loaded, stored and gathered through pointers"
+)]
+
+use std::arch::x86_64::*;
+
+use crate::entropy::reference::{check, encode_group, finish};
+use crate::entropy::{Alphabet, Classes, EncodeSet, EncodeTable, LANES, PROB_SCALE, STATE_MIN};
+use crate::error::Result;
+
+/// Groups whose words are collected before they are appended.
+const BATCH: usize = 16;
+
+/// Appends one block that codes `symbols`.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
+pub(super) fn encode(
+    set: &EncodeSet,
+    classes: Classes<'_>,
+    symbols: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    check(set, classes, symbols)?;
+    let mut states = [STATE_MIN; LANES];
+    let mut words = Vec::with_capacity(symbols.len() / 4);
+    let (groups, last) = symbols.as_chunks::<LANES>();
+    let mut lacking = false;
+    if !last.is_empty() {
+        let n = groups.len();
+        lacking |= match classes {
+            Classes::Groups(classes) => {
+                let coder = set.coder(classes[n]);
+                encode_group(|_| coder, last, &mut states, &mut words)
+            }
+            Classes::Symbols(each) => {
+                let each = &each[n * LANES..];
+                encode_group(|i| set.coder(each[i]), last, &mut states, &mut words)
+            }
+        };
+    }
+    let mut coder = Encoder::new(&states);
+    match (classes, set.alphabet) {
+        (Classes::Groups(classes), Alphabet::Sixteen) => {
+            coder.groups::<false>(set, &classes[..groups.len()], groups, &mut words);
+        }
+        (Classes::Groups(classes), Alphabet::ThirtyTwo) => {
+            coder.groups::<true>(set, &classes[..groups.len()], groups, &mut words);
+        }
+        (Classes::Symbols(each), _) => {
+            coder.each(set, each.as_chunks().0, groups, &mut words);
+        }
+    }
+    lacking |= coder.lacks();
+    finish(&coder.states(), &words, lacking, out)
+}
+
+/// The states, and the least frequency that a symbol had.
+struct Encoder {
+    states: [__m512i; 4],
+    least: __m512i,
+}
+
+/// Words of a batch, with room for a whole vector behind the last.
+struct Words {
+    buffer: [u16; BATCH * LANES + 32],
+    len: usize,
+}
+
+impl Words {
+    fn flush(&mut self, words: &mut Vec<u16>) {
+        words.extend_from_slice(&self.buffer[..self.len]);
+        self.len = 0;
+    }
+
+    /// Appends the low words of the states in `full`.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+    fn push(&mut self, states: __m512i, full: __mmask16) {
+        let kept = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(full, states));
+        if let Some(place) = self.buffer.get_mut(self.len..self.len + 16) {
+            // SAFETY: the place has 16 words, the 32 bytes of a half vector.
+            unsafe { _mm256_storeu_si256(place.as_mut_ptr().cast(), kept) };
+        }
+        self.len += full.count_ones() as usize;
+    }
+}
+
+impl Encoder {
+    #[target_feature(enable = "avx512f")]
+    fn new(states: &[u32; LANES]) -> Self {
+        let quarter = |j: usize| reverse(load(&states.as_chunks::<16>().0[j]));
+        Self {
+            states: [quarter(0), quarter(1), quarter(2), quarter(3)],
+            least: _mm512_set1_epi32(1),
+        }
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn states(&self) -> [u32; LANES] {
+        let mut states = [0; LANES];
+        for (quarter, &state) in states.as_chunks_mut::<16>().0.iter_mut().zip(&self.states) {
+            // SAFETY: a quarter has 16 states, the 64 bytes of a vector.
+            unsafe { _mm512_storeu_si512(quarter.as_mut_ptr().cast(), reverse(state)) };
+        }
+        states
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn lacks(&self) -> bool {
+        _mm512_cmpeq_epi32_mask(self.least, _mm512_setzero_si512()) != 0
+    }
+
+    /// Codes whole groups of one class each, the last first.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
+    fn groups<const WIDE: bool>(
+        &mut self,
+        set: &EncodeSet,
+        classes: &[u8],
+        groups: &[[u8; LANES]],
+        words: &mut Vec<u16>,
+    ) {
+        let mut batch = Words {
+            buffer: [0; BATCH * LANES + 32],
+            len: 0,
+        };
+        for (classes, groups) in classes.rchunks(BATCH).zip(groups.rchunks(BATCH)) {
+            for (&class, group) in classes.iter().zip(groups).rev() {
+                let table = Table::<WIDE>::new(&set.tables[usize::from(class)]);
+                let slots = &set.slots[usize::from(class) * SLOTS..][..SLOTS + 1];
+                let symbols = split(group);
+                for j in (0..4).rev() {
+                    let entry = table.entries(symbols[j]);
+                    let reciprocal = table.reciprocals(symbols[j]);
+                    let (state, full) = step(self.states[j], entry, reciprocal, slots);
+                    batch.push(self.states[j], full);
+                    self.states[j] = state;
+                    self.least = _mm512_min_epu32(self.least, frequency(entry));
+                }
+            }
+            batch.flush(words);
+        }
+    }
+
+    /// Codes whole groups whose symbols have a class each, the last group first. The classes must
+    /// be in the set.
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
+    fn each(
+        &mut self,
+        set: &EncodeSet,
+        classes: &[[u8; LANES]],
+        groups: &[[u8; LANES]],
+        words: &mut Vec<u16>,
+    ) {
+        let mut batch = Words {
+            buffer: [0; BATCH * LANES + 32],
+            len: 0,
+        };
+        let classes = &classes[..groups.len()];
+        for (classes, groups) in classes.rchunks(BATCH).zip(groups.rchunks(BATCH)) {
+            for (class, group) in classes.iter().zip(groups).rev() {
+                let (classes, symbols) = (split(class), split(group));
+                for j in (0..4).rev() {
+                    let (entry, reciprocal) = gather_entries(set, classes[j], symbols[j]);
+                    let base = _mm512_slli_epi32::<12>(classes[j]);
+                    let (state, full) = step_at(self.states[j], entry, reciprocal, |at| {
+                        gather_slots(&set.slots, _mm512_add_epi32(base, at))
+                    });
+                    batch.push(self.states[j], full);
+                    self.states[j] = state;
+                    self.least = _mm512_min_epu32(self.least, frequency(entry));
+                }
+            }
+            batch.flush(words);
+        }
+    }
+}
+
+/// Slots of one class.
+const SLOTS: usize = PROB_SCALE as usize;
+/// The table of one class in registers. `WIDE`: an alphabet of 32 symbols.
+struct Table<const WIDE: bool> {
+    entries: [__m512i; 2],
+    reciprocals: [__m512i; 2],
+}
+
+impl<const WIDE: bool> Table<WIDE> {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn new(table: &EncodeTable) -> Self {
+        let halves = |values: &[u32; 32]| {
+            let halves = values.as_chunks::<16>().0;
+            [load(&halves[0]), load(&halves[1])]
+        };
+        Self {
+            entries: halves(&table.symbols),
+            reciprocals: halves(&table.reciprocals),
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn entries(&self, symbols: __m512i) -> __m512i {
+        look_up::<WIDE>(&self.entries, symbols)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn reciprocals(&self, symbols: __m512i) -> __m512i {
+        look_up::<WIDE>(&self.reciprocals, symbols)
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn look_up<const WIDE: bool>(halves: &[__m512i; 2], symbols: __m512i) -> __m512i {
+    if WIDE {
+        _mm512_permutex2var_epi32(halves[0], symbols, halves[1])
+    } else {
+        _mm512_permutexvar_epi32(symbols, halves[0])
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(values: &[u32; 16]) -> __m512i {
+    // SAFETY: 16 values are the 64 bytes of a vector.
+    unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn reverse(values: __m512i) -> __m512i {
+    let order = _mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    _mm512_permutexvar_epi32(order, values)
+}
+
+/// The bytes of a group, as the quarters that the vectors of states code.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn split(group: &[u8; LANES]) -> [__m512i; 4] {
+    // SAFETY: a group has the 64 bytes of a vector.
+    let all = reverse(unsafe { _mm512_loadu_si512(group.as_ptr().cast()) });
+    let byte = _mm512_set1_epi32(0xff);
+    [
+        _mm512_and_si512(all, byte),
+        _mm512_and_si512(_mm512_srli_epi32::<8>(all), byte),
+        _mm512_and_si512(_mm512_srli_epi32::<16>(all), byte),
+        _mm512_srli_epi32::<24>(all),
+    ]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn frequency(entry: __m512i) -> __m512i {
+    _mm512_and_si512(entry, _mm512_set1_epi32(0xfff))
+}
+
+/// Codes one symbol in each state, with the slots of their class: the states after it, and those
+/// whose low words are written.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn step(
+    state: __m512i,
+    entry: __m512i,
+    reciprocal: __m512i,
+    slots: &[u16],
+) -> (__m512i, __mmask16) {
+    step_at(state, entry, reciprocal, |at| gather_slots(slots, at))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn step_at(
+    state: __m512i,
+    entry: __m512i,
+    reciprocal: __m512i,
+    slots: impl FnOnce(__m512i) -> __m512i,
+) -> (__m512i, __mmask16) {
+    let freq = frequency(entry);
+    let full = _mm512_cmpge_epu32_mask(state, _mm512_slli_epi32::<20>(freq));
+    let x = _mm512_mask_srli_epi32::<16>(state, full, state);
+    let even = _mm512_srli_epi64::<32>(_mm512_mul_epu32(x, reciprocal));
+    let odd = _mm512_mul_epu32(
+        _mm512_srli_epi64::<32>(x),
+        _mm512_srli_epi64::<32>(reciprocal),
+    );
+    let high = _mm512_mask_mov_epi32(even, 0xaaaa, odd);
+    let quotient = _mm512_srlv_epi32(high, _mm512_srli_epi32::<24>(entry));
+    let rank = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, freq));
+    let over = _mm512_cmpge_epu32_mask(rank, freq);
+    let quotient = _mm512_mask_sub_epi32(quotient, over, quotient, _mm512_set1_epi32(-1));
+    let rank = _mm512_mask_sub_epi32(rank, over, rank, freq);
+    let at = _mm512_add_epi32(rank, _mm512_srli_epi32::<12>(entry));
+    let slot = slots(_mm512_and_si512(at, _mm512_set1_epi32(0xfff)));
+    let state = _mm512_or_si512(_mm512_slli_epi32::<12>(quotient), slot);
+    (state, full)
+}
+
+/// The slots at these places, which must have one more slot behind them.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn gather_slots(slots: &[u16], at: __m512i) -> __m512i {
+    // SAFETY: places lie below 4096 in their class, the classes were found in the set (`check`),
+    // which has that many slots for each and one more; so 4 bytes from each place are inside.
+    let pairs = unsafe { _mm512_i32gather_epi32::<2>(at, slots.as_ptr().cast()) };
+    _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff))
+}
+
+/// The entries and reciprocals of symbols with a class each.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn gather_entries(set: &EncodeSet, classes: __m512i, symbols: __m512i) -> (__m512i, __m512i) {
+    let at = _mm512_or_si512(_mm512_slli_epi32::<6>(classes), symbols);
+    let reciprocals = _mm512_or_si512(at, _mm512_set1_epi32(32));
+    let tables = set.tables.as_ptr().cast();
+    // SAFETY: a table is 64 numbers, those of symbols first; `check` found all classes in the set
+    // and all symbols below 32.
+    unsafe {
+        (
+            _mm512_i32gather_epi32::<4>(at, tables),
+            _mm512_i32gather_epi32::<4>(reciprocals, tables),
+        )
+    }
+}
