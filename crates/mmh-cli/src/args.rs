@@ -184,6 +184,20 @@ pub(crate) enum Command {
         #[arg(short, long)]
         level: Option<LevelArg>,
     },
+    /// Measure size and speed of the codec on a file
+    ///
+    /// Every chunk is coded as `add` would, decoded and compared, by one thread and in memory;
+    /// nothing is stored. Speeds are for a CPU second and do not include reading the file.
+    Bench {
+        /// A file outside the repository
+        file: PathBuf,
+        /// How hard to compress [default: all levels, one after the other]
+        #[arg(short, long)]
+        level: Option<LevelArg>,
+        /// How often; the best round counts
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 3)]
+        rounds: u32,
+    },
     /// Pack a file or folder into one portable `.mmh` file
     Pack {
         /// How hard to compress

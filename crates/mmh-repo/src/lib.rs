@@ -14,6 +14,7 @@ pub mod export;
 mod ingest;
 pub mod inspect;
 pub mod list;
+pub mod measure;
 #[cfg(test)]
 mod memory;
 mod objects;
@@ -34,6 +35,7 @@ pub use check::CheckReport;
 pub use error::{Error, Result};
 pub use export::{ExportOptions, ExportReport};
 pub use inspect::inspect;
+pub use measure::{MeasureReport, measure};
 pub use read::FileReader;
 pub use repository::{Components, Repository, Settings};
 pub use stat::StatReport;

@@ -1,6 +1,7 @@
 //! One file a group of commands; each prints by way of [`crate::output`].
 
 mod add;
+mod bench;
 mod doctor;
 mod files;
 mod history;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
     }
     let level = match &cli.command {
         Command::Add { level, .. }
+        | Command::Bench { level, .. }
         | Command::Inspect { level, .. }
         | Command::Pack { level, .. } => *level,
         _ => None,
@@ -92,6 +94,11 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
         Command::Undo => history::undo(session),
         Command::Stat { targets, files } => stat::stat(session, &targets, files),
         Command::Verify { targets } => verify::verify(session, &targets),
+        Command::Bench {
+            file,
+            level,
+            rounds,
+        } => bench::bench(session, &file, level, rounds),
         Command::Inspect { file, .. } => inspect::inspect(session, &file),
         Command::Pack { input, output, .. } => portable::pack(session, &input, &output),
         Command::Unpack {

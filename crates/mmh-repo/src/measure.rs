@@ -1,0 +1,251 @@
+//! Measuring the codec on a file: what its chunks take, and how long coding and decoding them takes
+//! one thread, from memory to memory.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::Duration;
+
+use mmh_codec::{Decoder, Encoder};
+use mmh_core::ChunkId;
+use mmh_core::limits::CHUNK_LEN_MAX;
+use mmh_formats::ReadAt;
+use mmh_formats::read_at::FileSource;
+use mmh_store::ChunkerParams;
+use serde::Serialize;
+
+use crate::cut::{Cutter, Job};
+use crate::error::{Error, Result};
+use crate::repository::{Components, Settings};
+use crate::workshop::Workshop;
+
+/// Raw bytes held at once. Larger than the caches, so that chunks come from memory.
+const BATCH_LEN: u64 = 64 << 20;
+
+/// What a measurement found. Times are CPU seconds of one thread for the whole file, the least of
+/// all rounds.
+#[derive(Debug, Clone, Serialize)]
+pub struct MeasureReport {
+    /// The container that was recognised.
+    pub container: String,
+    /// Effort of the encoder.
+    pub level: String,
+    /// How often everything was done.
+    pub rounds: u32,
+    /// Bytes of the file.
+    pub raw: u64,
+    /// Bytes of the distinct frames and of nothing else.
+    pub coded: u64,
+    /// Chunks, equal ones counted as often as they occur.
+    pub chunks: u64,
+    /// From content to frames, without decoding them again.
+    pub encode_cpu_s: f64,
+    /// From frames to content, with the frames' own checks.
+    pub decode_cpu_s: f64,
+    /// BLAKE3 of the content, which reading from a repository computes besides.
+    pub hash_cpu_s: f64,
+    /// Copying the content, the least that any reader does.
+    pub copy_cpu_s: f64,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Times {
+    encode: Duration,
+    decode: Duration,
+    hash: Duration,
+    copy: Duration,
+}
+
+/// Codes every chunk of the file at `path` as adding it would, decodes the frames and compares.
+/// Single-threaded; nothing is stored.
+///
+/// # Errors
+/// `NotFound`, `Denied`; `Unavailable` when the user cancels; `Internal` when a frame decodes to
+/// other bytes, a fault of this program.
+pub fn measure(
+    path: &Path,
+    rounds: u32,
+    settings: Settings,
+    components: Components,
+) -> Result<MeasureReport> {
+    let shop = Workshop::new(settings, components, &ChunkerParams::default())?;
+    let meta = std::fs::metadata(path).map_err(Error::io("read", path))?;
+    if !meta.is_file() {
+        return Err(Error::Invalid(format!(
+            "{} is no file; name a file",
+            path.display()
+        )));
+    }
+    let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
+    let source = FileSource::new(file).map_err(Error::io("read", path))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let layout = mmh_formats::probe(&source, &name)?;
+    let progress = shop.components.progress.as_ref();
+    progress.begin("measuring", Some(layout.len()));
+    let mut cutter = Cutter::new(&source, &layout, shop.chunking);
+    let mut bench = Bench::new(&shop);
+    let (mut total, mut coded, mut chunks) = (Times::default(), 0, 0);
+    loop {
+        shop.components.cancel.check()?;
+        let batch = cutter.next_batch(BATCH_LEN)?;
+        if batch.pieces.is_empty() && batch.jobs.is_empty() {
+            break;
+        }
+        chunks += batch.jobs.len() as u64;
+        let mut best: Option<Times> = None;
+        for round in 0..rounds.max(1) {
+            let times = bench.round(&batch.jobs)?;
+            best = Some(best.map_or(times, |best| best.least(times)));
+            if round == 0 {
+                coded += bench.coded(&batch.jobs);
+            }
+        }
+        total = total.sum(best.unwrap_or_default());
+        progress.advance(batch.raw_len);
+    }
+    progress.end();
+    Ok(MeasureReport {
+        container: layout.container().as_str().to_owned(),
+        level: shop.settings.level.to_string(),
+        rounds: rounds.max(1),
+        raw: source.len(),
+        coded,
+        chunks,
+        encode_cpu_s: total.encode.as_secs_f64(),
+        decode_cpu_s: total.decode.as_secs_f64(),
+        hash_cpu_s: total.hash.as_secs_f64(),
+        copy_cpu_s: total.copy.as_secs_f64(),
+    })
+}
+
+/// Coders with their buffers.
+struct Bench {
+    encoder: Encoder,
+    decoder: Decoder,
+    frames: Vec<Vec<u8>>,
+    raw: Vec<u8>,
+    seen: HashSet<ChunkId>,
+}
+
+impl Bench {
+    fn new(shop: &Workshop) -> Self {
+        let coding = mmh_codec::Settings {
+            level: shop.settings.level,
+            verify: false,
+        };
+        Self {
+            encoder: Encoder::new(coding),
+            decoder: Decoder::new(),
+            frames: Vec::new(),
+            raw: Vec::new(),
+            seen: HashSet::new(),
+        }
+    }
+
+    /// Codes, decodes and compares all chunks once.
+    fn round(&mut self, jobs: &[Job]) -> Result<Times> {
+        let mut times = Times::default();
+        self.frames
+            .resize_with(jobs.len().max(self.frames.len()), Vec::new);
+        let start = cpu_time();
+        for (job, frame) in jobs.iter().zip(&mut self.frames) {
+            self.encoder.encode(&job.raw, &job.hint, frame)?;
+        }
+        times.encode = cpu_time() - start;
+        for (job, frame) in jobs.iter().zip(&self.frames) {
+            let start = cpu_time();
+            self.decoder.decode(frame, CHUNK_LEN_MAX, &mut self.raw)?;
+            times.decode += cpu_time() - start;
+            if self.raw != job.raw {
+                return Err(Error::Codec(mmh_codec::Error::VerifyFailed {
+                    method: mmh_codec::frame_info(frame)?.method,
+                    len: job.raw.len() as u64,
+                }));
+            }
+            let start = cpu_time();
+            std::hint::black_box(blake3::hash(&job.raw));
+            times.hash += cpu_time() - start;
+        }
+        for job in jobs {
+            let start = cpu_time();
+            self.raw.clear();
+            self.raw.extend_from_slice(std::hint::black_box(&job.raw));
+            std::hint::black_box(&self.raw);
+            times.copy += cpu_time() - start;
+        }
+        Ok(times)
+    }
+
+    /// Bytes of those frames of the last round whose chunks did not occur before.
+    fn coded(&mut self, jobs: &[Job]) -> u64 {
+        let fresh = jobs
+            .iter()
+            .zip(&self.frames)
+            .filter(|(job, _)| self.seen.insert(ChunkId::of(&job.raw)));
+        fresh.map(|(_, frame)| frame.len() as u64).sum()
+    }
+}
+
+impl Times {
+    fn least(self, other: Self) -> Self {
+        Self {
+            encode: self.encode.min(other.encode),
+            decode: self.decode.min(other.decode),
+            hash: self.hash.min(other.hash),
+            copy: self.copy.min(other.copy),
+        }
+    }
+
+    fn sum(self, other: Self) -> Self {
+        Self {
+            encode: self.encode + other.encode,
+            decode: self.decode + other.decode,
+            hash: self.hash + other.hash,
+            copy: self.copy + other.copy,
+        }
+    }
+}
+
+/// CPU time of this thread; where the system does not tell it, wall-clock time since the first call.
+fn cpu_time() -> Duration {
+    #[cfg(unix)]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
+    }
+    #[cfg(not(unix))]
+    {
+        use std::sync::LazyLock;
+        use std::time::Instant;
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_goes_forward_while_work_is_done() {
+        let start = cpu_time();
+        let mut n = 0u64;
+        while cpu_time() == start {
+            n = std::hint::black_box(n + 1);
+        }
+        assert!(cpu_time() > start);
+    }
+
+    #[test]
+    fn least_and_sum_are_taken_for_each_time_apart() {
+        let of = |a, b| Times {
+            encode: Duration::from_secs(a),
+            decode: Duration::from_secs(b),
+            hash: Duration::from_secs(a),
+            copy: Duration::from_secs(b),
+        };
+        let (least, sum) = (of(3, 5).least(of(4, 2)), of(3, 5).sum(of(4, 2)));
+        assert_eq!((least.encode.as_secs(), least.decode.as_secs()), (3, 2));
+        assert_eq!((sum.hash.as_secs(), sum.copy.as_secs()), (7, 7));
+    }
+}
