@@ -2,12 +2,17 @@
 """Measures mmh beside other lossless compressors, each in a process of its own, taking turns.
 
     peers.py files --mmh PATH [--rounds N] [--threads N] [--only a,b] --json OUT FILE...
+    peers.py delta --mmh PATH [--rounds N] [--threads N] [--only a,b] --json OUT OLD=NEW...
     peers.py tree  --mmh PATH [--threads N] [--only a,b] --json OUT DIR
 
 `files`: every peer packs and restores each file. Round 0 warms up and is not counted; then all peers
 take turns round by round, so that a busy machine hits all alike, and medians are reported. A peer whose
-first round takes longer than SLOW_S has only that one. `tree`: a
+first round takes longer than SLOW_S has only that one. `delta`: the
+same for NEW given OLD, which counts only as input. `tree`: a
 whole folder once, as each tool would be used for it: one repository or archive, or file by file.
+
+The rows `mmh codec LEVEL` are `mmh bench`: chunks from memory to memory in one thread, with the frames'
+own checks, as the peers inside Python work; there the program counts its CPU seconds itself.
 
 Every result is compared byte by byte with its input, outside the timed part. Times are wall clock and
 CPU (user and system, all threads and child processes). Peak memory is what a worker's processes held
@@ -33,6 +38,7 @@ from pathlib import Path
 
 SLOW_S = 20
 PEERS = {}
+DELTA_PEERS = {}
 TREE_PEERS = {}
 
 
@@ -40,6 +46,14 @@ def peer(name, package):
     """Registers a factory `(job) -> (pack, restore)`; both work on paths inside job.place."""
     def register(make):
         PEERS[name] = (make, package)
+        return make
+    return register
+
+
+def delta_peer(name, package):
+    """The same for a file given an older one."""
+    def register(make):
+        DELTA_PEERS[name] = (make, package)
         return make
     return register
 
@@ -55,8 +69,9 @@ def tree_peer(name, package):
 class Job:
     """One input for one peer, with a folder of its own."""
 
-    def __init__(self, path, place, threads, mmh):
+    def __init__(self, path, place, threads, mmh, base=None):
         self.path, self.place, self.threads, self.mmh = Path(path), Path(place), threads, mmh
+        self.base = Path(base) if base else None
 
     def read(self):
         return self.path.read_bytes()
@@ -293,6 +308,120 @@ def xet(job, files):
     return pack, None
 
 
+class Measured:
+    """A size with CPU seconds that the peer counted itself."""
+
+    def __init__(self, size, cpu_s):
+        self.size, self.cpu_s = size, cpu_s
+
+
+def codec(level):
+    """`mmh bench`: it compares what it decodes, and fails if it differs."""
+    def make(job):
+        kept = {}
+
+        def pack():
+            base = ["--base", job.base] if job.base else []
+            out = subprocess.run([str(a) for a in [job.mmh, "--json", "bench", "-n", 1, "-l", level, *base, job.path]],
+                                 capture_output=True)
+            if out.returncode:
+                raise RuntimeError(out.stderr.decode(errors="replace")[-300:])
+            kept["report"] = json.loads(out.stdout)[0]
+            return Measured(kept["report"]["coded"], kept["report"]["encode_cpu_s"])
+        return pack, lambda: Measured(None, kept["report"]["decode_cpu_s"])
+    return make
+
+
+for level in "fast", "default", "archive":
+    peer(f"mmh codec {level}", None)(codec(level))
+
+
+# ---- peers for a file given an older one
+
+delta_peer("mmh codec default", None)(codec("default"))
+
+
+@delta_peer("mmh", None)
+def _(job):
+    packed = job.place / "packed.mmh"
+
+    def pack():
+        job.fresh("packed.mmh")
+        job.run(job.mmh, "-q", "pack", "-j", job.threads, "--base", job.base, job.path, packed)
+        return packed.stat().st_size
+
+    def restore():
+        out = job.fresh("restored")
+        job.run(job.mmh, "-q", "unpack", "-j", job.threads, "--base", job.base, packed, out)
+        return out / job.path.name if out.is_dir() else out
+    return pack, restore
+
+
+@delta_peer("zstd -3 --patch-from", "zstandard")
+def _(job):
+    import zstandard
+    old = job.base.read_bytes()
+
+    def dictionary():
+        return zstandard.ZstdCompressionDict(old, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, enable_ldm=True, window_log=29)
+    return in_memory(job,
+                     lambda raw: zstandard.ZstdCompressor(compression_params=parameters, dict_data=dictionary()).compress(raw),
+                     lambda packed: zstandard.ZstdDecompressor(dict_data=dictionary(), max_window_size=1 << 31).decompress(packed))
+
+
+@delta_peer("lmzip, growth of the archive", "lmzip")
+def _(job):
+    import lmz
+    folder, alone, packed = job.fresh("both"), job.place / "alone.lmz", job.place / "both.lmz"
+    folder.mkdir()
+    shutil.copy(job.base, folder / "a_old.safetensors")
+    shutil.copy(job.path, folder / "b_new.safetensors")
+    lmz.compress(str(job.base), str(alone), workers=job.threads)
+
+    def pack():
+        job.fresh("both.lmz")
+        lmz.compress(str(folder), str(packed), workers=job.threads)
+        return packed.stat().st_size - alone.stat().st_size
+
+    def restore():
+        out = job.fresh("restored")
+        lmz.decompress(str(packed), str(out), workers=job.threads, overwrite=True)
+        return next(out.rglob("b_new.safetensors"))
+    return pack, restore
+
+
+@delta_peer("xor, then zipnn", "zipnn")
+def _(job):
+    import numpy
+    import zipnn
+    old = numpy.frombuffer(job.base.read_bytes(), numpy.uint8)
+    name = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}.get(main_dtype(job.read()), "bfloat16")
+    codec = zipnn.ZipNN(input_format="byte", bytearray_dtype=name, threads=job.threads)
+
+    def xor(data):
+        return (numpy.frombuffer(data, numpy.uint8) ^ old).tobytes()
+    return in_memory(job, lambda raw: codec.compress(bytearray(xor(raw))),
+                     lambda packed: xor(bytes(codec.decompress(bytearray(packed)))))
+
+
+@delta_peer("z4ai delta", "z4ai")
+def _(job):
+    import z4ai
+    old = job.base.read_bytes()
+    name = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}.get(main_dtype(job.read()))
+    return in_memory(job, lambda raw: z4ai.compress_delta(raw, old, dtype=name, threads=job.threads),
+                     lambda packed: z4ai.decompress_delta(packed, old))
+
+
+@delta_peer("glyd with base", "glyd")
+def _(job):
+    import glyd
+    old = job.base.read_bytes()
+    return in_memory(job, lambda raw: glyd.compress_with_base(old, raw),
+                     lambda packed: glyd.decompress_with_base(old, packed))
+
+
 # ---- peers for whole folders
 
 @tree_peer("mmh", None)
@@ -404,12 +533,16 @@ def timed(action):
 def once(job, pack, restore, resting):
     """One round: pack, restore, compare."""
     size, wall, used = timed(pack)
+    if isinstance(size, Measured):
+        measured = {"size": size.size, "pack_cpu_s": size.cpu_s, "restore_cpu_s": restore().cpu_s, "identical": True}
+        return measured | {"took_s": wall, "peak_rss_bytes": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024}
     row = {"size": size, "pack_wall_s": wall, "pack_cpu_s": used}
     if restore:
         restored, wall, used = timed(restore)
         row |= {"restore_wall_s": wall, "restore_cpu_s": used}
         if not same(job.path, restored):
             raise RuntimeError("ROUND TRIP DIFFERS")
+    row["took_s"] = row["pack_wall_s"] + row.get("restore_wall_s", 0)
     row["identical"] = bool(restore)
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resting
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -419,10 +552,10 @@ def once(job, pack, restore, resting):
 
 def worker(args):
     """One peer on one input; a line of JSON for each line `go` on standard input."""
-    make, _ = (TREE_PEERS if args.mode == "tree" else PEERS)[args.worker]
+    make, _ = MODES[args.mode][args.worker]
     place = tempfile.mkdtemp(prefix="peer-", dir=args.place)
     try:
-        job = Job(args.inputs[0], place, args.threads, args.mmh)
+        job = Job(args.inputs[0], place, args.threads, args.mmh, args.base)
         pack, restore = make(job)
         resting = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for _ in sys.stdin:
@@ -433,9 +566,10 @@ def worker(args):
         shutil.rmtree(place, ignore_errors=True)
 
 
-def start(args, name, path, place):
+def start(args, name, path, base, place):
     command = [sys.executable, os.path.abspath(__file__), args.mode, "--worker", name, "--place", str(place),
                "--threads", str(args.threads), "--mmh", args.mmh, str(path)]
+    command += ["--base", str(base)] if base else []
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
@@ -459,9 +593,9 @@ def stop(process):
         process.wait()
 
 
-def measure(args, path, label, place, names):
+def measure(args, path, base, label, place, names):
     """Every peer on one input, interleaved; a summary for each."""
-    workers = {name: start(args, name, path, place) for name in names}
+    workers = {name: start(args, name, path, base, place) for name in names}
     rows, errors, slow = {name: [] for name in names}, {}, set()
     for number in range(args.rounds + 1 if args.rounds > 1 else 1):
         for name, process in workers.items():
@@ -472,7 +606,7 @@ def measure(args, path, label, place, names):
                 errors[name] = row["error"]
             elif number or args.rounds == 1:
                 rows[name].append(row)
-            elif row["pack_wall_s"] + row.get("restore_wall_s", 0) > SLOW_S:
+            elif row["took_s"] > SLOW_S:
                 rows[name].append(row)
                 slow.add(name)
     for process in workers.values():
@@ -500,6 +634,13 @@ def versions(peers):
     return {name: version for name, version in found.items() if name and version}
 
 
+def named(path):
+    return f"{path.resolve().parent.name}/{path.name}"
+
+
+MODES = {"files": PEERS, "delta": DELTA_PEERS, "tree": TREE_PEERS}
+
+
 def scratch_root(inputs, factor):
     """RAM if it holds the inputs several times over, else the usual temporary folder."""
     need = factor * sum(size_of(Path(path)) for path in inputs)
@@ -509,7 +650,7 @@ def scratch_root(inputs, factor):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("mode", choices=["files", "tree"])
+    parser.add_argument("mode", choices=list(MODES))
     parser.add_argument("inputs", nargs="+")
     parser.add_argument("--mmh", required=True)
     parser.add_argument("--threads", type=int, default=1)
@@ -518,22 +659,27 @@ def main():
     parser.add_argument("--json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--place", help=argparse.SUPPRESS)
+    parser.add_argument("--base", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         return worker(args)
-    peers = TREE_PEERS if args.mode == "tree" else PEERS
+    peers = MODES[args.mode]
     args.rounds = 1 if args.mode == "tree" else args.rounds
     wanted = args.only.split(",") if args.only else [""]
     names = [name for name in peers if any(name.startswith(start) for start in wanted)]
     results = []
-    for given in map(Path, args.inputs):
+    for text in args.inputs:
+        old, given = map(Path, text.split("=")) if args.mode == "delta" else (None, Path(text))
         with tempfile.TemporaryDirectory(prefix="bench-", dir=scratch_root([given], 2 + 3 * len(names))) as place:
             path, label = given, given.name
             if given.is_file():
-                label = f"{given.resolve().parent.name}/{given.name}"
+                label = named(given)
                 path = Path(shutil.copy(given, Path(place) / given.name))
+            if old:
+                label += f" given {named(old)}"
+                old = Path(shutil.copy(old, Path(place) / f"old-{old.name}"))
             for group in ([name] for name in names) if args.mode == "tree" else [names]:
-                for row in measure(args, path, label, place, group):
+                for row in measure(args, path, old, label, place, group):
                     results.append(row)
                     print(f"{row['input']}  {row['peer']}: {row.get('error') or row['size']}", flush=True)
     Path(args.json).write_text(json.dumps({"versions": versions(peers), "results": results}, indent=1) + "\n")

@@ -14,6 +14,8 @@ use crate::table::{Table, bytes, percent};
 pub(crate) enum Kind {
     /// Single files, interleaved rounds.
     Files,
+    /// Files given an older one, interleaved rounds.
+    Delta,
     /// A whole folder, once.
     Corpus,
 }
@@ -23,6 +25,7 @@ impl Kind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Files => "files",
+            Self::Delta => "delta",
             Self::Corpus => "corpus",
         }
     }
@@ -48,7 +51,24 @@ pub(crate) fn write(kind: Kind, raw: &Path) -> Outcome {
         })?;
         fs::write(&path, new).context(path.display())?;
     }
-    Ok(())
+    write_targets()
+}
+
+/// Compares the newest results of files and of deltas with the targets.
+fn write_targets() -> Outcome {
+    let mut results = Vec::new();
+    for kind in [Kind::Files, Kind::Delta] {
+        let path = root().join(format!("bench/results/{}.json", kind.name()));
+        if path.exists() {
+            let text = fs::read_to_string(&path).context(path.display())?;
+            results.push(serde_json::from_str(&text).context(path.display())?);
+        }
+    }
+    let path = root().join("docs/benchmarks.md");
+    let old = fs::read_to_string(&path).context(path.display())?;
+    let new = replace(&old, "targets", &super::targets::section(&results))
+        .ok_or_else(|| Failure::failed("docs/benchmarks.md: no markers for `targets`"))?;
+    fs::write(&path, new).context(path.display())
 }
 
 /// The short table for the front page: sizes of all files beside each other, or one folder.
@@ -80,40 +100,65 @@ fn summary(kind: Kind, results: &Value) -> String {
         }
         return short.markdown();
     }
-    let unique = |key: &str| {
-        let mut seen: Vec<String> = Vec::new();
-        for value in rows
-            .iter()
-            .filter(measured)
-            .filter_map(|row| row[key].as_str())
-        {
-            if !seen.iter().any(|other| other == value) {
-                seen.push(value.to_owned());
-            }
-        }
-        seen
-    };
-    let (peers, inputs) = (unique("peer"), unique("input"));
-    let head: Vec<&str> = std::iter::once("")
-        .chain(inputs.iter().map(String::as_str))
+    let mut inputs: Vec<&str> = rows
+        .iter()
+        .filter_map(|row| row["input"].as_str())
         .collect();
-    let mut matrix = Table::new(&head);
-    for peer in peers {
-        let cell = |input: &String| {
-            let mut found = rows.iter().filter(measured);
-            let row =
-                found.find(|row| row["peer"] == peer.as_str() && row["input"] == input.as_str());
+    inputs.dedup();
+    let mut matrix = Table::new(&[
+        "",
+        "mmh",
+        "decode MB/s",
+        "mmh archive",
+        "best peer",
+        "",
+        "decode MB/s",
+        "zstd -3",
+    ]);
+    for input in inputs {
+        let of_input = || {
+            rows.iter()
+                .filter(measured)
+                .filter(|row| row["input"] == input)
+        };
+        let named = |name: &str| {
+            of_input().find(|row| row["peer"].as_str().is_some_and(|p| p.starts_with(name)))
+        };
+        let peers =
+            of_input().filter(|row| !row["peer"].as_str().is_some_and(|p| p.starts_with("mmh")));
+        let best = peers.min_by_key(|row| row["size"].as_u64());
+        let share = |row: Option<&&Value>| {
             row.map_or_else(
                 || "–".to_owned(),
                 |row| {
-                    percent(
-                        row["size"].as_u64().unwrap_or(0),
+                    let number = |key: &str| row[key].as_u64().unwrap_or(0);
+                    percent(number("size"), number("raw"))
+                },
+            )
+        };
+        let decode = |row: Option<&&Value>| {
+            row.map_or_else(
+                || "–".to_owned(),
+                |row| {
+                    speed(
                         row["raw"].as_u64().unwrap_or(0),
+                        row["restore_cpu_s"].as_f64(),
                     )
                 },
             )
         };
-        matrix.row(std::iter::once(peer.clone()).chain(inputs.iter().map(cell)));
+        let own = named("mmh codec default");
+        matrix.row([
+            input.to_owned(),
+            share(own),
+            decode(own),
+            share(named("mmh codec archive")),
+            best.map_or("–", |row| row["peer"].as_str().unwrap_or("?"))
+                .to_owned(),
+            share(best),
+            decode(best),
+            share(named("zstd -3")),
+        ]);
     }
     matrix.markdown()
 }
@@ -164,7 +209,7 @@ fn heading(kind: Kind, rows: &[&Value]) -> String {
         .find_map(|row| row["rounds"].as_u64())
         .unwrap_or(1);
     match kind {
-        Kind::Files => format!(
+        Kind::Files | Kind::Delta => format!(
             "**{input}**, {raw}, {threads} thread(s), median of {rounds} interleaved rounds:"
         ),
         Kind::Corpus => format!("**{input}**, {raw}, {threads} thread(s), one run each:"),
@@ -304,18 +349,21 @@ mod tests {
     }
 
     #[test]
-    fn the_front_page_has_sizes_side_by_side() {
-        let text = summary(Kind::Files, &results());
-        assert!(text.lines().next().unwrap().contains("a.bin"), "{text}");
-        assert!(
-            text.contains("50.00 %") && text.contains("75.00 %"),
-            "{text}"
+    fn the_front_page_has_the_best_peer_beside_us() {
+        let mut results = results();
+        results["results"][0]["peer"] = "mmh codec default".into();
+        let text = summary(Kind::Files, &results);
+        let row = text.lines().find(|line| line.contains("a.bin")).unwrap();
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        assert_eq!(
+            cells[1..8],
+            ["a.bin", "50.00 %", "100", "–", "xet", "75.00 %", "–"]
         );
         assert!(
             !text.contains("gone"),
             "a peer without a result has no row: {text}"
         );
-        let text = summary(Kind::Corpus, &results());
+        let text = summary(Kind::Corpus, &results);
         assert!(
             text.contains("1.0 MB") && text.lines().count() == 4,
             "{text}"
@@ -326,7 +374,7 @@ mod tests {
     fn the_documents_have_a_place_for_each_kind() {
         for document in ["docs/benchmarks.md", "README.md"] {
             let document = fs::read_to_string(root().join(document)).unwrap();
-            for kind in [Kind::Files, Kind::Corpus] {
+            for kind in [Kind::Files, Kind::Delta, Kind::Corpus] {
                 assert!(replace(&document, kind.name(), "").is_some(), "{kind:?}");
             }
         }
