@@ -24,6 +24,7 @@ fn requests_that_make_no_sense_exit_with_2() {
     fails(&s, &["frobnicate"], 2, "unrecognized");
     fails(&s, &["-j", "0", "ls"], 2, "1 to 1024");
     fails(&s, &["inspect", "m"], 2, "folder");
+    fails(&s, &["bench", "m"], 2, "no file");
     fails(&s, &["-R", "m/a", "ls"], 2, "archive");
 }
 
@@ -35,6 +36,7 @@ fn what_is_not_there_exits_with_3() {
     fails(&s, &["add", "absent", "--to", "a/b"], 3, "absent");
     fails(&s, &["undo"], 3, "undo");
     fails(&s, &["inspect", "absent"], 3, "absent");
+    fails(&s, &["bench", "absent"], 3, "absent");
     let mut outside = s.command(&["ls"]);
     let ran = ran(outside.env_remove("MMH_REPOSITORY").output().unwrap());
     assert_eq!(ran.code, 3);

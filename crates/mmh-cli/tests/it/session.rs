@@ -93,6 +93,14 @@ fn json_is_one_document_of_the_same_facts() {
     assert_eq!(shown["tensors"][0]["dtype"], "BF16");
     let looked = s.json(&["inspect", "m/model.safetensors"]);
     assert_eq!(looked["parts"][0]["elements"], 640 * 300);
+    let measured = s.json(&["bench", "-n", "1", "m/model.safetensors"]);
+    let levels = measured.as_array().unwrap().iter().map(|r| &r["level"]);
+    assert_eq!(levels.collect::<Vec<_>>(), ["fast", "default", "archive"]);
+    assert_eq!(
+        measured[1]["coded"], looked["coded"],
+        "both code as add does"
+    );
+    assert!(measured[1]["decode_cpu_s"].as_f64().unwrap() > 0.0);
     assert_eq!(
         s.json(&["verify", "acme/m"])["findings"]
             .as_array()
