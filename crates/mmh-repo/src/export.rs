@@ -1,13 +1,14 @@
 //! Restoring: trees of the repository become files and folders, never outside their target.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use mmh_core::error::shorten;
 use mmh_core::tree::Node;
-use mmh_core::{ByteRange, Digest, FileId};
+use mmh_core::{ByteRange, Digest, FileId, Verified};
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -232,11 +233,29 @@ impl Repository {
         reader: &FileReader<'_>,
         executable: bool,
     ) -> Result<()> {
-        let mut file = create_new(partial)?;
-        let mut hasher = blake3::Hasher::new();
-        self.read_range(reader, ByteRange::all(reader.size()), &mut |bytes| {
-            hasher.update(&bytes);
-            file.write_all(&bytes).map_err(Error::io("write", partial))
+        let file = create_new(partial)?;
+        let (pool, cancel) = (&self.shop.components.pool, &self.shop.components.cancel);
+        let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
+        self.read_windows(reader, ByteRange::all(reader.size()), &mut |pieces| {
+            let mut placed = Vec::with_capacity(pieces.len());
+            for piece in &pieces {
+                placed.push((offset, piece));
+                offset += piece.len() as u64;
+            }
+            let put = |&(offset, piece): &(u64, &Verified<Bytes>)| -> Result<()> {
+                cancel.check()?;
+                write_at(&file, piece, offset).map_err(Error::io("write", partial))?;
+                self.progress().advance(piece.len() as u64);
+                Ok(())
+            };
+            // Pieces lie anywhere in the file, but its digest takes them in order.
+            let hash = || {
+                for piece in &pieces {
+                    hasher.update(piece);
+                }
+            };
+            let write = || placed.par_iter().try_for_each(put);
+            pool.install(|| rayon::join(write, hash)).0
         })?;
         let (digest, stated) = (hasher.finalize(), &reader.file().blake3);
         if digest.as_bytes() != stated.as_bytes() {
@@ -286,6 +305,26 @@ fn create_new(path: &Path) -> Result<fs::File> {
         other => other,
     }
     .map_err(Error::io("create", path))
+}
+
+/// Writes all of `bytes` at a place of the file.
+#[cfg(unix)]
+fn write_at(file: &fs::File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+/// Writes all of `bytes` at a place of the file.
+#[cfg(windows)]
+fn write_at(file: &fs::File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let n = std::os::windows::fs::FileExt::seek_write(file, bytes, offset)?;
+        if n == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        bytes = &bytes[n..];
+        offset += n as u64;
+    }
+    Ok(())
 }
 
 #[cfg(unix)]

@@ -56,21 +56,32 @@ impl Repository {
         range: ByteRange,
         write: &mut dyn FnMut(Verified<Bytes>) -> Result<()>,
     ) -> Result<()> {
+        let cancel = &self.shop.components.cancel;
+        self.read_windows(reader, range, &mut |pieces| {
+            pieces.into_iter().try_for_each(|piece| {
+                cancel.check()?;
+                self.progress().advance(piece.len() as u64);
+                write(piece)
+            })
+        })
+    }
+
+    /// Reads a range of a file in order and hands over verified pieces that join, several at a time.
+    ///
+    /// # Errors
+    /// As [`Self::read_range`].
+    pub(crate) fn read_windows(
+        &self,
+        reader: &FileReader<'_>,
+        range: ByteRange,
+        take: &mut dyn FnMut(Vec<Verified<Bytes>>) -> Result<()>,
+    ) -> Result<()> {
         let pool = Arc::clone(&self.shop.components.pool);
         let most = WINDOW_PER_THREAD * pool.current_num_threads();
-        let (cancel, progress) = (
-            &self.shop.components.cancel,
-            self.shop.components.progress.as_ref(),
-        );
+        let cancel = &self.shop.components.cancel;
         let mut window = Window::default();
         let mut run = |window: &mut Window| -> Result<()> {
-            let pieces = pool.install(|| window.decode(reader.source, cancel))?;
-            for piece in pieces {
-                cancel.check()?;
-                progress.advance(piece.len() as u64);
-                write(piece)?;
-            }
-            Ok(())
+            take(pool.install(|| window.decode(reader.source, cancel))?)
         };
         reader.for_each_slice(range, &mut |slice| {
             window.push(slice);

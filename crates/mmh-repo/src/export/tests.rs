@@ -1,5 +1,7 @@
 //! Restoring: which links may leave, and names for files that are not whole yet.
 
+use std::io::Write as _;
+
 use super::*;
 
 #[test]
