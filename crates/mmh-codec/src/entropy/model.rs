@@ -138,15 +138,15 @@ pub struct DecodeTable {
 
 /// What an encoder needs of one distribution beside its slots, in the form that vectors look up:
 /// an entry for each symbol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C)]
 pub struct EncodeTable {
-    /// `shift << 24 | first << 12 | frequency`, where *first* is the place of the symbol's first
-    /// slot among the slots of the distribution.
+    /// `first << 12 | frequency`, where *first* is the place of the symbol's first slot among
+    /// the slots of the distribution.
     pub symbols: [u32; SYMBOLS_MAX],
-    /// `floor(2^(shift + 32) / frequency)`, which has its highest bit set; all ones for 1, and 0
-    /// for a frequency of 0.
-    pub reciprocals: [u32; SYMBOLS_MAX],
+    /// A little less than `1 / frequency`, 0 for 0: multiplied with a state below
+    /// `frequency << 20`, rounded as may be, it gives the quotient or one less.
+    pub reciprocals: [f32; SYMBOLS_MAX],
 }
 
 /// One side of a bucket: a run of slots of one symbol.
@@ -260,15 +260,14 @@ impl EncodeTable {
         let freqs = levels.frequencies();
         let mut table = Self {
             symbols: [0; SYMBOLS_MAX],
-            reciprocals: [0; SYMBOLS_MAX],
+            reciprocals: [0.0; SYMBOLS_MAX],
         };
         let mut next = [0u32; SYMBOLS_MAX];
         let mut first = 0;
         for (symbol, &freq) in freqs.iter().enumerate() {
             let freq = u32::from(freq);
-            let (reciprocal, shift) = reciprocal(freq);
-            table.symbols[symbol] = shift << 24 | (first & (PROB_SCALE - 1)) << 12 | freq;
-            table.reciprocals[symbol] = reciprocal;
+            table.symbols[symbol] = (first & (PROB_SCALE - 1)) << 12 | freq;
+            table.reciprocals[symbol] = reciprocal(freq);
             next[symbol] = first;
             first += freq;
         }
@@ -287,18 +286,19 @@ impl EncodeTable {
     }
 }
 
-/// What divides by `freq`: `(x * reciprocal) >> (32 + shift)` is `x / freq` or one less, for all
-/// x below `freq << 20`.
-fn reciprocal(freq: u32) -> (u32, u32) {
-    match freq {
-        0 => (0, 0),
-        1 => (u32::MAX, 0),
-        _ => {
-            let shift = (freq - 1).ilog2();
-            let wide = (1u64 << (32 + shift)) / u64::from(freq);
-            (u32::try_from(wide).unwrap_or(u32::MAX), shift)
-        }
+/// The number that is 3 units in its last place below `1 / freq`, itself rounded down. So much
+/// outweighs the rounding of a state of 32 bits to 24 and of the product, 2^-24 of it each, and
+/// with quotients below 2^20 it makes at most a difference of 5 * 2^-23 * 2^20 < 1.
+fn reciprocal(freq: u32) -> f32 {
+    const MANTISSA_BITS: u32 = 23;
+    if freq == 0 {
+        return 0.0;
     }
+    // 1 / freq = mantissa * 2^-(24 + octave), with 2^23 <= mantissa <= 2^24.
+    let octave = freq.ilog2();
+    let mantissa = (1u64 << (MANTISSA_BITS + 1 + octave)) / u64::from(freq) - 3;
+    let fraction = u32::try_from(mantissa).expect("at most 2^24") - (1 << MANTISSA_BITS);
+    f32::from_bits((126 - octave) << MANTISSA_BITS | fraction)
 }
 
 #[cfg(test)]
@@ -396,15 +396,14 @@ mod tests {
         }
 
         #[test]
-        fn the_reciprocal_divides_all_but_exactly(freq in 1u32..4096, x in any::<u32>(), near in 0u64..3) {
+        fn the_reciprocal_gives_the_quotient_or_one_less(freq in 1u32..4096, x in any::<u32>(), near in 0u64..3) {
             let limit = u64::from(freq) << 20;
             let x = u64::from(x) % limit;
             // Multiples of the frequency and their neighbours are where rounding shows.
             let multiple = (x / u64::from(freq) * u64::from(freq) + near).saturating_sub(1);
             for x in [x, multiple, limit - 1 - near] {
-                let (reciprocal, shift) = reciprocal(freq);
-                let less = x / u64::from(freq) - ((x * u64::from(reciprocal)) >> (32 + shift));
-                prop_assert!(less <= 1, "{x} / {freq}");
+                let quotient = (x as f32 * reciprocal(freq)) as u64;
+                prop_assert!(x / u64::from(freq) - quotient <= 1, "{x} / {freq}");
             }
         }
     }

@@ -146,19 +146,16 @@ pub(super) fn encode_group<'a>(
         };
         let Coder { table, slots } = coder(i);
         let symbol = usize::from(symbol & 31);
-        let (entry, reciprocal) = (table.symbols[symbol], table.reciprocals[symbol]);
-        let (freq, first, shift) = (entry & 0xfff, entry >> 12 & 0xfff, entry >> 24);
+        let entry = table.symbols[symbol];
+        let (freq, first) = (entry & (PROB_SCALE - 1), entry >> PROB_BITS);
         let full = u32::from(*state >= freq << 20);
         kept[n_kept & (LANES - 1)] = low_word(*state);
         n_kept += full as usize;
         let x = *state >> (16 * full);
-        let quotient = high_double(x, reciprocal) >> shift;
-        let rank = x.wrapping_sub(quotient.wrapping_mul(freq));
-        let over = u32::from(rank >= freq);
-        let rank = rank.wrapping_sub(freq & over.wrapping_neg());
-        let slot = slots[(first.wrapping_add(rank) & (PROB_SCALE - 1)) as usize];
-        *state = (quotient + over) << PROB_BITS | u32::from(slot);
         lacking |= freq == 0;
+        let (quotient, rank) = (x / freq.max(1), x % freq.max(1));
+        let slot = slots[((first + rank) & (PROB_SCALE - 1)) as usize];
+        *state = quotient << PROB_BITS | u32::from(slot);
     }
     words.extend_from_slice(&kept[..n_kept]);
     lacking
@@ -170,15 +167,6 @@ pub(super) fn encode_group<'a>(
 )]
 fn low_word(x: u32) -> u16 {
     x as u16
-}
-
-/// The upper half of a product.
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "half of 64 bits is 32 bits"
-)]
-fn high_double(a: u32, b: u32) -> u32 {
-    ((u64::from(a) * u64::from(b)) >> 32) as u32
 }
 
 fn decode<const BUCKET_BITS: u32>(

@@ -67,28 +67,18 @@ struct Encoder {
 }
 
 /// Words of a batch, with room for a whole vector behind the last.
-struct Words {
-    buffer: [u16; BATCH * LANES + 32],
-    len: usize,
-}
+type Batch = [u16; BATCH * LANES + 16];
 
-impl Words {
-    fn flush(&mut self, words: &mut Vec<u16>) {
-        words.extend_from_slice(&self.buffer[..self.len]);
-        self.len = 0;
+/// Writes the low words of the states in `full` at `len`, and gives the length with them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+fn push(batch: &mut Batch, len: usize, states: __m512i, full: __mmask16) -> usize {
+    let kept = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(full, states));
+    if let Some(place) = batch.get_mut(len..len + 16) {
+        // SAFETY: the place has 16 words, the 32 bytes of a half vector.
+        unsafe { _mm256_storeu_si256(place.as_mut_ptr().cast(), kept) };
     }
-
-    /// Appends the low words of the states in `full`.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
-    fn push(&mut self, states: __m512i, full: __mmask16) {
-        let kept = _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(full, states));
-        if let Some(place) = self.buffer.get_mut(self.len..self.len + 16) {
-            // SAFETY: the place has 16 words, the 32 bytes of a half vector.
-            unsafe { _mm256_storeu_si256(place.as_mut_ptr().cast(), kept) };
-        }
-        self.len += full.count_ones() as usize;
-    }
+    len + full.count_ones() as usize
 }
 
 impl Encoder {
@@ -125,11 +115,10 @@ impl Encoder {
         groups: &[[u8; LANES]],
         words: &mut Vec<u16>,
     ) {
-        let mut batch = Words {
-            buffer: [0; BATCH * LANES + 32],
-            len: 0,
-        };
+        let mut batch = [0; BATCH * LANES + 16];
+        let (mut states, mut least) = (self.states, self.least);
         for (classes, groups) in classes.rchunks(BATCH).zip(groups.rchunks(BATCH)) {
+            let mut len = 0;
             for (&class, group) in classes.iter().zip(groups).rev() {
                 let table = Table::<WIDE>::new(&set.tables[usize::from(class)]);
                 let slots = &set.slots[usize::from(class) * SLOTS..][..SLOTS + 1];
@@ -137,14 +126,15 @@ impl Encoder {
                 for j in (0..4).rev() {
                     let entry = table.entries(symbols[j]);
                     let reciprocal = table.reciprocals(symbols[j]);
-                    let (state, full) = step(self.states[j], entry, reciprocal, slots);
-                    batch.push(self.states[j], full);
-                    self.states[j] = state;
-                    self.least = _mm512_min_epu32(self.least, frequency(entry));
+                    let (state, full) = step(states[j], entry, reciprocal, slots);
+                    len = push(&mut batch, len, states[j], full);
+                    states[j] = state;
+                    least = _mm512_min_epu32(least, frequency(entry));
                 }
             }
-            batch.flush(words);
+            words.extend_from_slice(&batch[..len]);
         }
+        (self.states, self.least) = (states, least);
     }
 
     /// Codes whole groups whose symbols have a class each, the last group first. The classes must
@@ -157,27 +147,27 @@ impl Encoder {
         groups: &[[u8; LANES]],
         words: &mut Vec<u16>,
     ) {
-        let mut batch = Words {
-            buffer: [0; BATCH * LANES + 32],
-            len: 0,
-        };
+        let mut batch = [0; BATCH * LANES + 16];
+        let (mut states, mut least) = (self.states, self.least);
         let classes = &classes[..groups.len()];
         for (classes, groups) in classes.rchunks(BATCH).zip(groups.rchunks(BATCH)) {
+            let mut len = 0;
             for (class, group) in classes.iter().zip(groups).rev() {
                 let (classes, symbols) = (split(class), split(group));
                 for j in (0..4).rev() {
                     let (entry, reciprocal) = gather_entries(set, classes[j], symbols[j]);
                     let base = _mm512_slli_epi32::<12>(classes[j]);
-                    let (state, full) = step_at(self.states[j], entry, reciprocal, |at| {
+                    let (state, full) = step_at(states[j], entry, reciprocal, |at| {
                         gather_slots(&set.slots, _mm512_add_epi32(base, at))
                     });
-                    batch.push(self.states[j], full);
-                    self.states[j] = state;
-                    self.least = _mm512_min_epu32(self.least, frequency(entry));
+                    len = push(&mut batch, len, states[j], full);
+                    states[j] = state;
+                    least = _mm512_min_epu32(least, frequency(entry));
                 }
             }
-            batch.flush(words);
+            words.extend_from_slice(&batch[..len]);
         }
+        (self.states, self.least) = (states, least);
     }
 }
 
@@ -186,44 +176,49 @@ const SLOTS: usize = PROB_SCALE as usize;
 /// The table of one class in registers. `WIDE`: an alphabet of 32 symbols.
 struct Table<const WIDE: bool> {
     entries: [__m512i; 2],
-    reciprocals: [__m512i; 2],
+    reciprocals: [__m512; 2],
 }
 
 impl<const WIDE: bool> Table<WIDE> {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn new(table: &EncodeTable) -> Self {
-        let halves = |values: &[u32; 32]| {
-            let halves = values.as_chunks::<16>().0;
-            [load(&halves[0]), load(&halves[1])]
-        };
+        let entries = table.symbols.as_chunks().0;
+        let reciprocals = table.reciprocals.as_chunks().0;
         Self {
-            entries: halves(&table.symbols),
-            reciprocals: halves(&table.reciprocals),
+            entries: [load(&entries[0]), load(&entries[1])],
+            reciprocals: [load_floats(&reciprocals[0]), load_floats(&reciprocals[1])],
         }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn entries(&self, symbols: __m512i) -> __m512i {
-        look_up::<WIDE>(&self.entries, symbols)
+        let [lower, upper] = self.entries;
+        if WIDE {
+            _mm512_permutex2var_epi32(lower, symbols, upper)
+        } else {
+            _mm512_permutexvar_epi32(symbols, lower)
+        }
     }
 
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn reciprocals(&self, symbols: __m512i) -> __m512i {
-        look_up::<WIDE>(&self.reciprocals, symbols)
+    fn reciprocals(&self, symbols: __m512i) -> __m512 {
+        let [lower, upper] = self.reciprocals;
+        if WIDE {
+            _mm512_permutex2var_ps(lower, symbols, upper)
+        } else {
+            _mm512_permutexvar_ps(symbols, lower)
+        }
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn look_up<const WIDE: bool>(halves: &[__m512i; 2], symbols: __m512i) -> __m512i {
-    if WIDE {
-        _mm512_permutex2var_epi32(halves[0], symbols, halves[1])
-    } else {
-        _mm512_permutexvar_epi32(symbols, halves[0])
-    }
+fn load_floats(values: &[f32; 16]) -> __m512 {
+    // SAFETY: 16 values are the 64 bytes of a vector.
+    unsafe { _mm512_loadu_ps(values.as_ptr()) }
 }
 
 #[inline]
@@ -265,12 +260,7 @@ fn frequency(entry: __m512i) -> __m512i {
 /// whose low words are written.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
-fn step(
-    state: __m512i,
-    entry: __m512i,
-    reciprocal: __m512i,
-    slots: &[u16],
-) -> (__m512i, __mmask16) {
+fn step(state: __m512i, entry: __m512i, reciprocal: __m512, slots: &[u16]) -> (__m512i, __mmask16) {
     step_at(state, entry, reciprocal, |at| gather_slots(slots, at))
 }
 
@@ -279,19 +269,14 @@ fn step(
 fn step_at(
     state: __m512i,
     entry: __m512i,
-    reciprocal: __m512i,
+    reciprocal: __m512,
     slots: impl FnOnce(__m512i) -> __m512i,
 ) -> (__m512i, __mmask16) {
     let freq = frequency(entry);
     let full = _mm512_cmpge_epu32_mask(state, _mm512_slli_epi32::<20>(freq));
     let x = _mm512_mask_srli_epi32::<16>(state, full, state);
-    let even = _mm512_srli_epi64::<32>(_mm512_mul_epu32(x, reciprocal));
-    let odd = _mm512_mul_epu32(
-        _mm512_srli_epi64::<32>(x),
-        _mm512_srli_epi64::<32>(reciprocal),
-    );
-    let high = _mm512_mask_mov_epi32(even, 0xaaaa, odd);
-    let quotient = _mm512_srlv_epi32(high, _mm512_srli_epi32::<24>(entry));
+    let product = _mm512_mul_ps(_mm512_cvtepu32_ps(x), reciprocal);
+    let quotient = _mm512_cvttps_epu32(product);
     let rank = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, freq));
     let over = _mm512_cmpge_epu32_mask(rank, freq);
     let quotient = _mm512_mask_sub_epi32(quotient, over, quotient, _mm512_set1_epi32(-1));
@@ -315,16 +300,16 @@ fn gather_slots(slots: &[u16], at: __m512i) -> __m512i {
 /// The entries and reciprocals of symbols with a class each.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn gather_entries(set: &EncodeSet, classes: __m512i, symbols: __m512i) -> (__m512i, __m512i) {
+fn gather_entries(set: &EncodeSet, classes: __m512i, symbols: __m512i) -> (__m512i, __m512) {
     let at = _mm512_or_si512(_mm512_slli_epi32::<6>(classes), symbols);
     let reciprocals = _mm512_or_si512(at, _mm512_set1_epi32(32));
-    let tables = set.tables.as_ptr().cast();
+    let tables = set.tables.as_ptr();
     // SAFETY: a table is 64 numbers, those of symbols first; `check` found all classes in the set
     // and all symbols below 32.
     unsafe {
         (
-            _mm512_i32gather_epi32::<4>(at, tables),
-            _mm512_i32gather_epi32::<4>(reciprocals, tables),
+            _mm512_i32gather_epi32::<4>(at, tables.cast()),
+            _mm512_i32gather_ps::<4>(reciprocals, tables.cast()),
         )
     }
 }
