@@ -1,7 +1,7 @@
 //! Codes a file of bare elements in chunks and prints size and speed (of one core, in the time
 //! that the thread ran).
 //!
-//! `cargo run --release -p mmh-codec --example frame -- DTYPE FILE [ROW_LEN] [LEVEL] [ROUNDS]`
+//! `cargo run --release -p mmh-codec --example frame -- DTYPE FILE [ROW_LEN] [LEVEL] [ROUNDS] [CHUNK_LEN]`
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use mmh_core::limits::TENSOR_CHUNK_LEN;
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [dtype, file, rest @ ..] = &args[..] else {
-        return Err("usage: frame DTYPE FILE [ROW_LEN] [LEVEL] [ROUNDS]".into());
+        return Err("usage: frame DTYPE FILE [ROW_LEN] [LEVEL] [ROUNDS] [CHUNK_LEN]".into());
     };
     let dtype = if dtype == "bytes" {
         None
@@ -30,32 +30,30 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rounds = rest.get(2).map_or(Ok(1), |rounds| rounds.parse::<u32>())?;
     let content = std::fs::read(file)?;
     let (elements, unit) = dtype.map_or((1, 1), Dtype::block);
-    let chunk_len = TENSOR_CHUNK_LEN / unit as usize * unit as usize;
+    let chunk_len = rest
+        .get(3)
+        .map_or(Ok(TENSOR_CHUNK_LEN), |len| len.parse())?;
+    let chunk_len = chunk_len / unit as usize * unit as usize;
 
-    let mut encoder = Encoder::new(Settings {
-        level,
-        ..Settings::default()
-    });
+    let mut encoders = [false, true].map(|verify| Encoder::new(Settings { level, verify }));
     let mut frames = Vec::new();
-    let mut encoding = Duration::MAX;
-    for _ in 0..rounds {
+    let mut encoding = [Duration::MAX; 2];
+    for round in 0..2 * rounds as usize {
         frames.clear();
-        let start = now();
+        let encoder = &mut encoders[round % 2];
+        let (mut frame, mut time) = (Vec::new(), Duration::ZERO);
         for (i, chunk) in content.chunks(chunk_len).enumerate() {
-            let first = (i * chunk_len / unit as usize * elements as usize) as u64;
-            let mut frame = Vec::new();
-            encoder.encode(
-                chunk,
-                &Hint {
-                    dtype,
-                    row_len,
-                    first,
-                },
-                &mut frame,
-            )?;
-            frames.push(frame);
+            let hint = Hint {
+                dtype,
+                row_len,
+                first: (i * chunk_len / unit as usize * elements as usize) as u64,
+            };
+            let start = now();
+            encoder.encode(chunk, &hint, &mut frame)?;
+            time += now().saturating_sub(start);
+            frames.push(frame.clone());
         }
-        encoding = encoding.min(now().saturating_sub(start));
+        encoding[round % 2] = time.min(encoding[round % 2]);
     }
 
     let mut decoder = Decoder::new();
@@ -75,9 +73,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let speed = |time: Duration| content.len() as f64 / 1e6 / time.as_secs_f64();
     let percent = |len: usize| 100.0 * len as f64 / content.len() as f64;
     println!(
-        "{:.3} %  encode {:.0} MB/s  decode {:.0} MB/s  {file}",
+        "{:.3} %  encode {:.0} MB/s  verified {:.0} MB/s  decode {:.0} MB/s  {file}",
         percent(coded),
-        speed(encoding),
+        speed(encoding[0]),
+        speed(encoding[1]),
         speed(decoding)
     );
     let mut parts: BTreeMap<(&str, &str, &str), (usize, usize)> = BTreeMap::new();

@@ -54,6 +54,11 @@ pub(crate) fn put_body(
         Division::Float(format) => {
             // Complex numbers are two floats each.
             let rows = rows(hint, dtype.block().1 as usize / format.len(), 1);
+            if encoder.put_floats(*format, units, rows, out)? {
+                out.extend_from_slice(head);
+                out.extend_from_slice(tail);
+                return Ok(());
+            }
             for (values, (_, width)) in format.split(units).iter().zip(format.planes()) {
                 encoder.put(
                     values,

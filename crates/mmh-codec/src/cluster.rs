@@ -1,11 +1,14 @@
 //! Classes of segments: a few distributions, so chosen that coding each segment with the best of
 //! them costs least in all (Lloyd's method on histograms, in whole numbers).
 
-use crate::entropy::{Alphabet, Levels, SYMBOLS_MAX, put_tables};
+use crate::entropy::{Alphabet, CLASSES_MAX, Levels, SYMBOLS_MAX, put_tables};
+use crate::kernel::Kernels;
 use crate::log2::{LOG_BITS, entropy, log2};
 
 /// Symbol counts of one segment.
 pub(crate) type Histogram = [i16; SYMBOLS_MAX];
+/// Most segments that the search for classes looks at.
+const SAMPLE_MAX: usize = 4096;
 /// Longest segment: its counts must fit an `i16`.
 pub(crate) const SEGMENT_LEN_MAX: usize = 1 << 14;
 /// Cost of a symbol that a class has never seen, in bits: worse than any that it has.
@@ -33,8 +36,31 @@ pub(crate) struct Effort {
     pub(crate) rounds: usize,
 }
 
-/// The cheapest number of classes among 1, 2, 4, … and the classes themselves.
-pub(crate) fn cluster(segments: &[Histogram], alphabet: Alphabet, effort: Effort) -> Clusters {
+/// The cheapest number of classes among 1, 2, 4, … and the classes themselves, found on a sample
+/// of the segments where there are many.
+pub(crate) fn cluster(
+    segments: &[Histogram],
+    alphabet: Alphabet,
+    effort: Effort,
+    kernels: &Kernels,
+) -> Clusters {
+    let step = segments.len().div_ceil(SAMPLE_MAX);
+    if step <= 1 {
+        return search(segments, alphabet, effort, kernels);
+    }
+    let sample: Vec<Histogram> = segments.iter().step_by(step).copied().collect();
+    let found = search(&sample, alphabet, effort, kernels);
+    let mut ids = vec![0; segments.len()];
+    (kernels.assign)(segments, &Prices::of(&found.levels), &mut ids);
+    settle(segments, ids, found.levels.len(), alphabet)
+}
+
+fn search(
+    segments: &[Histogram],
+    alphabet: Alphabet,
+    effort: Effort,
+    kernels: &Kernels,
+) -> Clusters {
     let order = by_mean(segments);
     let mut best = one_class(segments, alphabet);
     let mut n_classes = 2;
@@ -45,7 +71,7 @@ pub(crate) fn cluster(segments: &[Histogram], alphabet: Alphabet, effort: Effort
         }
         for _ in 0..effort.rounds {
             let levels = average(segments, &ids, n_classes);
-            assign(segments, &levels, &mut ids);
+            (kernels.assign)(segments, &Prices::of(&levels), &mut ids);
         }
         let found = settle(segments, ids, n_classes, alphabet);
         if found.cost >= best.cost {
@@ -55,6 +81,25 @@ pub(crate) fn cluster(segments: &[Histogram], alphabet: Alphabet, effort: Effort
         n_classes *= 2;
     }
     best
+}
+
+/// What each symbol costs in each class, in bits times 2^8: by pairs of symbols, then by class,
+/// which is the order in which vectors add them up. A class that there is not costs the most.
+#[derive(Debug)]
+pub(crate) struct Prices(pub(crate) [[[i16; 2]; CLASSES_MAX]; SYMBOLS_MAX / 2]);
+
+impl Prices {
+    /// The prices of these distributions, at most [`CLASSES_MAX`].
+    pub(crate) fn of(levels: &[Levels]) -> Self {
+        let mut prices = [[[i16::MAX; 2]; CLASSES_MAX]; SYMBOLS_MAX / 2];
+        for (class, levels) in levels.iter().enumerate().take(CLASSES_MAX) {
+            let costs = costs(levels);
+            for (prices, costs) in prices.iter_mut().zip(costs.as_chunks().0) {
+                prices[class] = *costs;
+            }
+        }
+        Self(prices)
+    }
 }
 
 /// All segments in one class.
@@ -111,28 +156,6 @@ fn costs(levels: &Levels) -> Histogram {
         let bits = (12 << LOG_BITS) - log2(u64::from(freqs[symbol]));
         i16::try_from(bits >> (LOG_BITS - COST_BITS)).unwrap_or(unseen)
     })
-}
-
-fn assign(segments: &[Histogram], levels: &[Levels], ids: &mut [u8]) {
-    let costs: Vec<Histogram> = levels.iter().map(costs).collect();
-    for (histogram, id) in segments.iter().zip(ids) {
-        let mut best = i32::MAX;
-        for (class, costs) in (0u8..).zip(&costs) {
-            let cost = dot(histogram, costs);
-            if cost < best {
-                (best, *id) = (cost, class);
-            }
-        }
-    }
-}
-
-/// At most 2^14 symbols of at most 2^12 each: the sum stays below 2^31.
-#[inline]
-fn dot(a: &Histogram, b: &Histogram) -> i32 {
-    a.iter()
-        .zip(b)
-        .map(|(&a, &b)| i32::from(a) * i32::from(b))
-        .sum()
 }
 
 /// Drops classes without segments, and counts what the rest costs.
@@ -208,7 +231,7 @@ mod tests {
         let segments: Vec<Histogram> = (0..64)
             .map(|i| bump(if i % 3 == 0 { 5 } else { 24 }))
             .collect();
-        let found = cluster(&segments, Alphabet::ThirtyTwo, EFFORT);
+        let found = cluster(&segments, Alphabet::ThirtyTwo, EFFORT, &Kernels::PORTABLE);
         assert_eq!(found.levels.len(), 2);
         for (i, &id) in found.ids.iter().enumerate() {
             assert_eq!(id, u8::from(i % 3 != 0));
@@ -218,7 +241,12 @@ mod tests {
 
     #[test]
     fn equal_segments_share_one_class() {
-        let found = cluster(&vec![bump(9); 100], Alphabet::Sixteen, EFFORT);
+        let found = cluster(
+            &vec![bump(9); 100],
+            Alphabet::Sixteen,
+            EFFORT,
+            &Kernels::PORTABLE,
+        );
         assert_eq!((found.levels.len(), found.ids), (1, vec![0; 100]));
     }
 
@@ -232,7 +260,7 @@ mod tests {
                 histogram
             })
             .collect();
-        let found = cluster(&segments, Alphabet::ThirtyTwo, EFFORT);
+        let found = cluster(&segments, Alphabet::ThirtyTwo, EFFORT, &Kernels::PORTABLE);
         assert!(found.levels.len() > 4);
         for (histogram, &id) in segments.iter().zip(&found.ids) {
             for (count, level) in histogram.iter().zip(found.levels[usize::from(id)].0) {
@@ -243,18 +271,10 @@ mod tests {
 
     #[test]
     fn nothing_to_cluster_is_one_empty_class() {
-        let found = cluster(&[], Alphabet::Sixteen, EFFORT);
+        let found = cluster(&[], Alphabet::Sixteen, EFFORT, &Kernels::PORTABLE);
         assert_eq!((found.levels.len(), found.ids.len()), (1, 0));
-        let empty = cluster(&[[0; 32]; 5], Alphabet::Sixteen, EFFORT);
+        let empty = cluster(&[[0; 32]; 5], Alphabet::Sixteen, EFFORT, &Kernels::PORTABLE);
         assert_eq!(empty.levels, [Levels::default()]);
-    }
-
-    #[test]
-    fn the_longest_segment_does_not_overflow() {
-        let mut histogram = [0; 32];
-        histogram[0] = i16::try_from(SEGMENT_LEN_MAX).unwrap();
-        let unseen = costs(&Levels::default());
-        assert_eq!(dot(&histogram, &unseen), (1 << 14) * (16 << 8));
     }
 
     /// Histograms of two bells each, all different.
@@ -270,29 +290,6 @@ mod tests {
             .collect()
     }
 
-    /// The inner loop is written for vectors; this is the same by the definition.
-    #[test]
-    fn each_segment_goes_to_the_first_of_its_cheapest_classes() {
-        let segments = varied(150);
-        let levels: Vec<Levels> = segments[..9]
-            .iter()
-            .chain(&segments[..2])
-            .map(|histogram| Levels::from_counts(&histogram.map(|n| u32::try_from(n).unwrap())))
-            .chain([Levels::default()])
-            .collect();
-        let mut ids = vec![77; segments.len()];
-        assign(&segments, &levels, &mut ids);
-        for (histogram, &id) in segments.iter().zip(&ids) {
-            let price = |class: usize| -> i64 {
-                let costs = costs(&levels[class]);
-                let each = histogram.iter().zip(costs);
-                each.map(|(&n, cost)| i64::from(n) * i64::from(cost)).sum()
-            };
-            let cheapest = (0..levels.len()).min_by_key(|&class| price(class));
-            assert_eq!(cheapest, Some(usize::from(id)));
-        }
-    }
-
     #[test]
     fn more_effort_never_costs_more() {
         let segments = varied(300);
@@ -302,7 +299,7 @@ mod tests {
                 classes_max,
                 rounds: 3,
             };
-            let found = cluster(&segments, Alphabet::ThirtyTwo, effort);
+            let found = cluster(&segments, Alphabet::ThirtyTwo, effort, &Kernels::PORTABLE);
             assert!(found.levels.len() <= classes_max && found.cost <= last);
             assert!(
                 found
@@ -312,7 +309,7 @@ mod tests {
             );
             assert_eq!(
                 found,
-                cluster(&segments, Alphabet::ThirtyTwo, effort),
+                cluster(&segments, Alphabet::ThirtyTwo, effort, &Kernels::PORTABLE),
                 "every time"
             );
             last = found.cost;
@@ -323,7 +320,7 @@ mod tests {
     #[test]
     fn no_class_is_without_segments() {
         for n in [4, 5, 31, 64, 300] {
-            let found = cluster(&varied(n), Alphabet::ThirtyTwo, EFFORT);
+            let found = cluster(&varied(n), Alphabet::ThirtyTwo, EFFORT, &Kernels::PORTABLE);
             for class in 0..found.levels.len() {
                 let class = u8::try_from(class).unwrap();
                 assert!(found.ids.contains(&class), "{class} of {n}");

@@ -4,12 +4,12 @@ use mmh_core::limits::CHUNK_LEN_MAX;
 
 use crate::body::{put_body, read_body};
 use crate::cluster::Effort;
-use crate::entropy::{Engine, Reference};
+use crate::entropy::{Engine, Reference, best};
 use crate::error::{Error, Result, corrupt};
 use crate::frame::{Header, Method};
 use crate::input::Input;
 use crate::layout::Layout;
-use crate::plane::{PlaneDecoder, PlaneEncoder};
+use crate::plane::{PlaneDecoder, PlaneEncoder, Scratch};
 use crate::settings::{Hint, Level, Settings};
 use crate::zstd::{Packer, Unpacker};
 
@@ -24,6 +24,7 @@ pub struct Encoder {
     settings: Settings,
     engine: &'static dyn Engine,
     packer: Packer,
+    scratch: Scratch,
     packed: Vec<u8>,
     decoder: Decoder,
     decoded: Vec<u8>,
@@ -36,7 +37,8 @@ impl Encoder {
         Self {
             packer: Packer::new(settings.level.zstd()),
             settings,
-            engine: &Reference,
+            engine: best(),
+            scratch: Scratch::default(),
             packed: Vec::new(),
             decoder: Decoder::new(),
             decoded: Vec::new(),
@@ -84,6 +86,7 @@ impl Encoder {
             let mut encoder = PlaneEncoder {
                 engine: self.engine,
                 packer: &mut self.packer,
+                scratch: &mut self.scratch,
                 effort: effort(self.settings.level),
             };
             put_body(&mut encoder, (layout, dtype), raw, hint, out)?;

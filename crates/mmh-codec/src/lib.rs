@@ -17,6 +17,7 @@ mod frame;
 #[cfg(any(test, feature = "testing"))]
 pub mod hostile;
 mod input;
+mod kernel;
 mod layout;
 mod log2;
 mod plane;

@@ -20,8 +20,10 @@ pub use reference::Reference;
 pub(crate) use tables::{put_tables, read_tables};
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use crate::error::Result;
+pub use crate::kernel::Kernels;
 
 /// Interleaved states.
 pub const LANES: usize = 64;
@@ -31,6 +33,19 @@ pub const STATE_MIN: u32 = 1 << 16;
 pub const CLASSES_MAX: usize = 32;
 /// Bytes of the states at the head of a block.
 pub const STATES_LEN: usize = 4 * LANES;
+
+/// The fastest engine that this machine has.
+#[must_use]
+pub fn best() -> &'static dyn Engine {
+    #[cfg(target_arch = "x86_64")]
+    {
+        static AVX512: OnceLock<Option<Avx512>> = OnceLock::new();
+        if let Some(engine) = AVX512.get_or_init(Avx512::detect) {
+            return engine;
+        }
+    }
+    &Reference
+}
 
 /// Which distribution of a set codes which symbol.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +111,11 @@ impl DecodeSet {
 pub trait Engine: fmt::Debug + Send + Sync {
     /// A short name for output.
     fn name(&self) -> &'static str;
+
+    /// The other loops of encoders, which go with the engine.
+    fn kernels(&self) -> Kernels {
+        Kernels::PORTABLE
+    }
 
     /// Appends one block that codes `symbols`.
     ///

@@ -402,6 +402,7 @@ mod tests {
             // Multiples of the frequency and their neighbours are where rounding shows.
             let multiple = (x / u64::from(freq) * u64::from(freq) + near).saturating_sub(1);
             for x in [x, multiple, limit - 1 - near] {
+                #[allow(clippy::cast_possible_truncation, reason = "that is what is examined")]
                 let quotient = (x as f32 * reciprocal(freq)) as u64;
                 prop_assert!(x / u64::from(freq) - quotient <= 1, "{x} / {freq}");
             }

@@ -3,12 +3,14 @@
 
 mod blob;
 mod choose;
+mod floats;
 mod packed;
 mod ranked;
 mod rans;
 mod segments;
 mod split;
 
+pub(crate) use floats::Scratch;
 pub use segments::BLOCK_LEN;
 pub(crate) use segments::Rows;
 
@@ -98,6 +100,7 @@ pub(crate) struct Shape {
 pub(crate) struct PlaneEncoder<'a> {
     pub(crate) engine: &'a dyn Engine,
     pub(crate) packer: &'a mut Packer,
+    pub(crate) scratch: &'a mut Scratch,
     pub(crate) effort: Effort,
 }
 
@@ -226,6 +229,7 @@ mod testing {
         work(&mut PlaneEncoder {
             engine: &Reference,
             packer: &mut Packer::new(3),
+            scratch: &mut Scratch::default(),
             effort,
         })
     }

@@ -26,8 +26,9 @@ pub(crate) struct Packing {
     pub(crate) len: usize,
 }
 
+/// Zeros at the low end of packed values.
 #[derive(Debug, Clone)]
-enum Zeros {
+pub(crate) enum Zeros {
     Uniform(u32),
     BySegment(Segments, Vec<u8>),
 }
@@ -67,17 +68,10 @@ impl Packing {
     }
 
     pub(crate) fn put(&self, values: &[u16], packer: &mut Packer, out: &mut Vec<u8>) -> Result<()> {
-        out.extend_from_slice(&self.base.to_le_bytes());
-        out.push(u8::try_from(self.width).expect("at most 16 bits"));
+        put_head(self.base, self.width, &self.zeros, packer, out)?;
         match &self.zeros {
-            Zeros::Uniform(zeros) => {
-                out.extend_from_slice(&[UNIFORM, u8::try_from(*zeros).expect("at most 16 zeros")]);
-                pack(values, *zeros, self.width - zeros, out);
-            }
+            Zeros::Uniform(zeros) => pack(values, *zeros, self.width - zeros, out),
             Zeros::BySegment(segments, each) => {
-                out.push(BY_SEGMENT);
-                segments.put(out);
-                put_blob(each, packer, out)?;
                 for (range, &zeros) in segments.ranges(values.len()).zip(each) {
                     let zeros = u32::from(zeros);
                     pack(&values[range], zeros, self.width - zeros, out);
@@ -85,6 +79,29 @@ impl Packing {
             }
         }
         Ok(())
+    }
+}
+
+/// Appends what stands before packed values.
+pub(crate) fn put_head(
+    base: u16,
+    width: u32,
+    zeros: &Zeros,
+    packer: &mut Packer,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    out.extend_from_slice(&base.to_le_bytes());
+    out.push(u8::try_from(width).expect("at most 16 bits"));
+    match zeros {
+        Zeros::Uniform(zeros) => {
+            out.extend_from_slice(&[UNIFORM, u8::try_from(*zeros).expect("at most 16 zeros")]);
+            Ok(())
+        }
+        Zeros::BySegment(segments, each) => {
+            out.push(BY_SEGMENT);
+            segments.put(out);
+            put_blob(each, packer, out)
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::blob::{put_blob, read_blob};
 use super::rans::{Classified, alphabet_of, histograms, put_symbols, read_symbols};
 use super::segments::{Segments, n_blocks};
 use super::{PlaneDecoder, PlaneEncoder, Shape};
-use crate::cluster::{Clusters, cluster};
+use crate::cluster::{Clusters, Histogram, cluster};
 use crate::entropy::{STATES_LEN, SYMBOLS_MAX};
 use crate::error::{Result, corrupt};
 use crate::input::{Input, put_sized, put_varint};
@@ -70,15 +70,32 @@ impl Ranked {
             }
         }
         let segments = Segments::of_rows(shape.rows);
-        let counted = histograms(&symbols, segments);
-        let clusters = cluster(&counted, alphabet_of(frequent.len()), encoder.effort);
+        let counted = histograms(&symbols, segments, &encoder.engine.kernels());
+        Self::of_parts(frequent, symbols, exceptions, (segments, &counted), encoder)
+    }
+
+    /// A plane whose symbols have been counted in each segment.
+    pub(crate) fn of_parts(
+        values: Vec<u16>,
+        symbols: Vec<u8>,
+        exceptions: Vec<(usize, u16)>,
+        (segments, counted): (Segments, &[Histogram]),
+        encoder: &PlaneEncoder<'_>,
+    ) -> Self {
+        let kernels = encoder.engine.kernels();
+        let clusters = cluster(counted, alphabet_of(values.len()), encoder.effort, &kernels);
         Self {
-            values: frequent,
+            values,
             symbols,
             exceptions,
             segments,
             clusters,
         }
+    }
+
+    /// The memory of the symbols, for the next plane.
+    pub(crate) fn into_symbols(self) -> Vec<u8> {
+        self.symbols
     }
 
     /// About what it takes, in bits times 2^10.

@@ -4,7 +4,7 @@ use super::blob::{put_blob, read_blob};
 use super::segments::{Segments, blocks, n_blocks};
 use crate::cluster::{Clusters, Histogram};
 use crate::entropy::{
-    Alphabet, CLASSES_MAX, Classes, DecodeSet, EncodeSet, Engine, LANES, Levels, SYMBOLS_MAX,
+    Alphabet, CLASSES_MAX, Classes, DecodeSet, EncodeSet, Engine, Kernels, LANES, Levels,
     put_tables, read_tables,
 };
 use crate::error::{Error, Result, corrupt};
@@ -21,20 +21,10 @@ pub(crate) fn alphabet_of(n: usize) -> Alphabet {
 }
 
 /// Counts the symbols of each segment.
-pub(crate) fn histograms(symbols: &[u8], segments: Segments) -> Vec<Histogram> {
-    let count = |symbols: &[u8]| {
-        // Two tables, so that equal neighbours do not wait for each other.
-        let mut counts = [[0i16; SYMBOLS_MAX]; 2];
-        for pair in symbols.chunks(2) {
-            for (counts, symbol) in counts.iter_mut().zip(pair) {
-                counts[usize::from(symbol & 31)] += 1;
-            }
-        }
-        std::array::from_fn(|i| counts[0][i] + counts[1][i])
-    };
+pub(crate) fn histograms(symbols: &[u8], segments: Segments, kernels: &Kernels) -> Vec<Histogram> {
     segments
         .ranges(symbols.len())
-        .map(|range| count(&symbols[range]))
+        .map(|range| (kernels.count)(&symbols[range]))
         .collect()
 }
 
@@ -211,12 +201,13 @@ mod tests {
             let symbols = symbols(n);
             let segments = Segments::of_rows(Rows::new(512, 0));
             let found = cluster(
-                &histograms(&symbols, segments),
+                &histograms(&symbols, segments, &Kernels::PORTABLE),
                 Alphabet::ThirtyTwo,
                 Effort {
                     classes_max: 8,
                     rounds: 3,
                 },
+                &Kernels::PORTABLE,
             );
             let mut out = Vec::new();
             let (packer, unpacker) = (&mut Packer::new(3), &mut Unpacker::default());
@@ -250,7 +241,11 @@ mod tests {
 
     #[test]
     fn histograms_count_each_segment() {
-        let found = histograms(&[3; 130], Segments::of_rows(Rows::new(64, 0)));
+        let found = histograms(
+            &[3; 130],
+            Segments::of_rows(Rows::new(64, 0)),
+            &Kernels::PORTABLE,
+        );
         assert_eq!(found.iter().map(|h| h[3]).collect::<Vec<_>>(), [64, 64, 2]);
     }
 

@@ -7,7 +7,7 @@
 
 mod encode;
 
-use super::{Classes, DecodeSet, EncodeSet, Engine, Reference};
+use super::{Classes, DecodeSet, EncodeSet, Engine, Kernels, Reference};
 use crate::error::Result;
 
 /// The engine, on a CPU that has the instructions.
@@ -24,6 +24,7 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vbmi")
             && is_x86_feature_detected!("avx512vbmi2")
+            && is_x86_feature_detected!("avx512vnni")
             && is_x86_feature_detected!("avx512vpopcntdq")
             && is_x86_feature_detected!("gfni")
             && is_x86_feature_detected!("bmi2")
@@ -35,6 +36,10 @@ impl Avx512 {
 impl Engine for Avx512 {
     fn name(&self) -> &'static str {
         "avx512"
+    }
+
+    fn kernels(&self) -> Kernels {
+        Kernels::avx512(*self)
     }
 
     fn encode(

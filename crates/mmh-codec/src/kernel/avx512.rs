@@ -1,0 +1,433 @@
+//! The loops with AVX-512.
+
+#![allow(
+    unsafe_code,
+    reason = "vectors are loaded and stored through pointers, in these few functions"
+)]
+
+use std::arch::x86_64::*;
+
+use super::portable;
+use super::{Bases, Kernels, Keys, Parts, RARE, Seen};
+use crate::cluster::{Histogram, Prices};
+use crate::entropy::Avx512;
+
+/// Numbers in a step.
+const STEP: usize = 64;
+
+/// A function that calls one of those below.
+macro_rules! safe {
+    ($work:ident($($argument:ident),*)) => {
+        |$($argument),*| {
+            // SAFETY: only `Kernels::avx512` hands this out, for an `Avx512`, which is only made
+            // where its instructions were found.
+            unsafe { $work($($argument),*) }
+        }
+    };
+}
+
+impl Kernels {
+    /// The loops for a CPU that has what [`Avx512`] needs, of which one is the proof.
+    pub(crate) const fn avx512(_: Avx512) -> Self {
+        Self {
+            count: safe!(count(symbols)),
+            assign: safe!(assign(segments, prices, ids)),
+            split_bf16: safe!(split_bf16(raw, keys, bases, parts)),
+            split_f16: safe!(split_f16(raw, keys, bases, parts)),
+            split_f32: safe!(split_f32(raw, keys, bases, parts)),
+            pack_bytes: safe!(pack_bytes(values, shift, width, out)),
+            pack_words: safe!(pack_words(values, shift, width, out)),
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(bytes: &[u8; 64]) -> __m512i {
+    // SAFETY: 64 bytes are a vector.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_words(words: &[i16; 32]) -> __m512i {
+    // SAFETY: 32 words are a vector.
+    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store(bytes: &mut [u8; 64], vector: __m512i) {
+    // SAFETY: 64 bytes are a vector.
+    unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store_words(words: &mut [u16; 32], vector: __m512i) {
+    // SAFETY: 32 words are a vector.
+    unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), vector) }
+}
+
+/// A vector of the bytes that `byte` gives for each place.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn bytes_of(byte: impl Fn(u32) -> u32) -> __m512i {
+    let mut place = 0;
+    load(&[(); 64].map(|()| {
+        let byte = byte(place).to_le_bytes()[0];
+        place += 1;
+        byte
+    }))
+}
+
+/// The low bytes of the words of two vectors.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn low_bytes(words: [__m512i; 2]) -> __m512i {
+    let [low, high] = words.map(|words| _mm512_cvtepi16_epi8(words));
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+}
+
+/// Bit planes by transposing: a plane of 64 symbols is one number, whose bits are counted for
+/// each of the 32 symbols.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vpopcntdq,gfni")]
+fn count(symbols: &[u8]) -> Histogram {
+    let (groups, last) = symbols.as_chunks::<STEP>();
+    let mut counts = portable::count(last);
+    let bits = _mm512_set1_epi64(i64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
+    let gathered = bytes_of(|i| 8 * (i % 8) + i / 8);
+    let unless = |bit: u32| {
+        let lanes: [i64; 8] = std::array::from_fn(|lane| i64::from(lane >> bit & 1 == 1) - 1);
+        // SAFETY: 8 numbers are a vector.
+        unsafe { _mm512_loadu_si512(lanes.as_ptr().cast()) }
+    };
+    let unless = [unless(0), unless(1), unless(2)];
+    let mut sums = [_mm512_setzero_si512(); 4];
+    for group in groups {
+        // Byte b of each 8 is then plane b of 8 symbols; and then 8 bytes b are plane b of all.
+        let planes = _mm512_gf2p8affine_epi64_epi8::<0>(bits, load(group));
+        let planes = _mm512_permutexvar_epi8(gathered, planes);
+        let plane = |b: i64| _mm512_permutexvar_epi64(_mm512_set1_epi64(b), planes);
+        let lowest = _mm512_ternarylogic_epi64::<0x80>(
+            _mm512_xor_si512(plane(0), unless[0]),
+            _mm512_xor_si512(plane(1), unless[1]),
+            _mm512_xor_si512(plane(2), unless[2]),
+        );
+        let (a, b) = (plane(3), plane(4));
+        let quarters = [
+            _mm512_ternarylogic_epi64::<0x10>(lowest, a, b),
+            _mm512_ternarylogic_epi64::<0x40>(lowest, a, b),
+            _mm512_ternarylogic_epi64::<0x20>(lowest, a, b),
+            _mm512_ternarylogic_epi64::<0x80>(lowest, a, b),
+        ];
+        for (sum, quarter) in sums.iter_mut().zip(quarters) {
+            *sum = _mm512_add_epi64(*sum, _mm512_popcnt_epi64(quarter));
+        }
+    }
+    for (counts, sum) in counts.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
+        let mut part = [0i16; 8];
+        // SAFETY: 8 words are a quarter of a vector.
+        unsafe { _mm_storeu_si128(part.as_mut_ptr().cast(), _mm512_cvtepi64_epi16(sum)) };
+        for (count, more) in counts.iter_mut().zip(part) {
+            *count += more;
+        }
+    }
+    counts
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn assign(segments: &[Histogram], prices: &Prices, ids: &mut [u8]) {
+    for (histogram, id) in segments.iter().zip(ids) {
+        let mut sums = [_mm512_setzero_si512(); 4];
+        for (i, (counts, prices)) in histogram
+            .as_chunks::<2>()
+            .0
+            .iter()
+            .zip(&prices.0)
+            .enumerate()
+        {
+            let pair = i32::from(counts[0]) & 0xffff | i32::from(counts[1]) << 16;
+            let pair = _mm512_set1_epi32(pair);
+            let halves = prices.as_flattened().as_chunks::<32>().0;
+            let at = i % 2 * 2;
+            sums[at] = _mm512_dpwssd_epi32(sums[at], pair, load_words(&halves[0]));
+            sums[at + 1] = _mm512_dpwssd_epi32(sums[at + 1], pair, load_words(&halves[1]));
+        }
+        let lower = _mm512_add_epi32(sums[0], sums[2]);
+        let upper = _mm512_add_epi32(sums[1], sums[3]);
+        let least = _mm512_set1_epi32(_mm512_reduce_min_epi32(_mm512_min_epi32(lower, upper)));
+        let cheapest = u32::from(_mm512_cmpeq_epi32_mask(lower, least))
+            | u32::from(_mm512_cmpeq_epi32_mask(upper, least)) << 16;
+        *id = cheapest.trailing_zeros().to_le_bytes()[0];
+    }
+}
+
+/// The table of keys in registers.
+struct KeyTable([__m512i; 8]);
+
+impl KeyTable {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn new(keys: &Keys) -> Self {
+        let parts = keys.as_chunks::<64>().0;
+        Self([
+            load(&parts[0]),
+            load(&parts[1]),
+            load(&parts[2]),
+            load(&parts[3]),
+            load(&parts[4]),
+            load(&parts[5]),
+            load(&parts[6]),
+            load(&parts[7]),
+        ])
+    }
+
+    /// The symbols of keys whose low bytes these are, and whose ninth bits.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn symbols(&self, low: __m512i, ninth: __mmask64) -> __m512i {
+        let [a, b, c, d, e, f, g, h] = self.0;
+        let eighth = _mm512_movepi8_mask(low);
+        let lower = _mm512_mask_blend_epi8(
+            eighth,
+            _mm512_permutex2var_epi8(a, low, b),
+            _mm512_permutex2var_epi8(c, low, d),
+        );
+        let upper = _mm512_mask_blend_epi8(
+            eighth,
+            _mm512_permutex2var_epi8(e, low, f),
+            _mm512_permutex2var_epi8(g, low, h),
+        );
+        _mm512_mask_blend_epi8(ninth, lower, upper)
+    }
+}
+
+/// The symbols and the upper mantissa bits, below the sign, of 64 numbers of bfloat16.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+fn split_halves(numbers: [__m512i; 2], keys: &KeyTable) -> [__m512i; 2] {
+    let low = low_bytes(numbers.map(|x| _mm512_srli_epi16::<6>(x)));
+    let [first, second] = numbers.map(|x| _mm512_movepi16_mask(_mm512_slli_epi16::<1>(x)));
+    let ninth = u64::from(first) | u64::from(second) << 32;
+    // 0xf8: a | b & c, with the sign moved to bit 6.
+    let (six, sign) = (_mm512_set1_epi16(0x3f), _mm512_set1_epi16(0x40));
+    let upper = low_bytes(numbers.map(|x| {
+        let moved = _mm512_srli_epi16::<9>(x);
+        _mm512_ternarylogic_epi32::<0xf8>(_mm512_and_si512(x, six), moved, sign)
+    }));
+    [keys.symbols(low, ninth), upper]
+}
+
+/// Bits that any of 64 bytes has.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn any_byte(vector: __m512i) -> u8 {
+    let mut all = [0; 64];
+    store(&mut all, vector);
+    all.iter().fold(0, |any, byte| any | byte)
+}
+
+/// Bits that any of 32 words has.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn any_word(vector: __m512i) -> u16 {
+    let mut all = [0; 32];
+    store_words(&mut all, vector);
+    all.iter().fold(0, |any, word| any | word)
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+fn split_bf16(raw: &[[u8; 2]], keys: &Keys, bases: Bases, parts: Parts<'_>) -> Seen {
+    let table = KeyTable::new(keys);
+    let base = _mm512_set1_epi8(i8::from_le_bytes([bases.bytes]));
+    let (mut rare, mut any) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+    let (steps, last) = raw.as_chunks::<STEP>();
+    let (symbols, last_symbols) = parts.symbols.as_chunks_mut::<STEP>();
+    let (bytes, last_bytes) = parts.bytes.as_chunks_mut::<STEP>();
+    for ((raw, symbols), bytes) in steps.iter().zip(symbols).zip(bytes) {
+        let halves = raw.as_flattened().as_chunks::<64>().0;
+        let split = split_halves([load(&halves[0]), load(&halves[1])], &table);
+        store(symbols, split[0]);
+        store(bytes, split[1]);
+        rare = _mm512_or_si512(rare, split[0]);
+        any = _mm512_or_si512(any, _mm512_xor_si512(split[1], base));
+    }
+    let rest = Parts {
+        symbols: last_symbols,
+        bytes: last_bytes,
+        words: &mut [],
+    };
+    let rest = portable::split_bf16(last, keys, bases, rest);
+    Seen {
+        rare: rest.rare || any_byte(rare) & RARE & 0x80 != 0,
+        bytes: rest.bytes | any_byte(any),
+        words: 0,
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+fn split_f16(raw: &[[u8; 2]], keys: &Keys, bases: Bases, parts: Parts<'_>) -> Seen {
+    let table = load(&std::array::from_fn(|i| keys[i]));
+    let base = _mm512_set1_epi16(i16::from_le_bytes(bases.words.to_le_bytes()));
+    let (nine, sign) = (_mm512_set1_epi16(0x1ff), _mm512_set1_epi16(0x200));
+    let (mut rare, mut any) = (_mm512_setzero_si512(), _mm512_setzero_si512());
+    let (steps, last) = raw.as_chunks::<STEP>();
+    let (symbols, last_symbols) = parts.symbols.as_chunks_mut::<STEP>();
+    let (words, last_words) = parts.words.as_chunks_mut::<STEP>();
+    for ((raw, symbols), words) in steps.iter().zip(symbols).zip(words) {
+        let halves = raw.as_flattened().as_chunks::<64>().0;
+        let numbers = [load(&halves[0]), load(&halves[1])];
+        // Only the six lowest bits of an index count.
+        let low = low_bytes(numbers.map(|x| _mm512_srli_epi16::<9>(x)));
+        let found = _mm512_permutexvar_epi8(low, table);
+        store(symbols, found);
+        rare = _mm512_or_si512(rare, found);
+        for (x, words) in numbers.into_iter().zip(words.as_chunks_mut().0) {
+            let moved = _mm512_srli_epi16::<6>(x);
+            let word = _mm512_ternarylogic_epi32::<0xf8>(_mm512_and_si512(x, nine), moved, sign);
+            store_words(words, word);
+            any = _mm512_or_si512(any, _mm512_xor_si512(word, base));
+        }
+    }
+    let rest = Parts {
+        symbols: last_symbols,
+        bytes: &mut [],
+        words: last_words,
+    };
+    let rest = portable::split_f16(last, keys, bases, rest);
+    Seen {
+        rare: rest.rare || any_byte(rare) & RARE & 0x80 != 0,
+        bytes: 0,
+        words: rest.words | any_word(any),
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
+fn split_f32(raw: &[[u8; 4]], keys: &Keys, bases: Bases, parts: Parts<'_>) -> Seen {
+    let table = KeyTable::new(keys);
+    let base = _mm512_set1_epi8(i8::from_le_bytes([bases.bytes]));
+    let word_base = _mm512_set1_epi16(i16::from_le_bytes(bases.words.to_le_bytes()));
+    // Words of two vectors are numbered through; a number takes two bytes.
+    let words_of = |odd| bytes_of(|i| if i % 2 == 0 { i / 2 * 2 + odd } else { 0 });
+    let (even, odd) = (words_of(0), words_of(1));
+    let mut any = [_mm512_setzero_si512(); 3];
+    let (steps, last) = raw.as_chunks::<STEP>();
+    let (symbols, last_symbols) = parts.symbols.as_chunks_mut::<STEP>();
+    let (bytes, last_bytes) = parts.bytes.as_chunks_mut::<STEP>();
+    let (words, last_words) = parts.words.as_chunks_mut::<STEP>();
+    for (((raw, symbols), bytes), words) in steps.iter().zip(symbols).zip(bytes).zip(words) {
+        let quarters = raw.as_flattened().as_chunks::<64>().0;
+        let pairs = [
+            [load(&quarters[0]), load(&quarters[1])],
+            [load(&quarters[2]), load(&quarters[3])],
+        ];
+        let halves = pairs.map(|[a, b]| _mm512_permutex2var_epi16(a, odd, b));
+        let split = split_halves(halves, &table);
+        store(symbols, split[0]);
+        store(bytes, split[1]);
+        any[0] = _mm512_or_si512(any[0], split[0]);
+        any[1] = _mm512_or_si512(any[1], _mm512_xor_si512(split[1], base));
+        for ([a, b], words) in pairs.into_iter().zip(words.as_chunks_mut().0) {
+            let low = _mm512_permutex2var_epi16(a, even, b);
+            store_words(words, low);
+            any[2] = _mm512_or_si512(any[2], _mm512_xor_si512(low, word_base));
+        }
+    }
+    let rest = Parts {
+        symbols: last_symbols,
+        bytes: last_bytes,
+        words: last_words,
+    };
+    let rest = portable::split_f32(last, keys, bases, rest);
+    Seen {
+        rare: rest.rare || any_byte(any[0]) & RARE & 0x80 != 0,
+        bytes: rest.bytes | any_byte(any[1]),
+        words: rest.words | any_word(any[2]),
+    }
+}
+
+/// Joins neighbours of `width` bits, which lie `apart` bits apart, into pairs.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn join(x: __m512i, apart: u32, width: u32) -> __m512i {
+    let count = |n: u32| _mm_cvtsi32_si128(i32::try_from(n).unwrap_or(0));
+    // The lower neighbour of each pair that the 64 bits hold.
+    let mut mask = (1i64 << apart) - 1;
+    let mut reach = 2 * apart;
+    while reach < 64 {
+        mask |= mask << reach;
+        reach *= 2;
+    }
+    let lower = _mm512_set1_epi64(mask);
+    let upper = _mm512_andnot_si512(lower, x);
+    _mm512_or_si512(
+        _mm512_and_si512(x, lower),
+        _mm512_srl_epi64(upper, count(apart - width)),
+    )
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn pack_bytes(values: &[u8], shift: u32, width: u32, out: &mut Vec<u8>) {
+    let (steps, last) = values.as_chunks::<STEP>();
+    if width == 0 || width > 8 || shift > 7 {
+        return portable::pack_bytes(values, shift, width, out);
+    }
+    let per_step = 8 * width as usize;
+    let mask = _mm512_set1_epi8(i8::from_le_bytes([
+        u8::MAX >> shift & u8::MAX >> (8 - width)
+    ]));
+    let shift_by = _mm_cvtsi32_si128(i32::try_from(shift).unwrap_or(0));
+    let kept = bytes_of(|i| i / width * 8 + i % width);
+    let start = out.len();
+    // Each step writes a whole vector, of which the next one keeps what counts.
+    out.resize(start + steps.len() * per_step + STEP, 0);
+    for (i, step) in steps.iter().enumerate() {
+        let x = _mm512_and_si512(_mm512_srl_epi16(load(step), shift_by), mask);
+        let x = join(join(join(x, 8, width), 16, 2 * width), 32, 4 * width);
+        let place = start + i * per_step;
+        if let Some(target) = out[place..].first_chunk_mut() {
+            store(target, _mm512_permutexvar_epi8(kept, x));
+        }
+    }
+    out.truncate(start + steps.len() * per_step);
+    portable::pack_bytes(last, shift, width, out);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn pack_words(values: &[u16], shift: u32, width: u32, out: &mut Vec<u8>) {
+    let (steps, last) = values.as_chunks::<32>();
+    if width == 0 || width > 16 || shift > 15 {
+        return portable::pack_words(values, shift, width, out);
+    }
+    let per_step = 4 * width as usize;
+    let mask = _mm512_set1_epi16(i16::from_le_bytes((u16::MAX >> (16 - width)).to_le_bytes()));
+    let shift_by = _mm_cvtsi32_si128(i32::try_from(shift).unwrap_or(0));
+    // 4 values fill 4 * width bits of each 64; the upper of two such parts follows the lower.
+    let four = i64::from(4 * width);
+    let left = _mm512_setr_epi64(four, 64, four, 64, four, 64, four, 64);
+    let rest = 64 - four;
+    let right = _mm512_setr_epi64(64, rest, 64, rest, 64, rest, 64, rest);
+    let kept = bytes_of(|i| i / width * 16 + i % width);
+    let start = out.len();
+    out.resize(start + steps.len() * per_step + 64, 0);
+    for (i, step) in steps.iter().enumerate() {
+        // SAFETY: 32 words are a vector.
+        let x = unsafe { _mm512_loadu_si512(step.as_ptr().cast()) };
+        let x = _mm512_and_si512(_mm512_srl_epi16(x, shift_by), mask);
+        let x = join(join(x, 16, width), 32, 2 * width);
+        let upper = _mm512_permutex_epi64::<0b11_11_01_01>(x);
+        let lower = _mm512_maskz_mov_epi64(0x55, x);
+        let x = _mm512_ternarylogic_epi64::<0xfe>(
+            lower,
+            _mm512_sllv_epi64(upper, left),
+            _mm512_srlv_epi64(upper, right),
+        );
+        let place = start + i * per_step;
+        if let Some(target) = out[place..].first_chunk_mut() {
+            store(target, _mm512_permutexvar_epi8(kept, x));
+        }
+    }
+    out.truncate(start + steps.len() * per_step);
+    portable::pack_words(last, shift, width, out);
+}

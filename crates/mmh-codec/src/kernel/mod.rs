@@ -1,0 +1,75 @@
+//! Loops over all values that encoders spend their time in: written plainly here, and with
+//! vectors where an engine has them. Every form gives the same results.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+mod portable;
+
+use crate::cluster::{Histogram, Prices};
+
+/// The symbol of each value of the plane `exponent`; [`RARE`] for a value without one.
+pub(crate) type Keys = [u8; 512];
+/// Stands for a value without a symbol.
+pub(crate) const RARE: u8 = 255;
+
+/// A set of loops.
+#[derive(Debug, Clone, Copy)]
+pub struct Kernels {
+    /// Counts symbols below 32, at most 2^14 of them.
+    pub(crate) count: fn(&[u8]) -> Histogram,
+    /// The first of the cheapest classes for each histogram.
+    pub(crate) assign: fn(&[Histogram], &Prices, &mut [u8]),
+    /// Splits numbers of bfloat16.
+    pub(crate) split_bf16: fn(&[[u8; 2]], &Keys, Bases, Parts<'_>) -> Seen,
+    /// Splits numbers of binary16.
+    pub(crate) split_f16: fn(&[[u8; 2]], &Keys, Bases, Parts<'_>) -> Seen,
+    /// Splits numbers of binary32.
+    pub(crate) split_f32: fn(&[[u8; 4]], &Keys, Bases, Parts<'_>) -> Seen,
+    /// Packs bytes like [`crate::bits::pack`].
+    pub(crate) pack_bytes: fn(&[u8], u32, u32, &mut Vec<u8>),
+    /// Packs words like [`crate::bits::pack`].
+    pub(crate) pack_words: fn(&[u16], u32, u32, &mut Vec<u8>),
+}
+
+impl Kernels {
+    /// The loops that every machine has.
+    pub(crate) const PORTABLE: Self = Self {
+        count: portable::count,
+        assign: portable::assign,
+        split_bf16: portable::split_bf16,
+        split_f16: portable::split_f16,
+        split_f32: portable::split_f32,
+        pack_bytes: portable::pack_bytes,
+        pack_words: portable::pack_words,
+    };
+}
+
+/// Where the fields of numbers go, each as long as there are numbers. Of bfloat16 the mantissa is
+/// bytes, of binary16 it is words, of binary32 it is bytes and the low plane is words.
+#[derive(Debug)]
+pub(crate) struct Parts<'a> {
+    pub(crate) symbols: &'a mut [u8],
+    pub(crate) bytes: &'a mut [u8],
+    pub(crate) words: &'a mut [u16],
+}
+
+/// The bits that most values have in common, of bytes and of words.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Bases {
+    pub(crate) bytes: u8,
+    pub(crate) words: u16,
+}
+
+/// What numbers had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Whether a value has no symbol.
+    pub(crate) rare: bool,
+    /// Bits in which a byte differs from its base.
+    pub(crate) bytes: u8,
+    /// Bits in which a word differs from its base.
+    pub(crate) words: u16,
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

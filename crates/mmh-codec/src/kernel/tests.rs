@@ -1,0 +1,206 @@
+//! Every form of the loops gives what the plain form gives, on content of all lengths and kinds.
+
+use super::*;
+use crate::bits::pack;
+use crate::entropy::Levels;
+use crate::samples::Noise;
+
+/// The forms that this machine has, beside the plain one.
+fn others() -> Vec<Kernels> {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(engine) = crate::entropy::Avx512::detect() {
+        return vec![Kernels::avx512(engine)];
+    }
+    Vec::new()
+}
+
+const LENGTHS: [usize; 14] = [
+    0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 384, 1000, 16_384,
+];
+
+fn noise_of(n: usize, noise: &mut Noise) -> Vec<u8> {
+    (0..n).map(|_| noise.below(256)).collect()
+}
+
+#[test]
+fn symbols_are_counted_each() {
+    let noise = &mut Noise::new(1);
+    for n in LENGTHS {
+        let drawn: Vec<u8> = (0..n)
+            .map(|_| noise.below(32).min(noise.below(32)))
+            .collect();
+        for symbols in [drawn, vec![0; n], vec![31; n], vec![16; n]] {
+            let plain = (Kernels::PORTABLE.count)(&symbols);
+            for (symbol, &count) in (0u8..).zip(&plain) {
+                let expected = symbols.iter().filter(|&&s| s == symbol).count();
+                assert_eq!(usize::try_from(count), Ok(expected));
+            }
+            for kernels in others() {
+                assert_eq!((kernels.count)(&symbols), plain, "{n}");
+            }
+        }
+    }
+}
+
+fn levels(n: usize, noise: &mut Noise) -> Vec<Levels> {
+    (0..n)
+        .map(|_| {
+            let reach = 1 + usize::from(noise.below(32));
+            let counts = std::array::from_fn(|i| {
+                if i < reach {
+                    u32::from(noise.below(250))
+                } else {
+                    0
+                }
+            });
+            Levels::from_counts(&counts)
+        })
+        .collect()
+}
+
+/// By the definition: the sum of counts times prices, the first of equals.
+#[test]
+fn each_segment_goes_to_the_first_of_its_cheapest_classes() {
+    let noise = &mut Noise::new(2);
+    for n_classes in [1, 2, 3, 16, 17, 31, 32] {
+        let mut levels = levels(n_classes, noise);
+        // Equal classes, and one that knows no symbol.
+        levels[n_classes / 2] = levels[0];
+        levels[n_classes - 1] = Levels::default();
+        let prices = Prices::of(&levels);
+        let mut segments: Vec<Histogram> = (0..150)
+            .map(|_| std::array::from_fn(|_| i16::from(noise.below(200).min(noise.below(200)))))
+            .collect();
+        segments.push([0; 32]);
+        segments.push(std::array::from_fn(|i| if i == 31 { 1 << 14 } else { 0 }));
+        let expected: Vec<usize> = segments
+            .iter()
+            .map(|histogram| {
+                let price = |class: &usize| -> i64 {
+                    let of = |i: usize| i64::from(prices.0[i / 2][*class][i % 2]);
+                    (0..32).map(|i| i64::from(histogram[i]) * of(i)).sum()
+                };
+                (0..n_classes).min_by_key(price).unwrap()
+            })
+            .collect();
+        for kernels in [vec![Kernels::PORTABLE], others()].concat() {
+            let mut ids = vec![77; segments.len()];
+            (kernels.assign)(&segments, &prices, &mut ids);
+            assert!(
+                ids.iter()
+                    .zip(&expected)
+                    .all(|(&id, &e)| usize::from(id) == e)
+            );
+        }
+    }
+}
+
+/// Keys, some of which have no symbol.
+fn keys(noise: &mut Noise, holes: bool) -> Keys {
+    std::array::from_fn(|_| {
+        let key = noise.below(32);
+        if holes && key == 0 { RARE } else { key }
+    })
+}
+
+struct Fields {
+    symbols: Vec<u8>,
+    bytes: Vec<u8>,
+    words: Vec<u16>,
+    seen: Seen,
+}
+
+fn split(n: usize, work: impl FnOnce(Parts<'_>) -> Seen) -> Fields {
+    let (mut symbols, mut bytes, mut words) = (vec![99; n], vec![99; n], vec![99; n]);
+    let seen = work(Parts {
+        symbols: &mut symbols,
+        bytes: &mut bytes,
+        words: &mut words,
+    });
+    Fields {
+        symbols,
+        bytes,
+        words,
+        seen,
+    }
+}
+
+fn agree(a: &Fields, b: &Fields) {
+    assert!(a.symbols == b.symbols && a.bytes == b.bytes && a.words == b.words);
+    assert_eq!(a.seen, b.seen);
+}
+
+#[test]
+fn numbers_are_split_by_their_fields() {
+    let noise = &mut Noise::new(3);
+    for n in LENGTHS {
+        let raw = noise_of(4 * n, noise);
+        let (twos, fours) = (&raw.as_chunks::<2>().0[..n], raw.as_chunks::<4>().0);
+        for holes in [false, true] {
+            let keys = keys(noise, holes);
+            let bases = Bases {
+                bytes: noise.below(128),
+                words: u16::from(noise.below(256)) << 2,
+            };
+            let plain = Kernels::PORTABLE;
+            let bf16 = split(n, |parts| (plain.split_bf16)(twos, &keys, bases, parts));
+            let f16 = split(n, |parts| (plain.split_f16)(twos, &keys, bases, parts));
+            let f32 = split(n, |parts| (plain.split_f32)(fours, &keys, bases, parts));
+            for (i, number) in twos.iter().enumerate() {
+                let x = u16::from_le_bytes(*number);
+                assert_eq!(bf16.symbols[i], keys[usize::from(x >> 6 & 511)]);
+                assert_eq!(u16::from(bf16.bytes[i]), x >> 15 << 6 | x & 63);
+                assert_eq!(f16.symbols[i], keys[usize::from(x >> 9 & 63)]);
+                assert_eq!(f16.words[i], x >> 15 << 9 | x & 511);
+            }
+            for (i, &[a, b, c, d]) in fours.iter().enumerate() {
+                let x = u16::from_le_bytes([c, d]);
+                assert_eq!(f32.symbols[i], keys[usize::from(x >> 6 & 511)]);
+                assert_eq!(u16::from(f32.bytes[i]), x >> 15 << 6 | x & 63);
+                assert_eq!(f32.words[i], u16::from_le_bytes([a, b]));
+            }
+            assert_eq!(bf16.seen.rare, bf16.symbols.contains(&RARE));
+            let differing = bf16.bytes.iter().fold(0, |any, b| any | (b ^ bases.bytes));
+            assert_eq!(bf16.seen.bytes, differing);
+            for kernels in others() {
+                let other = split(n, |parts| (kernels.split_bf16)(twos, &keys, bases, parts));
+                agree(&bf16, &other);
+                let other = split(n, |parts| (kernels.split_f16)(twos, &keys, bases, parts));
+                agree(&f16, &other);
+                let other = split(n, |parts| (kernels.split_f32)(fours, &keys, bases, parts));
+                agree(&f32, &other);
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_and_words_are_packed_alike() {
+    let noise = &mut Noise::new(4);
+    for n in LENGTHS {
+        let bytes = noise_of(n, noise);
+        let words: Vec<u16> = noise_of(2 * n, noise)
+            .as_chunks()
+            .0
+            .iter()
+            .map(|pair| u16::from_le_bytes(*pair))
+            .collect();
+        let widened: Vec<u16> = bytes.iter().map(|&byte| u16::from(byte)).collect();
+        for kernels in [vec![Kernels::PORTABLE], others()].concat() {
+            for width in 0..=16 {
+                for shift in [0, 1, 3, 16 - width] {
+                    let (mut expected, mut packed) = (vec![9], vec![9]);
+                    pack(&words, shift, width, &mut expected);
+                    (kernels.pack_words)(&words, shift, width, &mut packed);
+                    assert!(packed == expected, "{n} words, {width} bits from {shift}");
+                    if width <= 8 && shift < 8 {
+                        let (mut expected, mut packed) = (vec![9], vec![9]);
+                        pack(&widened, shift, width, &mut expected);
+                        (kernels.pack_bytes)(&bytes, shift, width, &mut packed);
+                        assert!(packed == expected, "{n} bytes, {width} bits from {shift}");
+                    }
+                }
+            }
+        }
+    }
+}
