@@ -6,11 +6,13 @@ use crate::body::{put_body, read_body};
 use crate::cluster::Effort;
 use crate::entropy::{Engine, Reference, best};
 use crate::error::{Error, Result, corrupt};
-use crate::frame::{Header, Method};
+use crate::frame::{
+    ContentId, Header, Method, References, compare_checks, put_checks, read_checks,
+};
 use crate::input::Input;
 use crate::layout::Layout;
 use crate::plane::{PlaneDecoder, PlaneEncoder, Scratch};
-use crate::settings::{Hint, Level, Settings};
+use crate::settings::{Base, Context, Hint, Level, Settings};
 use crate::zstd::{Packer, Unpacker};
 
 /// Chunks up to this long are tried with zstd in any case.
@@ -53,6 +55,20 @@ impl Encoder {
     /// Invalid when `raw` exceeds [`CHUNK_LEN_MAX`]; Internal when the frame does not decode to
     /// `raw`, a fault of this crate.
     pub fn encode(&mut self, raw: &[u8], hint: &Hint, out: &mut Vec<u8>) -> Result<Method> {
+        self.encode_with(raw, hint, &Context::default(), out)
+    }
+
+    /// As [`Self::encode`], with content that the frame may refer to; it does when that is shorter.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_with(
+        &mut self,
+        raw: &[u8],
+        hint: &Hint,
+        context: &Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Method> {
         if raw.len() > CHUNK_LEN_MAX {
             return Err(Error::ChunkTooLarge {
                 len: raw.len() as u64,
@@ -61,8 +77,9 @@ impl Encoder {
         }
         let method = self.choose(raw, hint, out)?;
         if self.settings.verify {
-            self.decoder.decode(out, raw.len(), &mut self.decoded)?;
-            if self.decoded != raw {
+            let decoded = &mut self.decoded;
+            let result = self.decoder.decode_with(out, context, raw.len(), decoded);
+            if result.is_err() || self.decoded != raw {
                 return Err(Error::VerifyFailed {
                     method,
                     len: raw.len() as u64,
@@ -83,6 +100,7 @@ impl Encoder {
         if let Some((layout, dtype)) = planes.filter(|_| !raw.is_empty()) {
             method = layout.method();
             let start = put_header(method, raw, out);
+            put_checks(raw, out);
             let mut encoder = PlaneEncoder {
                 engine: self.engine,
                 packer: &mut self.packer,
@@ -117,6 +135,7 @@ fn put_header(method: Method, raw: &[u8], out: &mut Vec<u8>) -> usize {
     Header {
         method,
         raw_len: raw.len(),
+        references: References::default(),
     }
     .put(out);
     out.len()
@@ -185,17 +204,41 @@ impl Decoder {
     /// # Errors
     /// Corrupt, or Unsupported when a newer version wrote the frame.
     pub fn decode(&mut self, frame: &[u8], raw_len_max: usize, out: &mut Vec<u8>) -> Result<()> {
+        self.decode_with(frame, &Context::default(), raw_len_max, out)
+    }
+
+    /// As [`Self::decode`], for a frame that refers to other content.
+    ///
+    /// # Errors
+    /// As [`Self::decode`]; `NotFound` when the frame refers to what `context` does not have.
+    pub fn decode_with(
+        &mut self,
+        frame: &[u8],
+        context: &Context<'_>,
+        raw_len_max: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         out.clear();
-        let result = self.decode_into(frame, raw_len_max, out);
+        let result = self.decode_into(frame, context, raw_len_max, out);
         if result.is_err() {
             out.clear();
         }
         result
     }
 
-    fn decode_into(&mut self, frame: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<()> {
+    fn decode_into(
+        &mut self,
+        frame: &[u8],
+        context: &Context<'_>,
+        limit: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let mut input = Input::new(frame);
-        let Header { method, raw_len } = Header::read(&mut input)?;
+        let Header {
+            method,
+            raw_len,
+            references,
+        } = Header::read(&mut input)?;
         let limit = limit.min(CHUNK_LEN_MAX);
         if raw_len > limit {
             return Err(Error::FrameTooLarge {
@@ -203,6 +246,13 @@ impl Decoder {
                 limit: limit as u64,
             });
         }
+        find("base", references.base, context.base)?;
+        find("companion", references.companion, context.companion)?;
+        let checks = if method.has_checks() {
+            read_checks(raw_len, &mut input)?
+        } else {
+            &[]
+        };
         let body = input.finish();
         match method {
             Method::Raw if body.len() == raw_len => out.extend_from_slice(body),
@@ -215,9 +265,23 @@ impl Decoder {
                 out.resize(raw_len, 0);
                 let (engine, unpacker) = (self.engine, &mut self.unpacker);
                 read_body(&mut PlaneDecoder { engine, unpacker }, method, body, out)?;
+                compare_checks(out, checks)?;
             }
         }
         Ok(())
+    }
+}
+
+/// The content that a frame refers to, if it refers to any.
+fn find<'a>(
+    what: &'static str,
+    wanted: Option<ContentId>,
+    given: Option<Base<'a>>,
+) -> Result<Option<Base<'a>>> {
+    match (wanted, given) {
+        (None, _) => Ok(None),
+        (Some(id), Some(base)) if base.id == id => Ok(Some(base)),
+        (Some(id), _) => Err(Error::MissingReference { what, id }),
     }
 }
 

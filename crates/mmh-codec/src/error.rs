@@ -42,6 +42,14 @@ pub enum Error {
         /// Its value.
         code: u8,
     },
+    /// The frame needs content that the caller did not give.
+    #[error("frame needs its {what} {}, which was not given", hex(id))]
+    MissingReference {
+        /// Which reference it is: `codebook`, `base` or `companion`.
+        what: &'static str,
+        /// Its name in the frame.
+        id: crate::ContentId,
+    },
     /// The content to encode is larger than any chunk may be.
     #[error("chunk of {len} bytes exceeds the limit of {limit}")]
     ChunkTooLarge {
@@ -85,12 +93,17 @@ impl Error {
         match self {
             Self::Corrupt { .. } | Self::FrameTooLarge { .. } => ErrorKind::Corrupt,
             Self::UnknownVersion { .. } | Self::UnknownCode { .. } => ErrorKind::Unsupported,
+            Self::MissingReference { .. } => ErrorKind::NotFound,
             Self::ChunkTooLarge { .. } | Self::UnknownLevel { .. } => ErrorKind::Invalid,
             Self::VerifyFailed { .. } | Self::Unencodable { .. } | Self::Zstd { .. } => {
                 ErrorKind::Internal
             }
         }
     }
+}
+
+fn hex(id: &crate::ContentId) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Shorthand of the many checks of the decoder.
@@ -132,6 +145,12 @@ mod tests {
             Error::UnknownLevel { text: "max".into() }.kind(),
             ErrorKind::Invalid
         );
+        let missing = Error::MissingReference {
+            what: "base",
+            id: [0xab; 32],
+        };
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+        assert!(missing.to_string().contains(&"ab".repeat(32)));
         let fault = Error::VerifyFailed {
             method: Method::Raw,
             len: 1,

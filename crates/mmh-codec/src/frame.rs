@@ -3,13 +3,81 @@
 use std::fmt;
 
 use crate::body::planes_info;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, corrupt};
 use crate::input::{Input, put_varint};
 
 /// Version of the frame format, the first byte of every frame.
 pub const FRAME_VERSION: u8 = 1;
 /// Most bytes by which a frame exceeds its content.
 pub const FRAME_OVERHEAD_MAX: usize = 16;
+/// Bytes of content that one check covers.
+pub const CHECK_LEN: usize = 256 << 10;
+
+/// The bits of the second byte that are the method's code; the others say which references follow.
+pub const METHOD_BITS: u8 = 0x1f;
+const CODEBOOK_BIT: u8 = 0x20;
+const BASE_BIT: u8 = 0x40;
+const COMPANION_BIT: u8 = 0x80;
+
+/// The name under which a caller keeps content that frames refer to, such as its digest.
+pub type ContentId = [u8; 32];
+
+/// The content that a frame needs besides itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct References {
+    /// Distributions shared with other frames.
+    pub codebook: Option<ContentId>,
+    /// The content that this one differs from.
+    pub base: Option<ContentId>,
+    /// Content that says how much it differs, such as an optimiser's state.
+    pub companion: Option<ContentId>,
+}
+
+impl References {
+    /// Whether the frame needs nothing but itself.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// Every id, in the order in which the frame has them.
+    pub fn iter(&self) -> impl Iterator<Item = &ContentId> {
+        let all = [&self.codebook, &self.base, &self.companion];
+        all.into_iter().flatten()
+    }
+
+    fn bits(&self) -> u8 {
+        let bit = |reference: &Option<ContentId>, bit| if reference.is_some() { bit } else { 0 };
+        bit(&self.codebook, CODEBOOK_BIT)
+            | bit(&self.base, BASE_BIT)
+            | bit(&self.companion, COMPANION_BIT)
+    }
+
+    fn read(bits: u8, input: &mut Input<'_>) -> Result<Self> {
+        let mut next = |bit| -> Result<Option<ContentId>> {
+            if bits & bit == 0 {
+                return Ok(None);
+            }
+            Ok(input.take(32)?.first_chunk().copied())
+        };
+        Ok(Self {
+            codebook: next(CODEBOOK_BIT)?,
+            base: next(BASE_BIT)?,
+            companion: next(COMPANION_BIT)?,
+        })
+    }
+}
+
+/// Reads what a frame refers to. The first [`HEADER_LEN_MAX`] bytes of it are enough.
+///
+/// # Errors
+/// Corrupt, or Unsupported when a newer version wrote it.
+pub fn references(frame: &[u8]) -> Result<References> {
+    Ok(Header::read(&mut Input::new(frame))?.references)
+}
+
+/// Bytes of the longest header: version, method, length and three references.
+pub const HEADER_LEN_MAX: usize = 2 + 5 + 3 * 32;
 
 /// How the content of a frame is coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,8 +105,7 @@ impl Method {
         Self::Block,
     ];
 
-    /// The code in a frame's header. Codes 5 to 31 are reserved for deltas, shared codebooks and
-    /// denser coders.
+    /// The code in a frame's header. Codes 5 to 31 are reserved for deltas and denser coders.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -60,6 +127,22 @@ impl Method {
             Self::Integer => "integer",
             Self::Block => "block",
         }
+    }
+}
+
+impl Method {
+    /// Whether the content is divided into planes, and so has checks.
+    pub(crate) const fn has_checks(self) -> bool {
+        match self {
+            Self::Raw | Self::Zstd => false,
+            Self::Float | Self::Integer | Self::Block => true,
+        }
+    }
+
+    /// Whether frames of this method may have these references.
+    fn may_refer(self, references: &References) -> bool {
+        let shared = references.codebook.is_none() || self.has_checks();
+        shared && references.base.is_none() && references.companion.is_none()
     }
 }
 
@@ -86,12 +169,16 @@ impl fmt::Display for Method {
 pub(crate) struct Header {
     pub(crate) method: Method,
     pub(crate) raw_len: usize,
+    pub(crate) references: References,
 }
 
 impl Header {
     pub(crate) fn put(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&[FRAME_VERSION, self.method.code()]);
+        out.extend_from_slice(&[FRAME_VERSION, self.method.code() | self.references.bits()]);
         put_varint(out, self.raw_len);
+        for id in self.references.iter() {
+            out.extend_from_slice(id);
+        }
     }
 
     pub(crate) fn read(input: &mut Input<'_>) -> Result<Self> {
@@ -102,10 +189,44 @@ impl Header {
                 newest: FRAME_VERSION,
             });
         }
-        let method = Method::try_from(input.u8()?)?;
+        let code = input.u8()?;
+        let method = Method::try_from(code & METHOD_BITS)?;
         let raw_len = input.varint()?;
-        Ok(Self { method, raw_len })
+        let references = References::read(code, input)?;
+        if !method.may_refer(&references) {
+            return corrupt("the method does not use what the frame refers to");
+        }
+        Ok(Self {
+            method,
+            raw_len,
+            references,
+        })
     }
+}
+
+/// Appends a check for each [`CHECK_LEN`] bytes of content: the low half of their XXH3 (64 bits).
+pub(crate) fn put_checks(raw: &[u8], out: &mut Vec<u8>) {
+    out.extend(raw.chunks(CHECK_LEN).flat_map(check));
+}
+
+/// Takes the checks of `raw_len` bytes of content.
+pub(crate) fn read_checks<'a>(raw_len: usize, input: &mut Input<'a>) -> Result<&'a [[u8; 4]]> {
+    Ok(input.take(4 * raw_len.div_ceil(CHECK_LEN))?.as_chunks().0)
+}
+
+/// Compares content, which begins at a multiple of [`CHECK_LEN`], with the checks from there on.
+pub(crate) fn compare_checks(raw: &[u8], checks: &[[u8; 4]]) -> Result<()> {
+    let mut pairs = raw.chunks(CHECK_LEN).zip(checks);
+    if pairs.all(|(block, stated)| check(block) == *stated) {
+        Ok(())
+    } else {
+        corrupt("the content is not what its checks say")
+    }
+}
+
+fn check(block: &[u8]) -> [u8; 4] {
+    let [a, b, c, d, ..] = xxhash_rust::xxh3::xxh3_64(block).to_le_bytes();
+    [a, b, c, d]
 }
 
 /// What a frame says of itself.
@@ -116,6 +237,8 @@ pub struct FrameInfo {
     pub raw_len: usize,
     /// How it is coded.
     pub method: Method,
+    /// What else is needed to decode it.
+    pub references: References,
     /// The planes of the methods that split the content, in their order; empty for the others.
     pub planes: Vec<PlaneInfo>,
 }
@@ -138,14 +261,22 @@ pub struct PlaneInfo {
 /// Corrupt, or Unsupported when a newer version wrote it.
 pub fn frame_info(frame: &[u8]) -> Result<FrameInfo> {
     let mut input = Input::new(frame);
-    let Header { method, raw_len } = Header::read(&mut input)?;
+    let Header {
+        method,
+        raw_len,
+        references,
+    } = Header::read(&mut input)?;
     let planes = match method {
         Method::Raw | Method::Zstd => Vec::new(),
-        Method::Float | Method::Integer | Method::Block => planes_info(method, input.finish())?,
+        Method::Float | Method::Integer | Method::Block => {
+            read_checks(raw_len, &mut input)?;
+            planes_info(method, input.finish())?
+        }
     };
     Ok(FrameInfo {
         raw_len,
         method,
+        references,
         planes,
     })
 }

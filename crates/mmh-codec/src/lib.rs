@@ -28,6 +28,9 @@ mod zstd;
 
 pub use codec::{Decoder, Encoder};
 pub use error::{Error, Result};
-pub use frame::{FRAME_OVERHEAD_MAX, FRAME_VERSION, FrameInfo, Method, PlaneInfo, frame_info};
+pub use frame::{
+    CHECK_LEN, ContentId, FRAME_OVERHEAD_MAX, FRAME_VERSION, FrameInfo, HEADER_LEN_MAX,
+    METHOD_BITS, Method, PlaneInfo, References, frame_info, references,
+};
 pub use plane::BLOCK_LEN;
-pub use settings::{Hint, Level, Settings};
+pub use settings::{Base, Context, Hint, Level, Settings};

@@ -7,6 +7,7 @@ use mmh_core::Dtype;
 use mmh_core::error::shorten;
 
 use crate::error::{Error, Result};
+use crate::frame::ContentId;
 
 /// What is known of a chunk. It steers the choice of coding and is not needed to decode; a wrong
 /// hint costs size, never correctness.
@@ -41,6 +42,25 @@ impl Hint {
             first: 0,
         }
     }
+}
+
+/// Content that both sides have besides the frame. An encoder may use any part of it; a decoder needs
+/// what the frame's [`crate::References`] name.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Context<'a> {
+    /// The content that the new one differs from: the same tensor of an older version.
+    pub base: Option<Base<'a>>,
+    /// Content that says how much it differs, such as the first moment of an optimiser's state.
+    pub companion: Option<Base<'a>>,
+}
+
+/// Content with the name that frames know it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base<'a> {
+    /// Its name.
+    pub id: ContentId,
+    /// Its bytes.
+    pub raw: &'a [u8],
 }
 
 /// The effort spent on size. Every level writes the same format, and any may replace another.

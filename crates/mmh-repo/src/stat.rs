@@ -306,7 +306,8 @@ fn name_stats(targets: &[Target], alone: &[Alone], all: &Counter) -> Vec<NameSta
 }
 
 fn method_name(code: u8) -> String {
-    Method::try_from(code).map_or_else(|_| format!("method {code}"), |m| m.as_str().to_owned())
+    Method::try_from(code & mmh_codec::METHOD_BITS)
+        .map_or_else(|_| format!("method {code}"), |m| m.as_str().to_owned())
 }
 
 /// What the first occurrence of a chunk saves. A pooled chunk counts wholly where it is first

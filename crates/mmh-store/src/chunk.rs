@@ -17,7 +17,7 @@ pub struct ChunkInfo {
     pub stored_len: u32,
     /// Length in bytes of the chunk itself.
     pub raw_len: u32,
-    /// The codec's method byte, from the frame.
+    /// The frame's second byte: the codec's method, and in the upper bits which references it has.
     pub method: u8,
 }
 

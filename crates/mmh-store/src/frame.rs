@@ -7,11 +7,11 @@ use mmh_core::{ChunkId, ErrorKind, Verified, limits};
 /// Longest frame of a chunk that is stored or read, in bytes: a raw chunk and its frame's head.
 pub const FRAME_LEN_MAX: usize = limits::CHUNK_LEN_MAX + 4096;
 
-/// Length of the chunk and method byte of a frame.
+/// Length of the chunk, and the frame's second byte: method, and which references it has.
 pub(crate) fn head(frame: &[u8]) -> Result<(u32, u8), String> {
     let info = frame_info(frame).map_err(|e| e.to_string())?;
     let raw_len = u32::try_from(info.raw_len).map_err(|_| "the chunk is too long".to_owned())?;
-    Ok((raw_len, info.method.code()))
+    Ok((raw_len, frame[1]))
 }
 
 /// Decodes a frame of a chunk of at most [`limits::CHUNK_LEN_MAX`] bytes.

@@ -4,9 +4,11 @@
 use std::thread;
 
 use mmh_codec::samples::{Noise, weights};
-use mmh_codec::{Decoder, Encoder, Hint, Level, Method, Settings, frame_info};
-use mmh_core::Dtype;
+use mmh_codec::{
+    Decoder, Encoder, HEADER_LEN_MAX, Hint, Level, Method, Settings, frame_info, references,
+};
 use mmh_core::limits::CHUNK_LEN_MAX;
+use mmh_core::{Dtype, ErrorKind};
 
 use crate::encode;
 
@@ -163,8 +165,8 @@ fn descriptions_account_for_every_byte() {
             assert!(matches!(method, Method::Raw | Method::Zstd), "{hint:?}");
             continue;
         }
-        // Header and layout take 5 or 6 bytes, each plane 2 to 4 more; the rest fills no unit.
-        let heads = 6 + 4 * info.planes.len();
+        // Header, checks and layout take up to 10 bytes, each plane 2 to 4 more; the rest fills no unit.
+        let heads = 10 + 4 * info.planes.len();
         let unit = hint.dtype.unwrap().block().1 as usize;
         assert!(
             planes < frame.len() && planes + heads + 2 * unit > frame.len(),
@@ -227,4 +229,37 @@ fn levels_trade_time_for_size() {
         archive < default && archive < fast,
         "{fast} {default} {archive}"
     );
+}
+
+/// References stand in the header in a fixed order, and are told without the rest of the frame.
+#[test]
+fn references_are_read_from_the_header_alone() {
+    let (hint, raw) = contents().remove(0);
+    let (_, frame) = encode(&raw, &hint);
+    assert!(references(&frame).unwrap().is_empty());
+    let header = frame.len().min(HEADER_LEN_MAX);
+    assert_eq!(references(&frame[..header]), references(&frame));
+    // A method that does not use what it refers to is not one that an encoder writes.
+    for bit in [0x40, 0x80] {
+        let mut other = frame.clone();
+        other[1] |= bit;
+        assert_eq!(references(&other).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+}
+
+/// Damage that leaves a frame well formed is found by its checks.
+#[test]
+fn other_content_than_was_coded_is_found_by_the_checks() {
+    let raw = [1u8, 2, 3, 250].repeat(300);
+    let (method, mut frame) = encode(&raw, &Hint::tensor(Dtype::U8, 0));
+    assert!(method != Method::Raw);
+    let at = frame.len() - 1;
+    let mut found = 0;
+    for bit in 0..8 {
+        frame[at] ^= 1 << bit;
+        let decoded = Decoder::new().decode(&frame, raw.len(), &mut Vec::new());
+        found += usize::from(decoded.is_err_and(|e| e.kind() == ErrorKind::Corrupt));
+        frame[at] ^= 1 << bit;
+    }
+    assert_eq!(found, 8);
 }

@@ -75,7 +75,7 @@ pub(crate) struct Entry {
     pub stored_len: u32,
     /// Length in bytes of the chunk.
     pub raw_len: u32,
-    /// The frame's method byte.
+    /// The frame's second byte: method, and in the upper bits which references it has.
     pub method: u8,
 }
 
