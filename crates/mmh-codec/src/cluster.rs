@@ -8,7 +8,9 @@ use crate::log2::{LOG_BITS, entropy, log2};
 /// Symbol counts of one segment.
 pub(crate) type Histogram = [i16; SYMBOLS_MAX];
 /// Most segments that the search for classes looks at.
-const SAMPLE_MAX: usize = 4096;
+const SAMPLE_MAX: usize = 1024;
+/// Rounds over all segments after the search.
+const FINAL_ROUNDS: usize = 2;
 /// Longest segment: its counts must fit an `i16`.
 pub(crate) const SEGMENT_LEN_MAX: usize = 1 << 14;
 /// Cost of a symbol that a class has never seen, in bits: worse than any that it has.
@@ -46,23 +48,30 @@ pub(crate) fn cluster(
 ) -> Clusters {
     let step = segments.len().div_ceil(SAMPLE_MAX);
     if step <= 1 {
-        return search(segments, alphabet, effort, kernels);
+        return search(segments, 1, alphabet, effort, kernels);
     }
     let sample: Vec<Histogram> = segments.iter().step_by(step).copied().collect();
-    let found = search(&sample, alphabet, effort, kernels);
+    let Clusters { mut levels, .. } = search(&sample, step, alphabet, effort, kernels);
     let mut ids = vec![0; segments.len()];
-    (kernels.assign)(segments, &Prices::of(&found.levels), &mut ids);
-    settle(segments, ids, found.levels.len(), alphabet)
+    for round in 0..FINAL_ROUNDS {
+        if round > 0 {
+            levels = average(segments, &ids, levels.len());
+        }
+        (kernels.assign)(segments, &Prices::of(&levels), &mut ids);
+    }
+    settle(segments, 1, ids, levels.len(), alphabet)
 }
 
+/// `weight`: how many segments one of these stands for.
 fn search(
     segments: &[Histogram],
+    weight: usize,
     alphabet: Alphabet,
     effort: Effort,
     kernels: &Kernels,
 ) -> Clusters {
     let order = by_mean(segments);
-    let mut best = one_class(segments, alphabet);
+    let mut best = settle(segments, weight, vec![0; segments.len()], 1, alphabet);
     let mut n_classes = 2;
     while n_classes <= effort.classes_max && n_classes <= segments.len() / 2 {
         let mut ids = vec![0u8; segments.len()];
@@ -73,7 +82,7 @@ fn search(
             let levels = average(segments, &ids, n_classes);
             (kernels.assign)(segments, &Prices::of(&levels), &mut ids);
         }
-        let found = settle(segments, ids, n_classes, alphabet);
+        let found = settle(segments, weight, ids, n_classes, alphabet);
         if found.cost >= best.cost {
             break;
         }
@@ -86,25 +95,32 @@ fn search(
 /// What each symbol costs in each class, in bits times 2^8: by pairs of symbols, then by class,
 /// which is the order in which vectors add them up. A class that there is not costs the most.
 #[derive(Debug)]
-pub(crate) struct Prices(pub(crate) [[[i16; 2]; CLASSES_MAX]; SYMBOLS_MAX / 2]);
+pub(crate) struct Prices {
+    pub(crate) pairs: [[[i16; 2]; CLASSES_MAX]; SYMBOLS_MAX / 2],
+    pub(crate) n_classes: usize,
+}
 
 impl Prices {
     /// The prices of these distributions, at most [`CLASSES_MAX`].
     pub(crate) fn of(levels: &[Levels]) -> Self {
-        let mut prices = [[[i16::MAX; 2]; CLASSES_MAX]; SYMBOLS_MAX / 2];
+        let mut pairs = [[[i16::MAX; 2]; CLASSES_MAX]; SYMBOLS_MAX / 2];
         for (class, levels) in levels.iter().enumerate().take(CLASSES_MAX) {
             let costs = costs(levels);
-            for (prices, costs) in prices.iter_mut().zip(costs.as_chunks().0) {
+            for (prices, costs) in pairs.iter_mut().zip(costs.as_chunks().0) {
                 prices[class] = *costs;
             }
         }
-        Self(prices)
+        Self {
+            pairs,
+            n_classes: levels.len(),
+        }
     }
 }
 
 /// All segments in one class.
-pub(crate) fn one_class(segments: &[Histogram], alphabet: Alphabet) -> Clusters {
-    settle(segments, vec![0; segments.len()], 1, alphabet)
+#[cfg(test)]
+fn one_class(segments: &[Histogram], alphabet: Alphabet) -> Clusters {
+    settle(segments, 1, vec![0; segments.len()], 1, alphabet)
 }
 
 /// Indices of the segments, ascending by the mean of their symbols.
@@ -161,6 +177,7 @@ fn costs(levels: &Levels) -> Histogram {
 /// Drops classes without segments, and counts what the rest costs.
 fn settle(
     segments: &[Histogram],
+    weight: usize,
     mut ids: Vec<u8>,
     n_classes: usize,
     alphabet: Alphabet,
@@ -186,14 +203,14 @@ fn settle(
         .sum();
     let tables = 8 * put_tables(&levels, alphabet).len() as u64;
     let names = if used > 1 {
-        IDS_OVERHEAD + (entropy(&sizes) >> LOG_BITS)
+        IDS_OVERHEAD + weight as u64 * (entropy(&sizes) >> LOG_BITS)
     } else {
         0
     };
     Clusters {
         levels,
         ids,
-        cost: symbols + ((tables + names) << LOG_BITS),
+        cost: weight as u64 * symbols + ((tables + names) << LOG_BITS),
     }
 }
 

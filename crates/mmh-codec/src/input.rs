@@ -99,6 +99,22 @@ pub(crate) fn put_sized(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// Appends what `put` appends, with its length before it.
+pub(crate) fn put_sized_with<T>(
+    out: &mut Vec<u8>,
+    put: impl FnOnce(&mut Vec<u8>) -> Result<T>,
+) -> Result<T> {
+    // Most lengths take three bytes; what follows moves if this one does not.
+    const ROOM: usize = 3;
+    let start = out.len();
+    out.extend_from_slice(&[0; ROOM]);
+    let done = put(out)?;
+    let mut len = Vec::new();
+    put_varint(&mut len, out.len() - start - ROOM);
+    out.splice(start..start + ROOM, len);
+    Ok(done)
+}
+
 /// Length of the spelling of `value`.
 pub(crate) fn varint_len(value: usize) -> usize {
     (value.max(1).ilog2() / 7 + 1) as usize

@@ -69,16 +69,48 @@ fn store_words(words: &mut [u16; 32], vector: __m512i) {
     unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), vector) }
 }
 
-/// A vector of the bytes that `byte` gives for each place.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn bytes_of(byte: impl Fn(u32) -> u32) -> __m512i {
-    let mut place = 0;
-    load(&[(); 64].map(|()| {
-        let byte = byte(place).to_le_bytes()[0];
-        place += 1;
-        byte
-    }))
+/// Bytes that a permutation takes, for each place.
+type Order = [u8; 64];
+
+/// For each width, the whole bytes of values that lie at the low end of 8 bytes each.
+static OF_EIGHT: [Order; 9] = packed_orders::<9, 8>();
+/// The same of 16 bytes each.
+static OF_SIXTEEN: [Order; 17] = packed_orders::<17, 16>();
+/// Byte b of each 8 bytes, for b from 0 on.
+static BY_PLANE: Order = {
+    let mut order = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        order[i as usize] = i % 8 * 8 + i / 8;
+        i += 1;
+    }
+    order
+};
+/// The even, then the odd words of two vectors; a number takes two bytes.
+static HALVES: [Order; 2] = {
+    let mut orders = [[0; 64]; 2];
+    let mut i = 0;
+    while i < 32 {
+        orders[0][2 * i as usize] = 2 * i;
+        orders[1][2 * i as usize] = 2 * i + 1;
+        i += 1;
+    }
+    orders
+};
+
+const fn packed_orders<const N: usize, const OF: u8>() -> [Order; N] {
+    let mut orders = [[0; 64]; N];
+    let mut width = 1;
+    while width <= OF {
+        let mut i = 0;
+        while i < 64 {
+            // Places beyond the last whole part are never kept.
+            orders[width as usize][i as usize] = (i / width).wrapping_mul(OF) + i % width;
+            i += 1;
+        }
+        width += 1;
+    }
+    orders
 }
 
 /// The low bytes of the words of two vectors.
@@ -96,7 +128,7 @@ fn count(symbols: &[u8]) -> Histogram {
     let (groups, last) = symbols.as_chunks::<STEP>();
     let mut counts = portable::count(last);
     let bits = _mm512_set1_epi64(i64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
-    let gathered = bytes_of(|i| 8 * (i % 8) + i / 8);
+    let gathered = load(&BY_PLANE);
     let unless = |bit: u32| {
         let lanes: [i64; 8] = std::array::from_fn(|lane| i64::from(lane >> bit & 1 == 1) - 1);
         // SAFETY: 8 numbers are a vector.
@@ -138,27 +170,39 @@ fn count(symbols: &[u8]) -> Histogram {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
 fn assign(segments: &[Histogram], prices: &Prices, ids: &mut [u8]) {
+    if prices.n_classes <= 16 {
+        assign_in::<1>(segments, prices, ids);
+    } else {
+        assign_in::<2>(segments, prices, ids);
+    }
+}
+
+/// With vectors of 16 classes, `N` of them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+fn assign_in<const N: usize>(segments: &[Histogram], prices: &Prices, ids: &mut [u8]) {
     for (histogram, id) in segments.iter().zip(ids) {
-        let mut sums = [_mm512_setzero_si512(); 4];
-        for (i, (counts, prices)) in histogram
-            .as_chunks::<2>()
-            .0
-            .iter()
-            .zip(&prices.0)
-            .enumerate()
-        {
+        let mut sums = [[_mm512_setzero_si512(); N]; 2];
+        let pairs = histogram.as_chunks::<2>().0.iter().zip(&prices.pairs);
+        for (i, (counts, prices)) in pairs.enumerate() {
             let pair = i32::from(counts[0]) & 0xffff | i32::from(counts[1]) << 16;
             let pair = _mm512_set1_epi32(pair);
-            let halves = prices.as_flattened().as_chunks::<32>().0;
-            let at = i % 2 * 2;
-            sums[at] = _mm512_dpwssd_epi32(sums[at], pair, load_words(&halves[0]));
-            sums[at + 1] = _mm512_dpwssd_epi32(sums[at + 1], pair, load_words(&halves[1]));
+            let vectors = prices.as_flattened().as_chunks::<32>().0;
+            for (sum, prices) in sums[i % 2].iter_mut().zip(vectors) {
+                *sum = _mm512_dpwssd_epi32(*sum, pair, load_words(prices));
+            }
         }
-        let lower = _mm512_add_epi32(sums[0], sums[2]);
-        let upper = _mm512_add_epi32(sums[1], sums[3]);
-        let least = _mm512_set1_epi32(_mm512_reduce_min_epi32(_mm512_min_epi32(lower, upper)));
-        let cheapest = u32::from(_mm512_cmpeq_epi32_mask(lower, least))
-            | u32::from(_mm512_cmpeq_epi32_mask(upper, least)) << 16;
+        let mut least = _mm512_set1_epi32(i32::MAX);
+        let [mut total, odd] = sums;
+        for (total, odd) in total.iter_mut().zip(odd) {
+            *total = _mm512_add_epi32(*total, odd);
+            least = _mm512_min_epi32(least, *total);
+        }
+        let least = _mm512_set1_epi32(_mm512_reduce_min_epi32(least));
+        let mut cheapest = 0;
+        for (i, total) in total.into_iter().enumerate() {
+            cheapest |= u32::from(_mm512_cmpeq_epi32_mask(total, least)) << (16 * i);
+        }
         *id = cheapest.trailing_zeros().to_le_bytes()[0];
     }
 }
@@ -308,9 +352,7 @@ fn split_f32(raw: &[[u8; 4]], keys: &Keys, bases: Bases, parts: Parts<'_>) -> Se
     let table = KeyTable::new(keys);
     let base = _mm512_set1_epi8(i8::from_le_bytes([bases.bytes]));
     let word_base = _mm512_set1_epi16(i16::from_le_bytes(bases.words.to_le_bytes()));
-    // Words of two vectors are numbered through; a number takes two bytes.
-    let words_of = |odd| bytes_of(|i| if i % 2 == 0 { i / 2 * 2 + odd } else { 0 });
-    let (even, odd) = (words_of(0), words_of(1));
+    let [even, odd] = [load(&HALVES[0]), load(&HALVES[1])];
     let mut any = [_mm512_setzero_si512(); 3];
     let (steps, last) = raw.as_chunks::<STEP>();
     let (symbols, last_symbols) = parts.symbols.as_chunks_mut::<STEP>();
@@ -378,7 +420,7 @@ fn pack_bytes(values: &[u8], shift: u32, width: u32, out: &mut Vec<u8>) {
         u8::MAX >> shift & u8::MAX >> (8 - width)
     ]));
     let shift_by = _mm_cvtsi32_si128(i32::try_from(shift).unwrap_or(0));
-    let kept = bytes_of(|i| i / width * 8 + i % width);
+    let kept = load(&OF_EIGHT[width as usize]);
     let start = out.len();
     // Each step writes a whole vector, of which the next one keeps what counts.
     out.resize(start + steps.len() * per_step + STEP, 0);
@@ -408,7 +450,7 @@ fn pack_words(values: &[u16], shift: u32, width: u32, out: &mut Vec<u8>) {
     let left = _mm512_setr_epi64(four, 64, four, 64, four, 64, four, 64);
     let rest = 64 - four;
     let right = _mm512_setr_epi64(64, rest, 64, rest, 64, rest, 64, rest);
-    let kept = bytes_of(|i| i / width * 16 + i % width);
+    let kept = load(&OF_SIXTEEN[width as usize]);
     let start = out.len();
     out.resize(start + steps.len() * per_step + 64, 0);
     for (i, step) in steps.iter().enumerate() {

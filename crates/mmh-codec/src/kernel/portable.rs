@@ -23,7 +23,7 @@ pub(super) fn count(symbols: &[u8]) -> Histogram {
 pub(super) fn assign(segments: &[Histogram], prices: &Prices, ids: &mut [u8]) {
     for (histogram, id) in segments.iter().zip(ids) {
         let mut costs = [0i32; CLASSES_MAX];
-        for (counts, prices) in histogram.as_chunks::<2>().0.iter().zip(&prices.0) {
+        for (counts, prices) in histogram.as_chunks::<2>().0.iter().zip(&prices.pairs) {
             let counts = counts.map(i32::from);
             for (cost, price) in costs.iter_mut().zip(prices) {
                 *cost += counts[0] * i32::from(price[0]) + counts[1] * i32::from(price[1]);

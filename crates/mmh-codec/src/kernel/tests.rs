@@ -77,7 +77,7 @@ fn each_segment_goes_to_the_first_of_its_cheapest_classes() {
             .iter()
             .map(|histogram| {
                 let price = |class: &usize| -> i64 {
-                    let of = |i: usize| i64::from(prices.0[i / 2][*class][i % 2]);
+                    let of = |i: usize| i64::from(prices.pairs[i / 2][*class][i % 2]);
                     (0..32).map(|i| i64::from(histogram[i]) * of(i)).sum()
                 };
                 (0..n_classes).min_by_key(price).unwrap()

@@ -10,7 +10,7 @@ use super::{Coder, PlaneEncoder, Shape, put_record};
 use crate::cluster::Histogram;
 use crate::entropy::{Alphabet, SYMBOLS_MAX};
 use crate::error::Result;
-use crate::input::put_varint;
+use crate::input::{put_sized_with, put_varint};
 use crate::kernel::{Bases, Kernels, Keys, Parts, RARE, Seen};
 use crate::layout::FloatFormat;
 use crate::log2::{ONE_BIT, entropy};
@@ -20,7 +20,7 @@ const NUMBERS_MIN: usize = 4096;
 /// Segments that a sample has at least, where there are so many.
 const SAMPLE_SEGMENTS: usize = 64;
 /// A sample has at least one segment of this many.
-const SAMPLE_STEP_MAX: usize = 16;
+const SAMPLE_STEP_MAX: usize = 32;
 /// One number of the sample in this many may lack a symbol, and twice as many of all.
 const RARE_SHARE: usize = 50;
 /// A plane is packed unless its entropy, by the sample, saves one part in this many.
@@ -33,7 +33,6 @@ pub(crate) struct Scratch {
     bytes: Vec<u8>,
     words: Vec<u16>,
     packed: [Vec<u8>; 2],
-    coded: Vec<u8>,
 }
 
 /// A plane beside that of the exponents: the bytes or the words of [`Parts`].
@@ -296,9 +295,8 @@ impl PlaneEncoder<'_> {
             let symbols = std::mem::take(&mut scratch.symbols);
             let counted = (segments, &split.counted[..]);
             let ranked = Ranked::of_parts(plan.values, symbols, split.exceptions, counted, self);
-            scratch.coded.clear();
-            ranked.put(self, &mut scratch.coded)?;
-            put_record(Coder::Ranked, &scratch.coded, out);
+            out.push(Coder::Ranked.code());
+            put_sized_with(out, |out| ranked.put(self, out))?;
             scratch.symbols = ranked.into_symbols();
             let packed = plan.sides.iter().zip(split.zeros).zip(&scratch.packed);
             for (plane, ((side, zeros), packed)) in

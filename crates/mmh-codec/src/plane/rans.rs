@@ -139,17 +139,21 @@ fn put_blocks(
     symbols: &[u8],
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let mut coded = Vec::new();
+    // Most lengths take three bytes; the blocks move if these do not.
+    const ROOM: usize = 3;
     let last = n_blocks(symbols.len()) - 1;
+    let room = out.len()..out.len() + ROOM * last;
+    out.resize(room.end, 0);
+    let mut lens = Vec::new();
     for (i, block) in blocks(symbols.len()).enumerate() {
         let classes = of_block(classes, block.start, block.end);
-        let start = coded.len();
-        engine.encode(set, classes, &symbols[block], &mut coded)?;
+        let start = out.len();
+        engine.encode(set, classes, &symbols[block], out)?;
         if i < last {
-            put_varint(out, coded.len() - start);
+            put_varint(&mut lens, out.len() - start);
         }
     }
-    out.extend_from_slice(&coded);
+    out.splice(room, lens);
     Ok(())
 }
 

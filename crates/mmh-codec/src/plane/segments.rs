@@ -8,7 +8,7 @@ use crate::error::{Result, corrupt};
 use crate::input::{Input, put_varint};
 
 /// Values in a block, the unit that an engine codes and that decodes alone.
-pub const BLOCK_LEN: usize = 128 << 10;
+pub const BLOCK_LEN: usize = 256 << 10;
 /// Most groups in a segment.
 const GROUPS_MAX: usize = SEGMENT_LEN_MAX / LANES;
 /// Groups in a segment where the rows of the tensor do not fall on groups.

@@ -7,7 +7,7 @@ use mmh_core::Dtype;
 
 use crate::encode;
 
-/// Lengths around units, groups of 64, blocks of 128 Ki values, and chunks.
+/// Lengths around units, groups of 64, blocks of 256 Ki values, and chunks.
 #[test]
 fn every_type_comes_back_at_many_lengths() {
     for &dtype in Dtype::ALL {

@@ -36,7 +36,7 @@ pub(super) fn read(
         .iter()
         .map(|&c| classes.get(c))
         .collect::<Option<_>>()?;
-    let n_blocks = ((n + 65_536) / 131_072).max(1);
+    let n_blocks = ((n + 131_072) / 262_144).max(1);
     let lens: Vec<usize> = (1..n_blocks)
         .map(|_| input.varint())
         .collect::<Option<_>>()?;
@@ -45,11 +45,11 @@ pub(super) fn read(
         let end = if i + 1 == n_blocks {
             n
         } else {
-            (i + 1) * 131_072
+            (i + 1) * 262_144
         };
         let len = lens.get(i).copied().unwrap_or(input.0.len());
         let coded = input.take(len)?;
-        symbols.extend(block(coded, &class_of[i * 131_072..end])?);
+        symbols.extend(block(coded, &class_of[i * 262_144..end])?);
     }
     Some(symbols)
 }
