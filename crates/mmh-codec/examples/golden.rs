@@ -60,7 +60,7 @@ fn samples() -> Vec<(String, Hint, Vec<u8>)> {
         .flat_map(|&[a, b]: &[u8; 2]| [0, 0, a, b])
         .collect();
     add("f32-from-bf16", Hint::tensor(Dtype::F32, 64), widened);
-    let long = weights(Dtype::BF16, 640, 2 * 200_037, 4);
+    let long = weights(Dtype::BF16, 640, 2 * 400_037, 4);
     add(
         "bf16-blocks",
         Hint {

@@ -21,7 +21,7 @@ fn every_type_comes_back_at_many_lengths() {
         }
     }
     for (dtype, len) in [
-        (Dtype::BF16, 600_001),
+        (Dtype::BF16, 1_600_001),
         (Dtype::Q4_K, 300_000),
         (Dtype::I8, 1 << 20),
     ] {
