@@ -129,6 +129,7 @@ impl Alphabet {
 /// `frequency << 20 | offset << 8 | symbol`; a slot's rank within its symbol is
 /// `(slot + offset) % 4096`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[repr(C)]
 pub struct DecodeTable {
     /// The first slot of the bucket's second side, counted over all buckets.
     pub threshold: [u32; SYMBOLS_MAX],

@@ -7,7 +7,7 @@ use super::{
 use crate::error::{Error, Result, corrupt};
 
 /// Bytes that one group of 64 symbols takes at most.
-const GROUP_LEN_MAX: usize = 2 * LANES;
+pub(super) const GROUP_LEN_MAX: usize = 2 * LANES;
 
 /// The scalar engine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -57,10 +57,9 @@ impl Engine for Reference {
         block: &[u8],
         symbols: &mut [u8],
     ) -> Result<()> {
-        match set.alphabet.bucket_bits() {
-            7 => decode::<7>(set, classes, block, symbols),
-            _ => decode::<8>(set, classes, block, symbols),
-        }
+        let mut cursor = Cursor::start(block)?;
+        cursor.groups(set, classes, 0, symbols)?;
+        cursor.finish()
     }
 }
 
@@ -169,65 +168,100 @@ fn low_word(x: u32) -> u16 {
     x as u16
 }
 
-fn decode<const BUCKET_BITS: u32>(
-    set: &DecodeSet,
-    classes: Classes<'_>,
-    block: &[u8],
-    symbols: &mut [u8],
-) -> Result<()> {
-    let Some((head, mut words)) = block.split_at_checked(STATES_LEN) else {
-        return corrupt("a block is shorter than its states");
-    };
-    let mut states = [0u32; LANES];
-    for (state, bytes) in states.iter_mut().zip(head.as_chunks::<4>().0) {
-        *state = u32::from_le_bytes(*bytes);
+/// A block in the middle of being decoded.
+pub(super) struct Cursor<'a> {
+    pub(super) states: [u32; LANES],
+    /// The words that are left.
+    pub(super) words: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    /// Reads the states at the head of a block.
+    pub(super) fn start(block: &'a [u8]) -> Result<Self> {
+        let Some((head, words)) = block.split_at_checked(STATES_LEN) else {
+            return corrupt("a block is shorter than its states");
+        };
+        let mut states = [0u32; LANES];
+        for (state, bytes) in states.iter_mut().zip(head.as_chunks::<4>().0) {
+            *state = u32::from_le_bytes(*bytes);
+        }
+        if states.iter().any(|&state| state < STATE_MIN) {
+            return corrupt("a block has a state out of range");
+        }
+        Ok(Self { states, words })
     }
-    if states.iter().any(|&state| state < STATE_MIN) {
-        return corrupt("a block has a state out of range");
+
+    /// Decodes groups of which the first is number `first` of the block.
+    pub(super) fn groups(
+        &mut self,
+        set: &DecodeSet,
+        classes: Classes<'_>,
+        first: usize,
+        symbols: &mut [u8],
+    ) -> Result<()> {
+        match set.alphabet.bucket_bits() {
+            7 => self.groups_of::<7>(set, classes, first, symbols),
+            _ => self.groups_of::<8>(set, classes, first, symbols),
+        }
     }
-    for (g, group) in symbols.chunks_mut(LANES).enumerate() {
-        let tables = match classes {
-            Classes::Groups(groups) => {
-                let table = groups
-                    .get(g)
-                    .and_then(|&class| set.tables.get(usize::from(class)));
-                Tables::One(table.ok_or(NO_CLASS)?)
-            }
-            Classes::Symbols(each) => {
-                let each = each
-                    .get(g * LANES..g * LANES + group.len())
-                    .ok_or(NO_CLASS)?;
-                if each
-                    .iter()
-                    .any(|&class| usize::from(class) >= set.tables.len())
-                {
-                    return Err(NO_CLASS);
+
+    fn groups_of<const BUCKET_BITS: u32>(
+        &mut self,
+        set: &DecodeSet,
+        classes: Classes<'_>,
+        first: usize,
+        symbols: &mut [u8],
+    ) -> Result<()> {
+        let Self { states, words } = self;
+        for (g, group) in (first..).zip(symbols.chunks_mut(LANES)) {
+            let tables = match classes {
+                Classes::Groups(groups) => {
+                    let table = groups
+                        .get(g)
+                        .and_then(|&class| set.tables.get(usize::from(class)));
+                    Tables::One(table.ok_or(NO_CLASS)?)
                 }
-                Tables::Each(each)
-            }
-        };
-        let used = match (tables, words.first_chunk(), group.as_mut_array()) {
-            (Tables::One(table), Some(window), Some(group)) => {
-                fast_group::<BUCKET_BITS>(|_| table, &mut states, window, group)
-            }
-            (Tables::Each(each), Some(window), Some(group)) => {
-                let table = |i: usize| &set.tables[usize::from(each[i])];
-                fast_group::<BUCKET_BITS>(table, &mut states, window, group)
-            }
-            (Tables::One(table), _, _) => {
-                last_group::<BUCKET_BITS>(|_| table, &mut states, words, group)?
-            }
-            (Tables::Each(each), _, _) => {
-                let table = |i: usize| &set.tables[usize::from(each[i])];
-                last_group::<BUCKET_BITS>(table, &mut states, words, group)?
-            }
-        };
-        words = &words[used..];
+                Classes::Symbols(each) => {
+                    let each = each
+                        .get(g * LANES..g * LANES + group.len())
+                        .ok_or(NO_CLASS)?;
+                    if each
+                        .iter()
+                        .any(|&class| usize::from(class) >= set.tables.len())
+                    {
+                        return Err(NO_CLASS);
+                    }
+                    Tables::Each(each)
+                }
+            };
+            let used = match (tables, words.first_chunk(), group.as_mut_array()) {
+                (Tables::One(table), Some(window), Some(group)) => {
+                    fast_group::<BUCKET_BITS>(|_| table, states, window, group)
+                }
+                (Tables::Each(each), Some(window), Some(group)) => {
+                    let table = |i: usize| &set.tables[usize::from(each[i])];
+                    fast_group::<BUCKET_BITS>(table, states, window, group)
+                }
+                (Tables::One(table), _, _) => {
+                    last_group::<BUCKET_BITS>(|_| table, states, words, group)?
+                }
+                (Tables::Each(each), _, _) => {
+                    let table = |i: usize| &set.tables[usize::from(each[i])];
+                    last_group::<BUCKET_BITS>(table, states, words, group)?
+                }
+            };
+            *words = &words[used..];
+        }
+        Ok(())
     }
-    if !words.is_empty() || states.iter().any(|&state| state != STATE_MIN) {
-        return corrupt("a block does not end as it must");
+
+    /// Checks that the block ends here.
+    pub(super) fn finish(self) -> Result<()> {
+        if !self.words.is_empty() || self.states.iter().any(|&state| state != STATE_MIN) {
+            return corrupt("a block does not end as it must");
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 const NO_CLASS: Error = Error::Corrupt {

@@ -1,0 +1,262 @@
+//! Decoding with AVX-512: four vectors of 16 states. Where a whole group has one class, its alias
+//! table lies in registers; where each symbol has its own, tables are gathered.
+//!
+//! The last groups of a block, whose words do not fill what a step may load, go through the
+//! reference.
+
+#![allow(
+    unsafe_code,
+    reason = "vectors are loaded, stored and gathered through pointers"
+)]
+
+use std::arch::x86_64::*;
+
+use crate::entropy::reference::{Cursor, GROUP_LEN_MAX};
+use crate::entropy::{Alphabet, Classes, DecodeSet, DecodeTable, LANES, PROB_SCALE, STATE_MIN};
+use crate::error::Result;
+
+/// Fills `symbols` from one block.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+pub(super) fn decode(
+    set: &DecodeSet,
+    classes: Classes<'_>,
+    block: &[u8],
+    symbols: &mut [u8],
+) -> Result<()> {
+    let mut cursor = Cursor::start(block)?;
+    let groups = symbols.as_chunks_mut().0;
+    let done = match (classes, set.alphabet) {
+        (Classes::Groups(classes), Alphabet::Sixteen) => {
+            of_groups::<false>(&mut cursor, set, classes, groups)
+        }
+        (Classes::Groups(classes), Alphabet::ThirtyTwo) => {
+            of_groups::<true>(&mut cursor, set, classes, groups)
+        }
+        (Classes::Symbols(classes), _) => {
+            of_symbols(&mut cursor, set, classes.as_chunks().0, groups)
+        }
+    };
+    cursor.groups(set, classes, done, &mut symbols[done * LANES..])?;
+    cursor.finish()
+}
+
+/// Decodes groups of one class each, as many as it can, and says how many that were.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+fn of_groups<const WIDE: bool>(
+    cursor: &mut Cursor<'_>,
+    set: &DecodeSet,
+    classes: &[u8],
+    groups: &mut [[u8; LANES]],
+) -> usize {
+    let mut states = load_states(&cursor.states);
+    let mut done = 0;
+    for (group, &class) in groups.iter_mut().zip(classes) {
+        let Some(table) = set.tables.get(usize::from(class)) else {
+            break;
+        };
+        let Some(window) = cursor.words.first_chunk() else {
+            break;
+        };
+        let table = Table::<WIDE>::new(table);
+        let mut words = Words::new(window);
+        let mut entries = [_mm512_setzero_si512(); 4];
+        for (entry, state) in entries.iter_mut().zip(&mut states) {
+            let slot = _mm512_and_si512(*state, _mm512_set1_epi32(SLOT_MASK));
+            *entry = table.entries(slot);
+            *state = advance(*state, slot, *entry, &mut words);
+        }
+        merge(entries, group);
+        cursor.words = &cursor.words[2 * words.used..];
+        done += 1;
+    }
+    store_states(&states, &mut cursor.states);
+    done
+}
+
+/// Decodes groups whose symbols have a class each, as many as it can, and says how many that were.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+fn of_symbols(
+    cursor: &mut Cursor<'_>,
+    set: &DecodeSet,
+    classes: &[[u8; LANES]],
+    groups: &mut [[u8; LANES]],
+) -> usize {
+    let bucket_bits = _mm_cvtsi32_si128(set.alphabet.bucket_bits().cast_signed());
+    let mut states = load_states(&cursor.states);
+    let mut done = 0;
+    for (group, each) in groups.iter_mut().zip(classes) {
+        let Some(window) = cursor.words.first_chunk() else {
+            break;
+        };
+        let Some(classes) = quarters(each, set.tables.len()) else {
+            break;
+        };
+        let mut words = Words::new(window);
+        let mut entries = [_mm512_setzero_si512(); 4];
+        for ((entry, state), class) in entries.iter_mut().zip(&mut states).zip(classes) {
+            let slot = _mm512_and_si512(*state, _mm512_set1_epi32(SLOT_MASK));
+            let bucket = _mm512_srl_epi32(slot, bucket_bits);
+            *entry = gather(&set.tables, class, bucket, slot);
+            *state = advance(*state, slot, *entry, &mut words);
+        }
+        merge(entries, group);
+        cursor.words = &cursor.words[2 * words.used..];
+        done += 1;
+    }
+    store_states(&states, &mut cursor.states);
+    done
+}
+
+const SLOT_MASK: i32 = PROB_SCALE.cast_signed() - 1;
+
+/// The words that the symbols of a group may take.
+struct Words<'a> {
+    window: &'a [u8; GROUP_LEN_MAX],
+    /// How many words were taken: at most 16 for each of four steps.
+    used: usize,
+}
+
+impl<'a> Words<'a> {
+    fn new(window: &'a [u8; GROUP_LEN_MAX]) -> Self {
+        Self { window, used: 0 }
+    }
+
+    /// The next 16 words, one in each lane; the caller says later how many it took.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn next(&self) -> __m512i {
+        let start = (2 * self.used).min(GROUP_LEN_MAX - 32);
+        // SAFETY: 32 bytes from `start` are inside the window.
+        let words = unsafe { _mm256_loadu_si256(self.window.as_ptr().add(start).cast()) };
+        _mm512_cvtepu16_epi32(words)
+    }
+}
+
+/// The states after the symbols of these entries.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vl,popcnt")]
+fn advance(state: __m512i, slot: __m512i, entry: __m512i, words: &mut Words<'_>) -> __m512i {
+    let frequency = _mm512_srli_epi32::<20>(entry);
+    let rank = _mm512_add_epi32(slot, _mm512_srli_epi32::<8>(entry));
+    let rank = _mm512_and_si512(rank, _mm512_set1_epi32(SLOT_MASK));
+    let product = _mm512_mullo_epi32(frequency, _mm512_srli_epi32::<12>(state));
+    let state = _mm512_add_epi32(product, rank);
+    let short = _mm512_cmplt_epu32_mask(state, _mm512_set1_epi32(STATE_MIN.cast_signed()));
+    let next = _mm512_maskz_expand_epi32(short, words.next());
+    words.used += short.count_ones() as usize;
+    _mm512_mask_or_epi32(state, short, _mm512_slli_epi32::<16>(state), next)
+}
+
+/// An alias table in registers. `WIDE`: 32 buckets.
+struct Table<const WIDE: bool> {
+    threshold: [__m512i; 2],
+    entries: [[__m512i; 2]; 2],
+}
+
+impl<const WIDE: bool> Table<WIDE> {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn new(table: &DecodeTable) -> Self {
+        let halves = |values: &[u32; 32]| {
+            let halves = values.as_chunks().0;
+            [load(&halves[0]), load(&halves[1])]
+        };
+        Self {
+            threshold: halves(&table.threshold),
+            entries: [halves(&table.entries[0]), halves(&table.entries[1])],
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn look_up(at: __m512i, [lower, upper]: [__m512i; 2]) -> __m512i {
+        if WIDE {
+            _mm512_permutex2var_epi32(lower, at, upper)
+        } else {
+            _mm512_permutexvar_epi32(at, lower)
+        }
+    }
+
+    /// The entries of the sides that these slots lie on.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn entries(&self, slot: __m512i) -> __m512i {
+        let bucket = if WIDE {
+            _mm512_srli_epi32::<7>(slot)
+        } else {
+            _mm512_srli_epi32::<8>(slot)
+        };
+        let threshold = Self::look_up(bucket, self.threshold);
+        let second = _mm512_cmpge_epu32_mask(slot, threshold);
+        let [first_side, second_side] = self.entries.map(|side| Self::look_up(bucket, side));
+        _mm512_mask_mov_epi32(first_side, second, second_side)
+    }
+}
+
+/// The classes of a group as the quarters that the vectors of states code, if the set has them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn quarters(each: &[u8; LANES], n_classes: usize) -> Option<[__m512i; 4]> {
+    // SAFETY: a group has the 64 bytes of a vector.
+    let all = unsafe { _mm512_loadu_si512(each.as_ptr().cast()) };
+    let n = _mm512_set1_epi8(i8::try_from(n_classes).ok()?);
+    if _mm512_cmpge_epu8_mask(all, n) != 0 {
+        return None;
+    }
+    let byte = _mm512_set1_epi32(0xff);
+    Some([
+        _mm512_and_si512(all, byte),
+        _mm512_and_si512(_mm512_srli_epi32::<8>(all), byte),
+        _mm512_and_si512(_mm512_srli_epi32::<16>(all), byte),
+        _mm512_srli_epi32::<24>(all),
+    ])
+}
+
+/// The entries of slots in the tables of these classes, all of which are in `tables`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn gather(tables: &[DecodeTable], class: __m512i, bucket: __m512i, slot: __m512i) -> __m512i {
+    // A table is 96 numbers: thresholds, entries of first sides, entries of second sides.
+    let table = _mm512_mullo_epi32(class, _mm512_set1_epi32(96));
+    let at = _mm512_add_epi32(table, bucket);
+    // SAFETY: classes are below the number of tables and buckets below 32, so that places lie in
+    // the tables, whose layout is fixed (`repr(C)`).
+    let threshold = unsafe { _mm512_i32gather_epi32::<4>(at, tables.as_ptr().cast()) };
+    let second = _mm512_cmpge_epu32_mask(slot, threshold);
+    let at = _mm512_add_epi32(at, _mm512_set1_epi32(32));
+    let at = _mm512_mask_add_epi32(at, second, at, _mm512_set1_epi32(32));
+    // SAFETY: as above; places are now between 32 and 95 in their table.
+    unsafe { _mm512_i32gather_epi32::<4>(at, tables.as_ptr().cast()) }
+}
+
+/// Writes the symbols of four quarters in the order of the group.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn merge([a, b, c, d]: [__m512i; 4], group: &mut [u8; LANES]) {
+    let symbols = _mm512_mask_mov_epi8(a, 0x2222_2222_2222_2222, _mm512_slli_epi32::<8>(b));
+    let symbols = _mm512_mask_mov_epi8(symbols, 0x4444_4444_4444_4444, _mm512_slli_epi32::<16>(c));
+    let symbols = _mm512_mask_mov_epi8(symbols, 0x8888_8888_8888_8888, _mm512_slli_epi32::<24>(d));
+    // SAFETY: a group has the 64 bytes of a vector.
+    unsafe { _mm512_storeu_si512(group.as_mut_ptr().cast(), symbols) };
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load(values: &[u32; 16]) -> __m512i {
+    // SAFETY: 16 values are the 64 bytes of a vector.
+    unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "avx512f")]
+fn load_states(states: &[u32; LANES]) -> [__m512i; 4] {
+    let quarters = states.as_chunks().0;
+    [0, 1, 2, 3].map(|j| load(&quarters[j]))
+}
+
+#[target_feature(enable = "avx512f")]
+fn store_states(vectors: &[__m512i; 4], states: &mut [u32; LANES]) {
+    for (vector, quarter) in vectors.iter().zip(states.as_chunks_mut::<16>().0) {
+        // SAFETY: a quarter has 16 states, the 64 bytes of a vector.
+        unsafe { _mm512_storeu_si512(quarter.as_mut_ptr().cast(), *vector) };
+    }
+}
