@@ -7,9 +7,9 @@ use mmh_core::limits::TENSOR_CHUNK_LEN;
 use crate::error::{Result, corrupt};
 use crate::frame::{Method, PlaneInfo};
 use crate::input::{Input, put_varint};
-use crate::layout::{Blocks, Division, Layout};
+use crate::layout::{Blocks, Division, FloatFormat, Layout};
 use crate::log2::entropy;
-use crate::plane::{Coder, PlaneDecoder, PlaneEncoder, Rows, Shape};
+use crate::plane::{Coder, Numbers, PlaneDecoder, PlaneEncoder, Rows, Shape};
 use crate::settings::Hint;
 
 /// Appends the body of `raw`, whose elements are of type `dtype`.
@@ -156,18 +156,36 @@ pub(crate) fn read_body(
             }
         }
         Division::Float(format) => {
-            let mut planes = Vec::new();
-            for (_, width) in format.planes() {
-                let mut values = vec![0; n_units];
-                decoder.read(&mut input, width, &mut values)?;
-                planes.push(values);
+            if let Some(numbers) = Numbers::read(decoder, &mut input, format, n_units)? {
+                for i in 0..numbers.n_blocks() {
+                    let range = numbers.range(i);
+                    let raw = &mut units[range.start * format.len()..range.end * format.len()];
+                    numbers.block(decoder.engine, decoder.buffers, i, raw)?;
+                }
+            } else {
+                read_planes(decoder, &mut input, format, units)?;
             }
-            format.join(&planes, units)?;
         }
     }
     head.copy_from_slice(input.take(head.len())?);
     tail.copy_from_slice(input.take(tail.len())?);
     input.expect_end()
+}
+
+/// Fills `units` with numbers, whose planes are read one after the other.
+fn read_planes(
+    decoder: &mut PlaneDecoder<'_>,
+    input: &mut Input<'_>,
+    format: FloatFormat,
+    units: &mut [u8],
+) -> Result<()> {
+    let mut planes = Vec::new();
+    for (_, width) in format.planes() {
+        let mut values = vec![0; units.len() / format.len()];
+        decoder.read(input, width, &mut values)?;
+        planes.push(values);
+    }
+    format.join(&planes, units)
 }
 
 fn read_layout(input: &mut Input<'_>, method: Method) -> Result<Division> {
@@ -302,6 +320,7 @@ mod tests {
         let mut decoder = PlaneDecoder {
             engine: &crate::entropy::Reference,
             unpacker,
+            buffers: &mut crate::plane::Buffers::default(),
         };
         let mut read = |method, body: &[u8], len: usize| {
             let mut raw = vec![0; len];

@@ -4,14 +4,14 @@ use mmh_core::limits::CHUNK_LEN_MAX;
 
 use crate::body::{put_body, read_body};
 use crate::cluster::Effort;
-use crate::entropy::{Engine, Reference, best};
+use crate::entropy::{Engine, best};
 use crate::error::{Error, Result, corrupt};
 use crate::frame::{
     ContentId, Header, Method, References, compare_checks, put_checks, read_checks,
 };
 use crate::input::Input;
 use crate::layout::Layout;
-use crate::plane::{PlaneDecoder, PlaneEncoder, Scratch};
+use crate::plane::{Buffers, PlaneDecoder, PlaneEncoder, Scratch};
 use crate::settings::{Base, Context, Hint, Level, Settings};
 use crate::zstd::{Packer, Unpacker};
 
@@ -186,13 +186,15 @@ fn repeats(raw: &[u8]) -> bool {
 pub struct Decoder {
     engine: &'static dyn Engine,
     unpacker: Unpacker,
+    buffers: Buffers,
 }
 
 impl Default for Decoder {
     fn default() -> Self {
         Self {
-            engine: &Reference,
+            engine: best(),
             unpacker: Unpacker::default(),
+            buffers: Buffers::default(),
         }
     }
 }
@@ -269,8 +271,12 @@ impl Decoder {
             }
             Method::Float | Method::Integer | Method::Block => {
                 out.resize(raw_len, 0);
-                let (engine, unpacker) = (self.engine, &mut self.unpacker);
-                read_body(&mut PlaneDecoder { engine, unpacker }, method, body, out)?;
+                let mut decoder = PlaneDecoder {
+                    engine: self.engine,
+                    unpacker: &mut self.unpacker,
+                    buffers: &mut self.buffers,
+                };
+                read_body(&mut decoder, method, body, out)?;
                 compare_checks(out, checks)?;
             }
         }
@@ -296,6 +302,7 @@ mod tests {
     use mmh_core::Dtype;
 
     use super::*;
+    use crate::entropy::Reference;
     use crate::samples::weights;
 
     #[test]

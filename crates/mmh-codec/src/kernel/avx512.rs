@@ -7,6 +7,7 @@
 
 use std::arch::x86_64::*;
 
+use super::join_avx512::{join_bf16, join_f16, join_f32, unpack_bytes, unpack_words};
 use super::portable;
 use super::{Bases, Kernels, Keys, Parts, RARE, Seen};
 use crate::cluster::{Histogram, Prices};
@@ -37,6 +38,11 @@ impl Kernels {
             split_f32: safe!(split_f32(raw, keys, bases, parts)),
             pack_bytes: safe!(pack_bytes(values, shift, width, out)),
             pack_words: safe!(pack_words(values, shift, width, out)),
+            unpack_bytes: safe!(unpack_bytes(packed, how, bytes)),
+            unpack_words: safe!(unpack_words(packed, how, words)),
+            join_bf16: safe!(join_bf16(symbols, values, bytes, raw)),
+            join_f16: safe!(join_f16(symbols, values, words, raw)),
+            join_f32: safe!(join_f32(symbols, values, bytes, words, raw)),
         }
     }
 }

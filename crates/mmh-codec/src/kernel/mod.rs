@@ -3,9 +3,13 @@
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
+mod join;
+#[cfg(target_arch = "x86_64")]
+mod join_avx512;
 mod portable;
 
 use crate::cluster::{Histogram, Prices};
+pub(crate) use join::{Packed, Values};
 
 /// The symbol of each value of the plane `exponent`; [`RARE`] for a value without one.
 pub(crate) type Keys = [u8; 512];
@@ -29,6 +33,16 @@ pub struct Kernels {
     pub(crate) pack_bytes: fn(&[u8], u32, u32, &mut Vec<u8>),
     /// Packs words like [`crate::bits::pack`].
     pub(crate) pack_words: fn(&[u16], u32, u32, &mut Vec<u8>),
+    /// Unpacks values of at most 8 bits.
+    pub(crate) unpack_bytes: fn(&[u8], Packed, &mut [u8]),
+    /// Unpacks values of at most 16 bits.
+    pub(crate) unpack_words: fn(&[u8], Packed, &mut [u16]),
+    /// Joins symbols and mantissas to numbers of bfloat16.
+    pub(crate) join_bf16: fn(&[u8], &Values, &[u8], &mut [[u8; 2]]),
+    /// Joins symbols and mantissas to numbers of binary16.
+    pub(crate) join_f16: fn(&[u8], &Values, &[u16], &mut [[u8; 2]]),
+    /// Joins symbols, mantissas and low halves to numbers of binary32.
+    pub(crate) join_f32: fn(&[u8], &Values, &[u8], &[u16], &mut [[u8; 4]]),
 }
 
 impl Kernels {
@@ -41,6 +55,11 @@ impl Kernels {
         split_f32: portable::split_f32,
         pack_bytes: portable::pack_bytes,
         pack_words: portable::pack_words,
+        unpack_bytes: join::unpack_bytes,
+        unpack_words: join::unpack_words,
+        join_bf16: join::join_bf16,
+        join_f16: join::join_f16,
+        join_f32: join::join_f32,
     };
 }
 

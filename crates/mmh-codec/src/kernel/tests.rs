@@ -204,3 +204,73 @@ fn bytes_and_words_are_packed_alike() {
         }
     }
 }
+
+/// What was packed comes back, by every form, from exactly as many bytes as there are.
+#[test]
+fn packed_values_are_unpacked() {
+    let noise = &mut Noise::new(11);
+    for n in LENGTHS {
+        for width in 0..=16 {
+            for shift in [0, 1, 5, 7, 15] {
+                if width + shift > 16 {
+                    continue;
+                }
+                let mask = u16::MAX.checked_shr(16 - width).unwrap_or(0) << shift;
+                let base = u16::from_le_bytes([noise.below(256), noise.below(256)]) & !mask;
+                let base = base & !u16::MAX.checked_shr(16 - width - shift).unwrap_or(0);
+                let draw =
+                    |noise: &mut Noise| u16::from_le_bytes([noise.below(256), noise.below(256)]);
+                let words: Vec<u16> = (0..n).map(|_| draw(noise) & mask | base).collect();
+                let mut packed = Vec::new();
+                pack(&words, shift, width, &mut packed);
+                let how = Packed { base, shift, width };
+                let bytes: Vec<u8> = words.iter().map(|w| w.to_le_bytes()[0]).collect();
+                for kernels in [vec![Kernels::PORTABLE], others()].concat() {
+                    let mut back = vec![0xeeee; n];
+                    (kernels.unpack_words)(&packed, how, &mut back);
+                    assert_eq!(back, words, "{n} {width} {shift}");
+                    if width + shift <= 8 {
+                        let mut back = vec![0xee; n];
+                        (kernels.unpack_bytes)(&packed, how, &mut back);
+                        assert_eq!(back, bytes, "{n} {width} {shift}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Numbers that are split come back from their fields.
+#[test]
+fn fields_are_joined_to_numbers() {
+    let noise = &mut Noise::new(12);
+    for n in LENGTHS {
+        let symbols: Vec<u8> = (0..n).map(|_| noise.below(32)).collect();
+        let bytes: Vec<u8> = (0..n).map(|_| noise.below(128)).collect();
+        let words: Vec<u16> = (0..n)
+            .map(|_| u16::from_le_bytes([noise.below(256), noise.below(256)]))
+            .collect();
+        let values: Values = std::array::from_fn(|i| u16::try_from(i * 16 + 3).unwrap());
+        let short: Values = std::array::from_fn(|i| u16::try_from(2 * i).unwrap());
+        for kernels in [vec![Kernels::PORTABLE], others()].concat() {
+            let (mut bf16, mut f16) = (vec![[0; 2]; n], vec![[0; 2]; n]);
+            let mut f32 = vec![[0; 4]; n];
+            (kernels.join_bf16)(&symbols, &values, &bytes, &mut bf16);
+            let low: Vec<u16> = words.iter().map(|w| w & 0x3ff).collect();
+            (kernels.join_f16)(&symbols, &short, &low, &mut f16);
+            (kernels.join_f32)(&symbols, &values, &bytes, &words, &mut f32);
+            for i in 0..n {
+                let (s, m) = (usize::from(symbols[i]), u32::from(bytes[i]));
+                let upper = (m >> 6) << 15 | u32::from(values[s]) << 6 | m & 63;
+                assert_eq!(u32::from(u16::from_le_bytes(bf16[i])), upper);
+                assert_eq!(
+                    u32::from_le_bytes(f32[i]),
+                    upper << 16 | u32::from(words[i])
+                );
+                let half = u32::from(low[i]);
+                let half = (half >> 9) << 15 | u32::from(short[s]) << 9 | half & 511;
+                assert_eq!(u32::from(u16::from_le_bytes(f16[i])), half);
+            }
+        }
+    }
+}

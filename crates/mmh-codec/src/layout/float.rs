@@ -71,6 +71,12 @@ impl FloatFormat {
         }
     }
 
+    /// Bits below the plane of the exponent, and its width.
+    pub(crate) const fn exponent(self) -> (u32, u32) {
+        let fields = self.fields();
+        (fields.below, fields.exponent)
+    }
+
     /// Names and widths of the planes.
     pub(crate) fn planes(self) -> impl Iterator<Item = (&'static str, u32)> {
         let fields = self.fields();

@@ -4,6 +4,7 @@
 mod blob;
 mod choose;
 mod floats;
+mod numbers;
 mod packed;
 mod ranked;
 mod rans;
@@ -11,6 +12,7 @@ mod segments;
 mod split;
 
 pub(crate) use floats::Scratch;
+pub(crate) use numbers::{Buffers, Numbers};
 pub use segments::BLOCK_LEN;
 pub(crate) use segments::Rows;
 
@@ -109,6 +111,7 @@ pub(crate) struct PlaneEncoder<'a> {
 pub(crate) struct PlaneDecoder<'a> {
     pub(crate) engine: &'a dyn Engine,
     pub(crate) unpacker: &'a mut Unpacker,
+    pub(crate) buffers: &'a mut Buffers,
 }
 
 impl PlaneEncoder<'_> {
@@ -238,6 +241,7 @@ mod testing {
         work(&mut PlaneDecoder {
             engine: &Reference,
             unpacker: &mut Unpacker::default(),
+            buffers: &mut Buffers::default(),
         })
     }
 }

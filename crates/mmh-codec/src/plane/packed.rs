@@ -6,6 +6,7 @@ use super::segments::{Rows, Segments};
 use crate::bits::{WIDTH_MAX, pack, packed_len, unpack};
 use crate::error::{Error, Result, corrupt};
 use crate::input::{Input, varint_len};
+use crate::kernel::Packed;
 use crate::zstd::{Packer, Unpacker};
 
 /// One number of zeros for the whole plane.
@@ -147,6 +148,101 @@ pub(crate) fn read_packed(
             what: "packing",
             code,
         }),
+    }
+}
+
+/// A packed plane whose values are not unpacked yet.
+#[derive(Debug)]
+pub(super) struct PackedPlane<'a> {
+    /// `shift` is 0 where it is that of a segment.
+    how: Packed,
+    /// For each segment: its first value, where it begins in `packed`, its zeros.
+    segments: Vec<(usize, usize, u32)>,
+    packed: &'a [u8],
+}
+
+impl<'a> PackedPlane<'a> {
+    /// Reads everything but the values, of which there are `n`. Nothing, if values may have more
+    /// than `width_max` bits.
+    pub(super) fn read(
+        input: &mut Input<'a>,
+        unpacker: &mut Unpacker,
+        (n, width_max): (usize, u32),
+    ) -> Result<Option<Self>> {
+        let base = u16::from_le_bytes([input.u8()?, input.u8()?]);
+        let width = u32::from(input.u8()?);
+        if width > WIDTH_MAX || base & low_mask(width) != 0 {
+            return corrupt("a packed plane has an impossible width");
+        }
+        if (base | low_mask(width)) & !low_mask(width_max) != 0 {
+            return Ok(None);
+        }
+        let mut segments = Vec::new();
+        let mut end = 0;
+        let mut segment = |first: usize, len: usize, zeros: u8| {
+            let Some(packed) = width.checked_sub(u32::from(zeros)) else {
+                return corrupt("a packed plane has more zeros than bits");
+            };
+            segments.push((first, end, u32::from(zeros)));
+            end += packed_len(len, packed);
+            Ok(())
+        };
+        match input.u8()? {
+            UNIFORM => segment(0, n, input.u8()?)?,
+            BY_SEGMENT => {
+                let places = Segments::read(input)?;
+                let each = read_blob(input, places.count(n), unpacker)?;
+                for (range, zeros) in places.ranges(n).zip(each) {
+                    segment(range.start, range.len(), zeros)?;
+                }
+            }
+            code => {
+                return Err(Error::UnknownCode {
+                    what: "packing",
+                    code,
+                });
+            }
+        }
+        Ok(Some(Self {
+            how: Packed {
+                base,
+                shift: 0,
+                width,
+            },
+            segments,
+            packed: input.take(end)?,
+        }))
+    }
+
+    /// Unpacks `values` that begin at number `first`, a multiple of 8, with `unpack`.
+    pub(super) fn fill<T>(
+        &self,
+        unpack: fn(&[u8], Packed, &mut [T]),
+        mut first: usize,
+        mut values: &mut [T],
+    ) {
+        let mut at = self.segments.partition_point(|&(start, ..)| start <= first);
+        while !values.is_empty() {
+            let Some(&(start, place, shift)) = self.segments.get(at - 1) else {
+                return;
+            };
+            let end = self
+                .segments
+                .get(at)
+                .map_or(usize::MAX, |&(start, ..)| start);
+            let (now, rest) = values.split_at_mut(values.len().min(end - first));
+            let width = self.how.width - shift;
+            let skipped = packed_len(first - start, width);
+            let how = Packed {
+                shift,
+                width,
+                ..self.how
+            };
+            unpack(&self.packed[place + skipped..], how, now);
+            first += now.len();
+            values = rest;
+            at += 1;
+        }
     }
 }
 

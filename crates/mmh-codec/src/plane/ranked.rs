@@ -159,7 +159,11 @@ impl PlaneDecoder<'_> {
         Ok(())
     }
 
-    fn exceptions(&mut self, input: &mut Input<'_>, n: usize) -> Result<Vec<(usize, u16)>> {
+    pub(super) fn exceptions(
+        &mut self,
+        input: &mut Input<'_>,
+        n: usize,
+    ) -> Result<Vec<(usize, u16)>> {
         let count = input.varint()?;
         if count > n {
             return corrupt("a plane has more exceptions than values");
@@ -202,7 +206,7 @@ fn put_values(values: &[u16], out: &mut Vec<u8>) {
     }
 }
 
-fn read_values(input: &mut Input<'_>) -> Result<Vec<u16>> {
+pub(super) fn read_values(input: &mut Input<'_>) -> Result<Vec<u16>> {
     let head = input.u8()?;
     let (count, contiguous) = (usize::from(head >> 1), head & 1 == 1);
     if count == 0 || count > SYMBOLS_MAX {

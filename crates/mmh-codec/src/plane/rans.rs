@@ -1,5 +1,7 @@
 //! Symbols of at most 32 kinds, coded by an engine in blocks, with a distribution for each class.
 
+use std::ops::Range;
+
 use super::blob::{put_blob, read_blob};
 use super::segments::{Segments, blocks, n_blocks};
 use crate::cluster::{Clusters, Histogram};
@@ -69,16 +71,56 @@ pub(crate) fn read_symbols(
     unpacker: &mut Unpacker,
     symbols: &mut [u8],
 ) -> Result<()> {
-    let set = read_set(input, alphabet)?;
-    let n = symbols.len();
-    let groups = if set.tables.len() > 1 {
-        let segments = Segments::read(input)?;
-        let ids = read_blob(input, segments.count(n), unpacker)?;
-        segments.spread(&ids, n)
-    } else {
-        vec![0; n.div_ceil(LANES)]
-    };
-    read_blocks(engine, &set, Classes::Groups(&groups), input, symbols)
+    let coded = CodedSymbols::read(input, alphabet, unpacker, symbols.len())?;
+    for (i, block) in blocks(symbols.len()).enumerate() {
+        coded.block(engine, i, block.clone(), &mut symbols[block])?;
+    }
+    Ok(())
+}
+
+/// What [`put_symbols`] wrote, its blocks not decoded yet.
+#[derive(Debug)]
+pub(crate) struct CodedSymbols<'a> {
+    set: DecodeSet,
+    groups: Vec<u8>,
+    blocks: Vec<&'a [u8]>,
+}
+
+impl<'a> CodedSymbols<'a> {
+    /// Reads everything but the blocks, of which it notes where they lie; `n` symbols are coded.
+    pub(crate) fn read(
+        input: &mut Input<'a>,
+        alphabet: Alphabet,
+        unpacker: &mut Unpacker,
+        n: usize,
+    ) -> Result<Self> {
+        let set = read_set(input, alphabet)?;
+        let groups = if set.tables.len() > 1 {
+            let segments = Segments::read(input)?;
+            let ids = read_blob(input, segments.count(n), unpacker)?;
+            segments.spread(&ids, n)
+        } else {
+            vec![0; n.div_ceil(LANES)]
+        };
+        let blocks = split_blocks(input, n)?;
+        Ok(Self {
+            set,
+            groups,
+            blocks,
+        })
+    }
+
+    /// Decodes block `i`, which has these of all symbols.
+    pub(crate) fn block(
+        &self,
+        engine: &dyn Engine,
+        i: usize,
+        range: Range<usize>,
+        symbols: &mut [u8],
+    ) -> Result<()> {
+        let classes = of_block(Classes::Groups(&self.groups), range.start, range.end);
+        engine.decode(&self.set, classes, self.blocks[i], symbols)
+    }
 }
 
 /// Appends `symbols`, each with the class that `context` names. `levels` has one distribution
@@ -164,20 +206,26 @@ fn read_blocks(
     input: &mut Input<'_>,
     symbols: &mut [u8],
 ) -> Result<()> {
-    let n = symbols.len();
-    let mut lens = Vec::new();
-    for _ in 1..n_blocks(n) {
-        lens.push(input.varint()?);
-    }
-    for (i, block) in blocks(n).enumerate() {
-        let coded = match lens.get(i) {
-            Some(&len) => input.take(len)?,
-            None => input.take_rest(),
-        };
+    let coded = split_blocks(input, symbols.len())?;
+    for (block, coded) in blocks(symbols.len()).zip(coded) {
         let classes = of_block(classes, block.start, block.end);
         engine.decode(set, classes, coded, &mut symbols[block])?;
     }
     Ok(())
+}
+
+/// The blocks of `n` symbols, the last to the end of the input.
+fn split_blocks<'a>(input: &mut Input<'a>, n: usize) -> Result<Vec<&'a [u8]>> {
+    let mut lens = Vec::new();
+    for _ in 1..n_blocks(n) {
+        lens.push(input.varint()?);
+    }
+    let mut blocks = Vec::with_capacity(lens.len() + 1);
+    for len in lens {
+        blocks.push(input.take(len)?);
+    }
+    blocks.push(input.take_rest());
+    Ok(blocks)
 }
 
 #[cfg(test)]

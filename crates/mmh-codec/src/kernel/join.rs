@@ -1,0 +1,77 @@
+//! The loops of decoders: packed fields to values, and fields to numbers.
+
+use crate::bits::{packed_len, unpack};
+use crate::entropy::SYMBOLS_MAX;
+
+/// The value of each symbol of the plane `exponent`.
+pub(crate) type Values = [u16; SYMBOLS_MAX];
+
+/// How values were packed, see [`crate::bits::unpack`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Packed {
+    /// Bits that all values have.
+    pub(crate) base: u16,
+    /// Zeros below.
+    pub(crate) shift: u32,
+    /// Bits of each, at most 16.
+    pub(crate) width: u32,
+}
+
+/// Unpacks values of at most 8 bits. `packed` may have more bytes than they take.
+pub(super) fn unpack_bytes(packed: &[u8], how: Packed, bytes: &mut [u8]) {
+    let mut values = [0; 64];
+    let mut packed = packed;
+    for bytes in bytes.chunks_mut(64) {
+        let len = packed_len(bytes.len(), how.width);
+        let (now, rest) = packed.split_at(len);
+        packed = rest;
+        let values = &mut values[..bytes.len()];
+        unpack(now, how.shift, how.width, how.base, values);
+        for (byte, value) in bytes.iter_mut().zip(values) {
+            *byte = value.to_le_bytes()[0];
+        }
+    }
+}
+
+/// Unpacks values of at most 16 bits. `packed` may have more bytes than they take.
+pub(super) fn unpack_words(packed: &[u8], how: Packed, words: &mut [u16]) {
+    let packed = &packed[..packed_len(words.len(), how.width)];
+    unpack(packed, how.shift, how.width, how.base, words);
+}
+
+/// The upper 16 bits of a number: exponent and top mantissa bit, sign, six further bits.
+#[inline(always)]
+fn upper(exponent: u16, byte: u8) -> u16 {
+    let byte = u16::from(byte);
+    exponent << 6 | byte & 0x3f | (byte & 0x40) << 9
+}
+
+/// Joins numbers of bfloat16.
+pub(super) fn join_bf16(symbols: &[u8], values: &Values, bytes: &[u8], raw: &mut [[u8; 2]]) {
+    for ((raw, symbol), byte) in raw.iter_mut().zip(symbols).zip(bytes) {
+        *raw = upper(values[usize::from(symbol & 31)], *byte).to_le_bytes();
+    }
+}
+
+/// Joins numbers of binary16.
+pub(super) fn join_f16(symbols: &[u8], values: &Values, words: &[u16], raw: &mut [[u8; 2]]) {
+    for ((raw, symbol), word) in raw.iter_mut().zip(symbols).zip(words) {
+        let exponent = values[usize::from(symbol & 31)];
+        *raw = (exponent << 9 | word & 0x1ff | (word & 0x200) << 6).to_le_bytes();
+    }
+}
+
+/// Joins numbers of binary32.
+pub(super) fn join_f32(
+    symbols: &[u8],
+    values: &Values,
+    bytes: &[u8],
+    words: &[u16],
+    raw: &mut [[u8; 4]],
+) {
+    let fields = symbols.iter().zip(bytes).zip(words);
+    for (raw, ((symbol, byte), word)) in raw.iter_mut().zip(fields) {
+        let upper = upper(values[usize::from(symbol & 31)], *byte);
+        *raw = (u32::from(upper) << 16 | u32::from(*word)).to_le_bytes();
+    }
+}
