@@ -40,9 +40,9 @@ impl Kernels {
             pack_words: safe!(pack_words(values, shift, width, out)),
             unpack_bytes: safe!(unpack_bytes(packed, how, bytes)),
             unpack_words: safe!(unpack_words(packed, how, words)),
-            join_bf16: safe!(join_bf16(symbols, values, bytes, raw)),
-            join_f16: safe!(join_f16(symbols, values, words, raw)),
-            join_f32: safe!(join_f32(symbols, values, bytes, words, raw)),
+            join_bf16: safe!(join_bf16(fields, raw)),
+            join_f16: safe!(join_f16(fields, raw)),
+            join_f32: safe!(join_f32(fields, raw)),
         }
     }
 }

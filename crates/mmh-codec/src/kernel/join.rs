@@ -6,6 +6,16 @@ use crate::entropy::SYMBOLS_MAX;
 /// The value of each symbol of the plane `exponent`.
 pub(crate) type Values = [u16; SYMBOLS_MAX];
 
+/// The fields of numbers, each for as many as are joined; those that a format does not have are not
+/// looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fields<'a> {
+    pub(crate) symbols: &'a [u8],
+    pub(crate) values: &'a Values,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) words: &'a [u16],
+}
+
 /// How values were packed, see [`crate::bits::unpack`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Packed {
@@ -47,14 +57,26 @@ fn upper(exponent: u16, byte: u8) -> u16 {
 }
 
 /// Joins numbers of bfloat16.
-pub(super) fn join_bf16(symbols: &[u8], values: &Values, bytes: &[u8], raw: &mut [[u8; 2]]) {
+pub(super) fn join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
+    let Fields {
+        symbols,
+        values,
+        bytes,
+        ..
+    } = fields;
     for ((raw, symbol), byte) in raw.iter_mut().zip(symbols).zip(bytes) {
         *raw = upper(values[usize::from(symbol & 31)], *byte).to_le_bytes();
     }
 }
 
 /// Joins numbers of binary16.
-pub(super) fn join_f16(symbols: &[u8], values: &Values, words: &[u16], raw: &mut [[u8; 2]]) {
+pub(super) fn join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
+    let Fields {
+        symbols,
+        values,
+        words,
+        ..
+    } = fields;
     for ((raw, symbol), word) in raw.iter_mut().zip(symbols).zip(words) {
         let exponent = values[usize::from(symbol & 31)];
         *raw = (exponent << 9 | word & 0x1ff | (word & 0x200) << 6).to_le_bytes();
@@ -62,13 +84,13 @@ pub(super) fn join_f16(symbols: &[u8], values: &Values, words: &[u16], raw: &mut
 }
 
 /// Joins numbers of binary32.
-pub(super) fn join_f32(
-    symbols: &[u8],
-    values: &Values,
-    bytes: &[u8],
-    words: &[u16],
-    raw: &mut [[u8; 4]],
-) {
+pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
+    let Fields {
+        symbols,
+        values,
+        bytes,
+        words,
+    } = fields;
     let fields = symbols.iter().zip(bytes).zip(words);
     for (raw, ((symbol, byte), word)) in raw.iter_mut().zip(fields) {
         let upper = upper(values[usize::from(symbol & 31)], *byte);

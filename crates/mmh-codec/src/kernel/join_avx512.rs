@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use super::join::{self, Packed, Values};
+use super::join::{self, Fields, Packed};
 
 /// Numbers in a step.
 const STEP: usize = 64;
@@ -161,7 +161,13 @@ fn uppers(symbols: &[u8; STEP], bytes: &[u8; STEP], values: __m512i) -> [__m512i
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn join_bf16(symbols: &[u8], values: &Values, bytes: &[u8], raw: &mut [[u8; 2]]) {
+pub(super) fn join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
+    let Fields {
+        symbols,
+        values,
+        bytes,
+        ..
+    } = fields;
     let table = load_words(values);
     let (steps, last) = raw.as_chunks_mut::<STEP>();
     let (symbols, last_symbols) = symbols.as_chunks::<STEP>();
@@ -173,11 +179,22 @@ pub(super) fn join_bf16(symbols: &[u8], values: &Values, bytes: &[u8], raw: &mut
             store(place, half);
         }
     }
-    join::join_bf16(last_symbols, values, last_bytes, last);
+    let rest = Fields {
+        symbols: last_symbols,
+        bytes: last_bytes,
+        ..fields
+    };
+    join::join_bf16(rest, last);
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn join_f16(symbols: &[u8], values: &Values, words: &[u16], raw: &mut [[u8; 2]]) {
+pub(super) fn join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
+    let Fields {
+        symbols,
+        values,
+        words,
+        ..
+    } = fields;
     let table = load_words(values);
     let nine = _mm512_set1_epi16(0x1ff);
     let (steps, last) = raw.as_chunks_mut::<32>();
@@ -195,17 +212,22 @@ pub(super) fn join_f16(symbols: &[u8], values: &Values, words: &[u16], raw: &mut
             store(place, joined);
         }
     }
-    join::join_f16(last_symbols, values, last_words, last);
+    let rest = Fields {
+        symbols: last_symbols,
+        words: last_words,
+        ..fields
+    };
+    join::join_f16(rest, last);
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
-pub(super) fn join_f32(
-    symbols: &[u8],
-    values: &Values,
-    bytes: &[u8],
-    words: &[u16],
-    raw: &mut [[u8; 4]],
-) {
+pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
+    let Fields {
+        symbols,
+        values,
+        bytes,
+        words,
+    } = fields;
     let table = load_words(values);
     // Low and upper halves of 16 numbers in turn; those of the second vector are counted from 32.
     let pairs = |first: u16| words_of(move |i| first + i / 2 + i % 2 * 32);
@@ -225,5 +247,11 @@ pub(super) fn join_f32(
             }
         }
     }
-    join::join_f32(last_symbols, values, last_bytes, last_words, last);
+    let rest = Fields {
+        symbols: last_symbols,
+        values,
+        bytes: last_bytes,
+        words: last_words,
+    };
+    join::join_f32(rest, last);
 }

@@ -9,7 +9,7 @@ mod join_avx512;
 mod portable;
 
 use crate::cluster::{Histogram, Prices};
-pub(crate) use join::{Packed, Values};
+pub(crate) use join::{Fields, Packed, Values};
 
 /// The symbol of each value of the plane `exponent`; [`RARE`] for a value without one.
 pub(crate) type Keys = [u8; 512];
@@ -38,11 +38,11 @@ pub struct Kernels {
     /// Unpacks values of at most 16 bits.
     pub(crate) unpack_words: fn(&[u8], Packed, &mut [u16]),
     /// Joins symbols and mantissas to numbers of bfloat16.
-    pub(crate) join_bf16: fn(&[u8], &Values, &[u8], &mut [[u8; 2]]),
+    pub(crate) join_bf16: fn(Fields<'_>, &mut [[u8; 2]]),
     /// Joins symbols and mantissas to numbers of binary16.
-    pub(crate) join_f16: fn(&[u8], &Values, &[u16], &mut [[u8; 2]]),
+    pub(crate) join_f16: fn(Fields<'_>, &mut [[u8; 2]]),
     /// Joins symbols, mantissas and low halves to numbers of binary32.
-    pub(crate) join_f32: fn(&[u8], &Values, &[u8], &[u16], &mut [[u8; 4]]),
+    pub(crate) join_f32: fn(Fields<'_>, &mut [[u8; 4]]),
 }
 
 impl Kernels {

@@ -255,10 +255,21 @@ fn fields_are_joined_to_numbers() {
         for kernels in [vec![Kernels::PORTABLE], others()].concat() {
             let (mut bf16, mut f16) = (vec![[0; 2]; n], vec![[0; 2]; n]);
             let mut f32 = vec![[0; 4]; n];
-            (kernels.join_bf16)(&symbols, &values, &bytes, &mut bf16);
             let low: Vec<u16> = words.iter().map(|w| w & 0x3ff).collect();
-            (kernels.join_f16)(&symbols, &short, &low, &mut f16);
-            (kernels.join_f32)(&symbols, &values, &bytes, &words, &mut f32);
+            let fields = super::Fields {
+                symbols: &symbols,
+                values: &values,
+                bytes: &bytes,
+                words: &words,
+            };
+            (kernels.join_bf16)(fields, &mut bf16);
+            (kernels.join_f32)(fields, &mut f32);
+            let halves = super::Fields {
+                values: &short,
+                words: &low,
+                ..fields
+            };
+            (kernels.join_f16)(halves, &mut f16);
             for i in 0..n {
                 let (s, m) = (usize::from(symbols[i]), u32::from(bytes[i]));
                 let upper = (m >> 6) << 15 | u32::from(values[s]) << 6 | m & 63;

@@ -11,7 +11,7 @@ use super::{Coder, PlaneDecoder};
 use crate::entropy::{Engine, SYMBOLS_MAX};
 use crate::error::{Result, corrupt};
 use crate::input::Input;
-use crate::kernel::{Kernels, Values};
+use crate::kernel::{Fields, Kernels, Values};
 use crate::layout::FloatFormat;
 
 /// Numbers that are joined at once: their fields stay in the first cache.
@@ -164,22 +164,24 @@ impl<'a> Numbers<'a> {
         (symbols, bytes, words): (&[u8], &mut [u8], &mut [u16]),
         raw: &mut [u8],
     ) {
-        let values = &self.values;
         match self.format {
-            FloatFormat::Bf16 => {
-                self.mantissa.bytes(kernels, first, bytes);
-                (kernels.join_bf16)(symbols, values, bytes, raw.as_chunks_mut().0);
-            }
-            FloatFormat::F16 => {
-                self.mantissa.words(kernels, first, words);
-                (kernels.join_f16)(symbols, values, words, raw.as_chunks_mut().0);
-            }
+            FloatFormat::F16 => self.mantissa.words(kernels, first, words),
+            _ => self.mantissa.bytes(kernels, first, bytes),
+        }
+        if let Some(low) = &self.low {
+            low.words(kernels, first, words);
+        }
+        let fields = Fields {
+            symbols,
+            values: &self.values,
+            bytes,
+            words,
+        };
+        match self.format {
+            FloatFormat::Bf16 => (kernels.join_bf16)(fields, raw.as_chunks_mut().0),
+            FloatFormat::F16 => (kernels.join_f16)(fields, raw.as_chunks_mut().0),
             FloatFormat::F32 | FloatFormat::F64 => {
-                self.mantissa.bytes(kernels, first, bytes);
-                if let Some(low) = &self.low {
-                    low.words(kernels, first, words);
-                }
-                (kernels.join_f32)(symbols, values, bytes, words, raw.as_chunks_mut().0);
+                (kernels.join_f32)(fields, raw.as_chunks_mut().0)
             }
         }
     }
