@@ -16,7 +16,7 @@ use crate::entropy::{Alphabet, Classes, EncodeSet, EncodeTable, LANES, PROB_SCAL
 use crate::error::Result;
 
 /// Groups whose words are collected before they are appended.
-const BATCH: usize = 16;
+const BATCH: usize = 32;
 
 /// Appends one block that codes `symbols`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
@@ -116,25 +116,38 @@ impl Encoder {
         words: &mut Vec<u16>,
     ) {
         let mut batch = [0; BATCH * LANES + 16];
-        let (mut states, mut least) = (self.states, self.least);
         for (classes, groups) in classes.rchunks(BATCH).zip(groups.rchunks(BATCH)) {
-            let mut len = 0;
-            for (&class, group) in classes.iter().zip(groups).rev() {
-                let table = Table::<WIDE>::new(&set.tables[usize::from(class)]);
-                let slots = &set.slots[usize::from(class) * SLOTS..][..SLOTS + 1];
-                let symbols = split(group);
-                for j in (0..4).rev() {
-                    let entry = table.entries(symbols[j]);
-                    let reciprocal = table.reciprocals(symbols[j]);
-                    let (state, full) = step(states[j], entry, reciprocal, slots);
-                    len = push(&mut batch, len, states[j], full);
-                    states[j] = state;
-                    least = _mm512_min_epu32(least, frequency(entry));
-                }
-            }
+            let len = self.batch_of_groups::<WIDE>(set, classes, groups, &mut batch);
             words.extend_from_slice(&batch[..len]);
         }
+    }
+
+    /// A function of its own, in which nothing but the loop asks for registers.
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
+    fn batch_of_groups<const WIDE: bool>(
+        &mut self,
+        set: &EncodeSet,
+        classes: &[u8],
+        groups: &[[u8; LANES]],
+        batch: &mut Batch,
+    ) -> usize {
+        let (mut states, mut least, mut len) = (self.states, self.least, 0);
+        for (&class, group) in classes.iter().zip(groups).rev() {
+            let table = Table::<WIDE>::new(&set.tables[usize::from(class)]);
+            let slots = &set.slots[usize::from(class) * SLOTS..][..SLOTS + 1];
+            let symbols = split(group);
+            for j in (0..4).rev() {
+                let entry = table.entries(symbols[j]);
+                let reciprocal = table.reciprocals(symbols[j]);
+                let (state, full) = step(states[j], entry, reciprocal, slots);
+                len = push(batch, len, states[j], full);
+                states[j] = state;
+                least = _mm512_min_epu32(least, frequency(entry));
+            }
+        }
         (self.states, self.least) = (states, least);
+        len
     }
 
     /// Codes whole groups whose symbols have a class each, the last group first. The classes must
@@ -148,31 +161,44 @@ impl Encoder {
         words: &mut Vec<u16>,
     ) {
         let mut batch = [0; BATCH * LANES + 16];
-        let (mut states, mut least) = (self.states, self.least);
         let classes = &classes[..groups.len()];
         for (classes, groups) in classes.rchunks(BATCH).zip(groups.rchunks(BATCH)) {
-            let mut len = 0;
-            for (class, group) in classes.iter().zip(groups).rev() {
-                let (classes, symbols) = (split(class), split(group));
-                for j in (0..4).rev() {
-                    let (entry, reciprocal) = gather_entries(set, classes[j], symbols[j]);
-                    let base = _mm512_slli_epi32::<12>(classes[j]);
-                    let (state, full) = step_at(states[j], entry, reciprocal, |at| {
-                        gather_slots(&set.slots, _mm512_add_epi32(base, at))
-                    });
-                    len = push(&mut batch, len, states[j], full);
-                    states[j] = state;
-                    least = _mm512_min_epu32(least, frequency(entry));
-                }
-            }
+            let len = self.batch_of_each(set, classes, groups, &mut batch);
             words.extend_from_slice(&batch[..len]);
         }
+    }
+
+    #[inline(never)]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
+    fn batch_of_each(
+        &mut self,
+        set: &EncodeSet,
+        classes: &[[u8; LANES]],
+        groups: &[[u8; LANES]],
+        batch: &mut Batch,
+    ) -> usize {
+        let (mut states, mut least, mut len) = (self.states, self.least, 0);
+        for (class, group) in classes.iter().zip(groups).rev() {
+            let (classes, symbols) = (split(class), split(group));
+            for j in (0..4).rev() {
+                let (entry, reciprocal) = gather_entries(set, classes[j], symbols[j]);
+                let base = _mm512_slli_epi32::<12>(classes[j]);
+                let (state, full) = step_at(states[j], entry, reciprocal, |at| {
+                    gather_slots(&set.slots, _mm512_add_epi32(base, at))
+                });
+                len = push(batch, len, states[j], full);
+                states[j] = state;
+                least = _mm512_min_epu32(least, frequency(entry));
+            }
+        }
         (self.states, self.least) = (states, least);
+        len
     }
 }
 
 /// Slots of one class.
 const SLOTS: usize = PROB_SCALE as usize;
+
 /// The table of one class in registers. `WIDE`: an alphabet of 32 symbols.
 struct Table<const WIDE: bool> {
     entries: [__m512i; 2],
