@@ -159,11 +159,11 @@ fn effort(level: Level) -> Effort {
 }
 
 /// Whether words of 8 bytes come again more often than weights do: rows that are equal or zero.
-/// Of long content, each fourth page is looked at.
+/// Of long content, each eighth page is looked at.
 fn repeats(raw: &[u8]) -> bool {
     const SLOT_BITS: u32 = 12;
     const PAGE: usize = 16 << 10;
-    let step = if raw.len() < 16 * PAGE { 1 } else { 4 };
+    let step = if raw.len() < 32 * PAGE { 1 } else { 8 };
     let mut seen = [0u64; 1 << SLOT_BITS];
     let (mut repeated, mut n) = (0, 0);
     for page in raw.chunks(PAGE).step_by(step) {

@@ -83,14 +83,17 @@ impl SideSample {
             .first
             .get_or_insert(values.first().copied().unwrap_or(0));
         let mask = (1 << self.cut) - 1;
-        let mut any = 0;
         let [low, high] = &mut self.counts;
         for &value in values {
             low[usize::from(value & mask)] += 1;
-            high[usize::from(value >> self.cut)] += 1;
-            self.varying |= value ^ first;
-            any |= value;
         }
+        if high.len() > 1 {
+            for &value in values {
+                high[usize::from(value >> self.cut)] += 1;
+            }
+        }
+        self.varying |= values.iter().fold(0, |any, value| any | (value ^ first));
+        let any = values.iter().fold(0, |any, value| any | value);
         self.segments.push((values.len(), any));
     }
 
@@ -231,9 +234,13 @@ impl Numbers<'_> {
                 words: &mut words,
             };
             self.split(raw, &[0; 512], Bases::default(), parts);
-            let widened: Vec<u16> = bytes.iter().copied().map(u16::from).collect();
-            sample.sides[0].add(&widened);
-            sample.sides[1].add(&words);
+            if bytes_width > 0 {
+                let widened: Vec<u16> = bytes.iter().copied().map(u16::from).collect();
+                sample.sides[0].add(&widened);
+            }
+            if words_width > 0 {
+                sample.sides[1].add(&words);
+            }
         }
         sample
     }
