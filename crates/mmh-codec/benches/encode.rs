@@ -40,6 +40,8 @@ fn engine(name: &str) -> Option<Box<dyn Engine>> {
     match name {
         #[cfg(target_arch = "x86_64")]
         "avx512" => mmh_codec::entropy::Avx512::detect().map(|engine| Box::new(engine) as _),
+        #[cfg(target_arch = "x86_64")]
+        "avx2" => mmh_codec::entropy::Avx2::detect().map(|engine| Box::new(engine) as _),
         "reference" => Some(Box::new(Reference)),
         _ => None,
     }

@@ -38,10 +38,23 @@ fn pack_as<const W: usize>(values: &[u16], shift: u32, out: &mut Vec<u8>) {
 
 #[inline(always)]
 fn join8<const W: usize>(eight: &[u16; 8], shift: u32, mask: u16) -> u128 {
-    let value = |i: usize| u64::from((eight[i] >> (shift & 15)) & mask);
-    let half =
-        |i: usize| value(i) | value(i + 1) << W | value(i + 2) << (2 * W) | value(i + 3) << (3 * W);
-    u128::from(half(0)) | u128::from(half(4)) << (4 * W)
+    let fours = eight.as_chunks::<4>().0;
+    let lower = u128::from(join4::<W>(&fours[0], shift, mask));
+    let upper = u128::from(join4::<W>(&fours[1], shift, mask));
+    lower | upper << (4 * W)
+}
+
+/// Four values at once: neighbours move together, first those of 16 bits, then those of 32.
+#[inline(always)]
+fn join4<const W: usize>(four: &[u16; 4], shift: u32, mask: u16) -> u64 {
+    let each = |value: u16| u64::from(value) * 0x0001_0001_0001_0001;
+    let [a, b, c, d] = four.map(u64::from);
+    let shift = shift & 15;
+    // What a value's shift brings in from the next one is cut off.
+    let kept = each(mask & u16::MAX >> shift);
+    let x = (a | b << 16 | c << 32 | d << 48) >> shift & kept;
+    let x = x & 0x0000_ffff_0000_ffff | (x >> 16 & 0x0000_ffff_0000_ffff) << W;
+    x & 0xffff_ffff | x >> 32 << (2 * W)
 }
 
 /// Fills `values` from packed bits of `width`, shifted left by `shift`, with the bits of `base`

@@ -5,11 +5,15 @@
 //! yield 64 symbols in order by shifts alone.
 
 #[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
 mod avx512;
 mod model;
 mod reference;
 mod tables;
 
+#[cfg(target_arch = "x86_64")]
+pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
 pub use model::{
@@ -40,7 +44,11 @@ pub fn best() -> &'static dyn Engine {
     #[cfg(target_arch = "x86_64")]
     {
         static AVX512: OnceLock<Option<Avx512>> = OnceLock::new();
+        static AVX2: OnceLock<Option<Avx2>> = OnceLock::new();
         if let Some(engine) = AVX512.get_or_init(Avx512::detect) {
+            return engine;
+        }
+        if let Some(engine) = AVX2.get_or_init(Avx2::detect) {
             return engine;
         }
     }

@@ -123,8 +123,8 @@ const fn packed_orders<const N: usize, const OF: u8>() -> [Order; N] {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn low_bytes(words: [__m512i; 2]) -> __m512i {
-    let [low, high] = words.map(|words| _mm512_cvtepi16_epi8(words));
-    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+    let low = _mm512_castsi256_si512(_mm512_cvtepi16_epi8(words[0]));
+    _mm512_inserti64x4::<1>(low, _mm512_cvtepi16_epi8(words[1]))
 }
 
 /// Bit planes by transposing: a plane of 64 symbols is one number, whose bits are counted for
@@ -253,19 +253,28 @@ impl KeyTable {
     }
 }
 
+/// The bits of `x` that are in `kept`, and those of `moved` that are in `sign`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn with_sign(x: __m512i, kept: __m512i, moved: __m512i, sign: __m512i) -> __m512i {
+    // 0xf8: a | b & c.
+    _mm512_ternarylogic_epi32::<0xf8>(_mm512_and_si512(x, kept), moved, sign)
+}
+
 /// The symbols and the upper mantissa bits, below the sign, of 64 numbers of bfloat16.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
 fn split_halves(numbers: [__m512i; 2], keys: &KeyTable) -> [__m512i; 2] {
-    let low = low_bytes(numbers.map(|x| _mm512_srli_epi16::<6>(x)));
-    let [first, second] = numbers.map(|x| _mm512_movepi16_mask(_mm512_slli_epi16::<1>(x)));
+    let [a, b] = numbers;
+    let low = low_bytes([_mm512_srli_epi16::<6>(a), _mm512_srli_epi16::<6>(b)]);
+    let first = _mm512_movepi16_mask(_mm512_slli_epi16::<1>(a));
+    let second = _mm512_movepi16_mask(_mm512_slli_epi16::<1>(b));
     let ninth = u64::from(first) | u64::from(second) << 32;
-    // 0xf8: a | b & c, with the sign moved to bit 6.
     let (six, sign) = (_mm512_set1_epi16(0x3f), _mm512_set1_epi16(0x40));
-    let upper = low_bytes(numbers.map(|x| {
-        let moved = _mm512_srli_epi16::<9>(x);
-        _mm512_ternarylogic_epi32::<0xf8>(_mm512_and_si512(x, six), moved, sign)
-    }));
+    let upper = low_bytes([
+        with_sign(a, six, _mm512_srli_epi16::<9>(a), sign),
+        with_sign(b, six, _mm512_srli_epi16::<9>(b), sign),
+    ]);
     [keys.symbols(low, ninth), upper]
 }
 
@@ -327,15 +336,14 @@ fn split_f16(raw: &[[u8; 2]], keys: &Keys, bases: Bases, parts: Parts<'_>) -> Se
     let (words, last_words) = parts.words.as_chunks_mut::<STEP>();
     for ((raw, symbols), words) in steps.iter().zip(symbols).zip(words) {
         let halves = raw.as_flattened().as_chunks::<64>().0;
-        let numbers = [load(&halves[0]), load(&halves[1])];
+        let (a, b) = (load(&halves[0]), load(&halves[1]));
         // Only the six lowest bits of an index count.
-        let low = low_bytes(numbers.map(|x| _mm512_srli_epi16::<9>(x)));
+        let low = low_bytes([_mm512_srli_epi16::<9>(a), _mm512_srli_epi16::<9>(b)]);
         let found = _mm512_permutexvar_epi8(low, table);
         store(symbols, found);
         rare = _mm512_or_si512(rare, found);
-        for (x, words) in numbers.into_iter().zip(words.as_chunks_mut().0) {
-            let moved = _mm512_srli_epi16::<6>(x);
-            let word = _mm512_ternarylogic_epi32::<0xf8>(_mm512_and_si512(x, nine), moved, sign);
+        for (x, words) in [a, b].into_iter().zip(words.as_chunks_mut().0) {
+            let word = with_sign(x, nine, _mm512_srli_epi16::<6>(x), sign);
             store_words(words, word);
             any = _mm512_or_si512(any, _mm512_xor_si512(word, base));
         }
@@ -370,7 +378,10 @@ fn split_f32(raw: &[[u8; 4]], keys: &Keys, bases: Bases, parts: Parts<'_>) -> Se
             [load(&quarters[0]), load(&quarters[1])],
             [load(&quarters[2]), load(&quarters[3])],
         ];
-        let halves = pairs.map(|[a, b]| _mm512_permutex2var_epi16(a, odd, b));
+        let halves = [
+            _mm512_permutex2var_epi16(pairs[0][0], odd, pairs[0][1]),
+            _mm512_permutex2var_epi16(pairs[1][0], odd, pairs[1][1]),
+        ];
         let split = split_halves(halves, &table);
         store(symbols, split[0]);
         store(bytes, split[1]);

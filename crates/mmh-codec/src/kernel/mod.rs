@@ -2,7 +2,9 @@
 //! vectors where an engine has them. Every form gives the same results.
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) mod avx512;
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod join;
 #[cfg(target_arch = "x86_64")]
 mod join_avx512;

@@ -5,6 +5,7 @@ use crate::bits::pack;
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::{CLASSES_MAX, SYMBOLS_MAX};
 
+#[inline(always)]
 pub(super) fn count(symbols: &[u8]) -> Histogram {
     // Four tables, so that equal neighbours do not wait for each other.
     let mut counts = [[0i16; SYMBOLS_MAX]; 4];
@@ -17,14 +18,31 @@ pub(super) fn count(symbols: &[u8]) -> Histogram {
     for symbol in last {
         counts[0][usize::from(symbol & 31)] += 1;
     }
-    std::array::from_fn(|i| counts.iter().map(|counts| counts[i]).sum())
+    let [mut all, rest @ ..] = counts;
+    for counts in rest {
+        for (all, count) in all.iter_mut().zip(counts) {
+            *all += count;
+        }
+    }
+    all
 }
 
+#[inline(always)]
 pub(super) fn assign(segments: &[Histogram], prices: &Prices, ids: &mut [u8]) {
+    match prices.n_classes {
+        0..=8 => assign_in::<8>(segments, prices, ids),
+        9..=16 => assign_in::<16>(segments, prices, ids),
+        _ => assign_in::<CLASSES_MAX>(segments, prices, ids),
+    }
+}
+
+/// Of the first `N` classes.
+#[inline(always)]
+fn assign_in<const N: usize>(segments: &[Histogram], prices: &Prices, ids: &mut [u8]) {
     for (histogram, id) in segments.iter().zip(ids) {
-        let mut costs = [0i32; CLASSES_MAX];
+        let mut costs = [0i32; N];
         for (counts, prices) in histogram.as_chunks::<2>().0.iter().zip(&prices.pairs) {
-            let counts = counts.map(i32::from);
+            let counts = [i32::from(counts[0]), i32::from(counts[1])];
             for (cost, price) in costs.iter_mut().zip(prices) {
                 *cost += counts[0] * i32::from(price[0]) + counts[1] * i32::from(price[1]);
             }
@@ -35,6 +53,7 @@ pub(super) fn assign(segments: &[Histogram], prices: &Prices, ids: &mut [u8]) {
     }
 }
 
+#[inline(always)]
 pub(super) fn split_bf16(
     raw: &[[u8; 2]],
     keys: &Keys,
@@ -52,6 +71,7 @@ pub(super) fn split_bf16(
     seen
 }
 
+#[inline(always)]
 pub(super) fn split_f16(
     raw: &[[u8; 2]],
     keys: &Keys,
@@ -69,6 +89,7 @@ pub(super) fn split_f16(
     seen
 }
 
+#[inline(always)]
 pub(super) fn split_f32(raw: &[[u8; 4]], keys: &Keys, bases: Bases, parts: Parts<'_>) -> Seen {
     let mut seen = Seen::default();
     let targets = parts.symbols.iter_mut().zip(parts.bytes).zip(parts.words);
@@ -90,6 +111,7 @@ fn upper(x: u16) -> u8 {
     high >> 7 << 6 | low & 0x3f
 }
 
+#[inline(always)]
 pub(super) fn pack_bytes(values: &[u8], shift: u32, width: u32, out: &mut Vec<u8>) {
     let mut words = [0u16; 256];
     for part in values.chunks(words.len()) {
@@ -101,6 +123,7 @@ pub(super) fn pack_bytes(values: &[u8], shift: u32, width: u32, out: &mut Vec<u8
     }
 }
 
+#[inline(always)]
 pub(super) fn pack_words(values: &[u16], shift: u32, width: u32, out: &mut Vec<u8>) {
     pack(values, shift, width, out);
 }

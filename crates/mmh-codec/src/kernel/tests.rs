@@ -8,10 +8,13 @@ use crate::samples::Noise;
 /// The forms that this machine has, beside the plain one.
 fn others() -> Vec<Kernels> {
     #[cfg(target_arch = "x86_64")]
-    if let Some(engine) = crate::entropy::Avx512::detect() {
-        return vec![Kernels::avx512(engine)];
-    }
-    Vec::new()
+    let found = [
+        crate::entropy::Avx2::detect().map(Kernels::avx2),
+        crate::entropy::Avx512::detect().map(Kernels::avx512),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let found = [];
+    found.into_iter().flatten().collect()
 }
 
 const LENGTHS: [usize; 14] = [
