@@ -149,6 +149,8 @@ pub(crate) fn read_body(
     let (units, tail) = rest.split_at_mut(n_units * division.unit_len());
     match division {
         Division::Blocks(Blocks { len, fields, .. }) => {
+            // Fields set the bits that they have.
+            units.fill(0);
             for field in fields {
                 let mut values = vec![0; n_units * field.per_block];
                 decoder.read(&mut input, field.width, &mut values)?;

@@ -226,7 +226,6 @@ impl Decoder {
         raw_len_max: usize,
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        out.clear();
         let result = self.decode_into(frame, context, raw_len_max, out);
         if result.is_err() {
             out.clear();
@@ -234,6 +233,7 @@ impl Decoder {
         result
     }
 
+    /// Overwrites what `out` has, which need not be cleared for it.
     fn decode_into(
         &mut self,
         frame: &[u8],
@@ -263,7 +263,10 @@ impl Decoder {
         };
         let body = input.finish();
         match method {
-            Method::Raw if body.len() == raw_len => out.extend_from_slice(body),
+            Method::Raw if body.len() == raw_len => {
+                out.clear();
+                out.extend_from_slice(body);
+            }
             Method::Raw => return corrupt("raw content has another length than stated"),
             Method::Zstd => {
                 out.resize(raw_len, 0);

@@ -50,26 +50,52 @@ fn of_groups<const WIDE: bool>(
 ) -> usize {
     let mut states = load_states(&cursor.states);
     let mut done = 0;
-    for (group, &class) in groups.iter_mut().zip(classes) {
-        let Some(table) = set.tables.get(usize::from(class)) else {
-            break;
-        };
-        let Some(window) = cursor.words.first_chunk() else {
+    // Neighbours mostly have one class, whose table then stays in registers.
+    for run in classes[..groups.len().min(classes.len())].chunk_by(|a, b| a == b) {
+        let Some(table) = set.tables.get(usize::from(run[0])) else {
             break;
         };
         let table = Table::<WIDE>::new(table);
-        let mut words = Words::new(window);
-        let mut entries = [_mm512_setzero_si512(); 4];
-        for (entry, state) in entries.iter_mut().zip(&mut states) {
-            let slot = _mm512_and_si512(*state, _mm512_set1_epi32(SLOT_MASK));
-            *entry = table.entries(slot);
-            *state = advance(*state, slot, *entry, &mut words);
+        let run = &mut groups[done..done + run.len()];
+        let n = run.len();
+        let finished = of_run(cursor, &table, &mut states, run);
+        done += finished;
+        if finished < n {
+            break;
         }
+    }
+    store_states(&states, &mut cursor.states);
+    done
+}
+
+/// Decodes groups of one class, as many as there are words ahead for, and says how many that were.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+fn of_run<const WIDE: bool>(
+    cursor: &mut Cursor<'_>,
+    table: &Table<WIDE>,
+    states: &mut [__m512i; 4],
+    groups: &mut [[u8; LANES]],
+) -> usize {
+    let [mut a, mut b, mut c, mut d] = *states;
+    let mut done = 0;
+    for group in groups {
+        let Some(window) = cursor.words.first_chunk() else {
+            break;
+        };
+        let mut words = Words::new(window);
+        let mut step = |state: &mut __m512i| {
+            let slot = _mm512_and_si512(*state, _mm512_set1_epi32(SLOT_MASK));
+            let entry = table.entries(slot);
+            *state = advance(*state, slot, entry, &mut words);
+            entry
+        };
+        let entries = [step(&mut a), step(&mut b), step(&mut c), step(&mut d)];
         merge(entries, group);
         cursor.words = &cursor.words[2 * words.used..];
         done += 1;
     }
-    store_states(&states, &mut cursor.states);
+    *states = [a, b, c, d];
     done
 }
 
@@ -125,9 +151,8 @@ impl<'a> Words<'a> {
     #[inline]
     #[target_feature(enable = "avx512f")]
     fn next(&self) -> __m512i {
-        let start = (2 * self.used).min(GROUP_LEN_MAX - 32);
-        // SAFETY: 32 bytes from `start` are inside the window.
-        let words = unsafe { _mm256_loadu_si256(self.window.as_ptr().add(start).cast()) };
+        // SAFETY: before the fourth step at most 48 words were taken, so that 16 are left.
+        let words = unsafe { _mm256_loadu_si256(self.window.as_ptr().add(2 * self.used).cast()) };
         _mm512_cvtepu16_epi32(words)
     }
 }
