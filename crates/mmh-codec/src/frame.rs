@@ -225,7 +225,7 @@ pub(crate) fn compare_checks(raw: &[u8], checks: &[[u8; 4]]) -> Result<()> {
 }
 
 fn check(block: &[u8]) -> [u8; 4] {
-    let [a, b, c, d, ..] = xxhash_rust::xxh3::xxh3_64(block).to_le_bytes();
+    let [a, b, c, d, ..] = twox_hash::XxHash3_64::oneshot(block).to_le_bytes();
     [a, b, c, d]
 }
 

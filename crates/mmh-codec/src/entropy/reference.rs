@@ -169,7 +169,7 @@ fn low_word(x: u32) -> u16 {
 }
 
 /// A block in the middle of being decoded.
-pub(super) struct Cursor<'a> {
+pub(crate) struct Cursor<'a> {
     pub(super) states: [u32; LANES],
     /// The words that are left.
     pub(super) words: &'a [u8],
@@ -192,7 +192,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Decodes groups of which the first is number `first` of the block.
-    pub(super) fn groups(
+    pub(crate) fn groups(
         &mut self,
         set: &DecodeSet,
         classes: Classes<'_>,
@@ -256,7 +256,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Checks that the block ends here.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(crate) fn finish(self) -> Result<()> {
         if !self.words.is_empty() || self.states.iter().any(|&state| state != STATE_MIN) {
             return corrupt("a block does not end as it must");
         }

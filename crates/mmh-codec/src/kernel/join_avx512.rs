@@ -7,7 +7,10 @@
 
 use std::arch::x86_64::*;
 
-use super::join::{self, Fields, Packed};
+use super::join::{self, Fields, Packed, Values};
+use crate::entropy::avx512::{Block, decode_groups};
+use crate::entropy::{Classes, DecodeSet};
+use crate::error::Result;
 
 /// Numbers in a step.
 const STEP: usize = 64;
@@ -33,17 +36,42 @@ fn store(bytes: &mut [u8; 64], vector: __m512i) {
     unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
 }
 
-/// A vector of what `byte` gives for each place.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn bytes_of(byte: impl Fn(u32) -> u32) -> __m512i {
-    let mut place = 0;
-    load(&[(); 64].map(|()| {
-        let byte = byte(place).to_le_bytes()[0];
-        place += 1;
-        byte
-    }))
-}
+/// For each width up to 8 bits: which bytes eight values lie in, and how far each is shifted.
+static BYTE_PLACES: [[[u8; 64]; 2]; 9] = {
+    let mut tables = [[[0; 64]; 2]; 9];
+    let mut width = 1;
+    while width <= 8 {
+        let mut i = 0u8;
+        while i < 64 {
+            let byte = if i % 8 < width { i % 8 } else { width - 1 };
+            tables[width as usize][0][i as usize] = i / 8 * width + byte;
+            tables[width as usize][1][i as usize] = i % 8 * width;
+            i += 1;
+        }
+        width += 1;
+    }
+    tables
+};
+
+/// For each width up to 16 bits, for the first 16 and the last 16 of 32 values: which 4 bytes each
+/// lies in, and how far it is shifted.
+static WORD_PLACES: [[[[u8; 64]; 2]; 2]; 17] = {
+    let mut tables = [[[[0; 64]; 2]; 2]; 17];
+    let mut width = 1;
+    while width <= 16 {
+        let mut i = 0u16;
+        while i < 128 {
+            let bit = i / 4 * width;
+            let (place, shift) = ((bit / 8 + i % 4) & 63, if i.is_multiple_of(4) { bit % 8 } else { 0 });
+            let half = &mut tables[width as usize][(i / 64) as usize];
+            half[0][(i % 64) as usize] = place.to_le_bytes()[0];
+            half[1][(i % 64) as usize] = shift.to_le_bytes()[0];
+            i += 1;
+        }
+        width += 1;
+    }
+    tables
+};
 
 fn count(n: u32) -> i32 {
     i32::try_from(n).unwrap_or(0)
@@ -58,8 +86,7 @@ pub(super) fn unpack_bytes(packed: &[u8], how: Packed, bytes: &mut [u8]) {
         return join::unpack_bytes(packed, how, bytes);
     }
     let per_step = 8 * width as usize;
-    let parts = bytes_of(|i| i / 8 * width + (i % 8).min(width - 1));
-    let shifts = bytes_of(|i| i % 8 * width);
+    let [parts, shifts] = BYTE_PLACES[width as usize].map(|table| load(&table));
     let mask = _mm512_set1_epi8((u8::MAX >> (8 - width)).cast_signed());
     let shift_by = _mm_cvtsi32_si128(count(shift));
     let base = _mm512_set1_epi8(base.to_le_bytes()[0].cast_signed());
@@ -86,14 +113,13 @@ pub(super) fn unpack_words(packed: &[u8], how: Packed, words: &mut [u16]) {
     if width == 0 || width > 16 || shift > 15 {
         return join::unpack_words(packed, how, words);
     }
+    if width == 16 {
+        let pairs = packed.as_chunks::<2>().0;
+        let pairs = words.iter_mut().zip(pairs);
+        return pairs.for_each(|(word, pair)| *word = u16::from_le_bytes(*pair));
+    }
     let per_step = 4 * width as usize;
-    let half = |first: u32| {
-        let bit = move |i: u32| (first + i / 4) * width;
-        let places = bytes_of(|i| (bit(i) / 8 + i % 4).min(63));
-        let shifts = bytes_of(|i| if i % 4 == 0 { bit(i) % 8 } else { 0 });
-        (places, shifts)
-    };
-    let (lower, upper) = (half(0), half(16));
+    let [lower, upper] = WORD_PLACES[width as usize].map(|half| half.map(|table| load(&table)));
     let mask = _mm512_set1_epi16((u16::MAX >> (16 - width)).cast_signed());
     let shift_by = _mm_cvtsi32_si128(count(shift));
     let base = _mm512_set1_epi16(base.cast_signed());
@@ -104,8 +130,9 @@ pub(super) fn unpack_words(packed: &[u8], how: Packed, words: &mut [u16]) {
             break;
         };
         let source = load(source);
-        let take =
-            |(places, shifts)| _mm512_srlv_epi32(_mm512_permutexvar_epi8(places, source), shifts);
+        let take = |[places, shifts]: [__m512i; 2]| {
+            _mm512_srlv_epi32(_mm512_permutexvar_epi8(places, source), shifts)
+        };
         let values = _mm512_permutex2var_epi16(take(lower), even, take(upper));
         let values = _mm512_sll_epi16(_mm512_and_si512(values, mask), shift_by);
         // SAFETY: 32 words are a vector.
@@ -144,20 +171,67 @@ fn upper(symbols: __m256i, bytes: __m256i, values: __m512i) -> __m512i {
 /// The upper 16 bits of 64 numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn uppers(symbols: &[u8; STEP], bytes: &[u8; STEP], values: __m512i) -> [__m512i; 2] {
-    let (symbols, bytes) = (load(symbols), load(bytes));
+fn upper_halves(symbols: __m512i, bytes: __m512i, values: __m512i) -> [__m512i; 2] {
+    let low = |x| _mm512_castsi512_si256(x);
+    let high = |x| _mm512_extracti64x4_epi64::<1>(x);
     [
-        upper(
-            _mm512_castsi512_si256(symbols),
-            _mm512_castsi512_si256(bytes),
-            values,
-        ),
-        upper(
-            _mm512_extracti64x4_epi64::<1>(symbols),
-            _mm512_extracti64x4_epi64::<1>(bytes),
-            values,
-        ),
+        upper(low(symbols), low(bytes), values),
+        upper(high(symbols), high(bytes), values),
     ]
+}
+
+/// Decodes a block of symbols, and joins them with mantissas of 7 bits to numbers of bfloat16.
+/// `tail` takes the last symbols, which are joined apart.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+pub(super) fn decode_bf16(
+    (set, groups, coded): (&DecodeSet, &[u8], &[u8]),
+    values: &Values,
+    packed: &[u8],
+    tail: &mut Vec<u8>,
+    raw: &mut [[u8; 2]],
+) -> Result<()> {
+    const HOW: Packed = Packed {
+        base: 0,
+        shift: 0,
+        width: 7,
+    };
+    let table = load_words(values);
+    let [parts, shifts] = &BYTE_PLACES[7];
+    let [parts, shifts] = [load(parts), load(shifts)];
+    let seven = _mm512_set1_epi8(0x7f);
+    // The last step that may load a whole vector of mantissas.
+    let n = packed.len().saturating_sub(8) / 56;
+    let places = &mut raw.as_chunks_mut::<STEP>().0[..];
+    let n = places.len().min(n);
+    let (mut places, mut mantissas) = (places[..n].iter_mut(), packed);
+    let join_group = |symbols: __m512i| {
+        let (Some(place), Some(source)) = (places.next(), mantissas.first_chunk()) else {
+            return;
+        };
+        mantissas = &mantissas[56..];
+        let parted = _mm512_permutexvar_epi8(parts, load(source));
+        let bytes = _mm512_and_si512(_mm512_multishift_epi64_epi8(shifts, parted), seven);
+        let places = place.as_flattened_mut().as_chunks_mut().0;
+        for (place, half) in places.iter_mut().zip(upper_halves(symbols, bytes, table)) {
+            store(place, half);
+        }
+    };
+    let block = Block { set, groups, coded };
+    let (mut cursor, done) = decode_groups(&block, n, join_group)?;
+    let last = &mut raw[done * STEP..];
+    tail.resize(last.len(), 0);
+    cursor.groups(set, Classes::Groups(groups), done, tail)?;
+    cursor.finish()?;
+    let mut bytes = vec![0; tail.len()];
+    unpack_bytes(&packed[done * 56..], HOW, &mut bytes);
+    let rest = Fields {
+        symbols: tail,
+        values,
+        bytes: &bytes,
+        words: &[],
+    };
+    join_bf16(rest, last);
+    Ok(())
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -173,7 +247,7 @@ pub(super) fn join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
     let (symbols, last_symbols) = symbols.as_chunks::<STEP>();
     let (bytes, last_bytes) = bytes.as_chunks::<STEP>();
     for ((raw, symbols), bytes) in steps.iter_mut().zip(symbols).zip(bytes) {
-        let halves = uppers(symbols, bytes, table);
+        let halves = upper_halves(load(symbols), load(bytes), table);
         let places = raw.as_flattened_mut().as_chunks_mut().0;
         for (place, half) in places.iter_mut().zip(halves) {
             store(place, half);
@@ -237,7 +311,7 @@ pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
     let (bytes, last_bytes) = bytes.as_chunks::<STEP>();
     let (words, last_words) = words.as_chunks::<STEP>();
     for (((raw, symbols), bytes), words) in steps.iter_mut().zip(symbols).zip(bytes).zip(words) {
-        let halves = uppers(symbols, bytes, table);
+        let halves = upper_halves(load(symbols), load(bytes), table);
         let (lows, _) = words.as_chunks();
         let places = raw.as_flattened_mut().as_chunks_mut::<64>().0;
         for ((places, upper), low) in places.chunks_mut(2).zip(halves).zip(lows) {

@@ -11,12 +11,18 @@ mod join_avx512;
 mod portable;
 
 use crate::cluster::{Histogram, Prices};
+use crate::entropy::DecodeSet;
+use crate::error::Result;
 pub(crate) use join::{Fields, Packed, Values};
 
 /// The symbol of each value of the plane `exponent`; [`RARE`] for a value without one.
 pub(crate) type Keys = [u8; 512];
 /// Stands for a value without a symbol.
 pub(crate) const RARE: u8 = 255;
+
+/// Set, classes of groups, block; values of symbols; packed mantissas; a buffer; the numbers.
+pub(crate) type DecodeBf16 =
+    fn((&DecodeSet, &[u8], &[u8]), &Values, &[u8], &mut Vec<u8>, &mut [[u8; 2]]) -> Result<()>;
 
 /// A set of loops.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +45,8 @@ pub struct Kernels {
     pub(crate) unpack_bytes: fn(&[u8], Packed, &mut [u8]),
     /// Unpacks values of at most 16 bits.
     pub(crate) unpack_words: fn(&[u8], Packed, &mut [u16]),
+    /// Decodes a block and joins it with mantissas of 7 bits at once; the buffer takes some symbols.
+    pub(crate) decode_bf16: Option<DecodeBf16>,
     /// Joins symbols and mantissas to numbers of bfloat16.
     pub(crate) join_bf16: fn(Fields<'_>, &mut [[u8; 2]]),
     /// Joins symbols and mantissas to numbers of binary16.
@@ -59,6 +67,7 @@ impl Kernels {
         pack_words: portable::pack_words,
         unpack_bytes: join::unpack_bytes,
         unpack_words: join::unpack_words,
+        decode_bf16: None,
         join_bf16: join::join_bf16,
         join_f16: join::join_f16,
         join_f32: join::join_f32,

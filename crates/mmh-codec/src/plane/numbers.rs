@@ -132,15 +132,24 @@ impl<'a> Numbers<'a> {
             bytes,
             words,
         } = buffers;
+        let kernels = engine.kernels();
+        if let (Some(decode), Some(packed)) = (kernels.decode_bf16, self.plain_bf16(range.start)) {
+            let numbers = raw.as_chunks_mut().0;
+            let block = self.symbols.parts(i, range.clone());
+            decode(block, &self.values, packed, symbols, numbers)?;
+            self.replace(range, raw);
+            return Ok(());
+        }
         symbols.resize(range.len(), 0);
         self.symbols.block(engine, i, range.clone(), symbols)?;
-        let highest = symbols.iter().fold(0, |highest, &s| s.max(highest));
-        if usize::from(highest) >= self.n_values && !symbols.is_empty() {
-            return corrupt("a symbol stands for no value");
+        if self.symbols.may_exceed(self.n_values) {
+            let highest = symbols.iter().fold(0, |highest, &s| s.max(highest));
+            if usize::from(highest) >= self.n_values && !symbols.is_empty() {
+                return corrupt("a symbol stands for no value");
+            }
         }
         bytes.resize(STRIP, 0);
         words.resize(STRIP, 0);
-        let kernels = engine.kernels();
         let len = self.format.len();
         let strips = symbols.chunks(STRIP).zip(raw.chunks_mut(STRIP * len));
         for (i, (symbols, raw)) in strips.enumerate() {
@@ -154,6 +163,15 @@ impl<'a> Numbers<'a> {
         }
         self.replace(range, raw);
         Ok(())
+    }
+
+    /// The mantissas from number `first` on, where nothing about the numbers is out of the ordinary.
+    fn plain_bf16(&self, first: usize) -> Option<&[u8]> {
+        let plain = self.format == FloatFormat::Bf16 && !self.symbols.may_exceed(self.n_values);
+        match &self.mantissa {
+            Side::Packed(plane) if plain => plane.plain(7, first),
+            _ => None,
+        }
     }
 
     /// Joins the numbers of these symbols, of which the first is number `first`.

@@ -214,6 +214,17 @@ impl<'a> PackedPlane<'a> {
         }))
     }
 
+    /// The bytes from value `first` on, a multiple of 8, if all values are plain fields of `width`.
+    pub(super) fn plain(&self, width: u32, first: usize) -> Option<&[u8]> {
+        let how = Packed {
+            base: 0,
+            shift: 0,
+            width,
+        };
+        let plain = self.how == how && self.segments == [(0, 0, 0)];
+        plain.then(|| &self.packed[packed_len(first, width)..])
+    }
+
     /// Unpacks `values` that begin at number `first`, a multiple of 8, with `unpack`.
     pub(super) fn fill<T>(
         &self,

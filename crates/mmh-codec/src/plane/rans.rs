@@ -110,6 +110,21 @@ impl<'a> CodedSymbols<'a> {
         })
     }
 
+    /// Whether a block could have a symbol from `n_values` on.
+    pub(crate) fn may_exceed(&self, n_values: usize) -> bool {
+        let mut tables = self.set.tables.iter();
+        tables.any(|table| {
+            let mut entries = table.entries.as_flattened().iter();
+            entries.any(|entry| entry >> 20 > 0 && usize::from(entry.to_le_bytes()[0]) >= n_values)
+        })
+    }
+
+    /// The set, the classes of the groups of block `i`, which has these of all symbols, and the block.
+    pub(crate) fn parts(&self, i: usize, range: Range<usize>) -> (&DecodeSet, &[u8], &[u8]) {
+        let groups = &self.groups[range.start / LANES..range.end.div_ceil(LANES)];
+        (&self.set, groups, self.blocks[i])
+    }
+
     /// Decodes block `i`, which has these of all symbols.
     pub(crate) fn block(
         &self,

@@ -15,87 +15,113 @@ use crate::entropy::reference::{Cursor, GROUP_LEN_MAX};
 use crate::entropy::{Alphabet, Classes, DecodeSet, DecodeTable, LANES, PROB_SCALE, STATE_MIN};
 use crate::error::Result;
 
+/// One block whose groups have a class each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Block<'a> {
+    pub(crate) set: &'a DecodeSet,
+    pub(crate) groups: &'a [u8],
+    pub(crate) coded: &'a [u8],
+}
+
 /// Fills `symbols` from one block.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
 pub(super) fn decode(
     set: &DecodeSet,
     classes: Classes<'_>,
-    block: &[u8],
+    coded: &[u8],
     symbols: &mut [u8],
 ) -> Result<()> {
-    let mut cursor = Cursor::start(block)?;
     let groups = symbols.as_chunks_mut().0;
-    let done = match (classes, set.alphabet) {
-        (Classes::Groups(classes), Alphabet::Sixteen) => {
-            of_groups::<false>(&mut cursor, set, classes, groups)
+    let (mut cursor, done) = match classes {
+        Classes::Groups(classes) => {
+            let block = Block {
+                set,
+                groups: classes,
+                coded,
+            };
+            let n = groups.len();
+            let mut groups = groups.iter_mut();
+            decode_groups(&block, n, |symbols| {
+                if let Some(group) = groups.next() {
+                    store(group, symbols);
+                }
+            })?
         }
-        (Classes::Groups(classes), Alphabet::ThirtyTwo) => {
-            of_groups::<true>(&mut cursor, set, classes, groups)
-        }
-        (Classes::Symbols(classes), _) => {
-            of_symbols(&mut cursor, set, classes.as_chunks().0, groups)
+        Classes::Symbols(classes) => {
+            let mut cursor = Cursor::start(coded)?;
+            let done = of_symbols(&mut cursor, set, classes.as_chunks().0, groups);
+            (cursor, done)
         }
     };
     cursor.groups(set, classes, done, &mut symbols[done * LANES..])?;
     cursor.finish()
 }
 
-/// Decodes groups of one class each, as many as it can, and says how many that were.
+/// Decodes at most `n` groups and hands over the symbols of each. Gives where it stopped, and how
+/// many groups it did: not all, where the words do not fill what a step may load.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+pub(crate) fn decode_groups<'a>(
+    block: &Block<'a>,
+    n: usize,
+    take: impl FnMut(__m512i),
+) -> Result<(Cursor<'a>, usize)> {
+    let mut cursor = Cursor::start(block.coded)?;
+    let done = match block.set.alphabet {
+        Alphabet::Sixteen => of_groups::<false>(&mut cursor, block, n, take),
+        Alphabet::ThirtyTwo => of_groups::<true>(&mut cursor, block, n, take),
+    };
+    Ok((cursor, done))
+}
+
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
 fn of_groups<const WIDE: bool>(
     cursor: &mut Cursor<'_>,
-    set: &DecodeSet,
-    classes: &[u8],
-    groups: &mut [[u8; LANES]],
+    block: &Block<'_>,
+    n: usize,
+    mut take: impl FnMut(__m512i),
 ) -> usize {
     let mut states = load_states(&cursor.states);
     let mut done = 0;
     // Neighbours mostly have one class, whose table then stays in registers.
-    for run in classes[..groups.len().min(classes.len())].chunk_by(|a, b| a == b) {
-        let Some(table) = set.tables.get(usize::from(run[0])) else {
+    let classes = &block.groups[..n.min(block.groups.len())];
+    for run in classes.chunk_by(|a, b| a == b) {
+        let Some(table) = block.set.tables.get(usize::from(run[0])) else {
             break;
         };
         let table = Table::<WIDE>::new(table);
-        let run = &mut groups[done..done + run.len()];
-        let n = run.len();
-        let finished = of_run(cursor, &table, &mut states, run);
-        done += finished;
-        if finished < n {
+        let [mut a, mut b, mut c, mut d] = states;
+        let mut words_left = cursor.words;
+        let mut left = run.len();
+        while left > 0 {
+            let Some(window) = words_left.first_chunk() else {
+                break;
+            };
+            let mut words = Words::new(window);
+            let mut step = |state: &mut __m512i| {
+                let slot = _mm512_and_si512(*state, _mm512_set1_epi32(SLOT_MASK));
+                let entry = table.entries(slot);
+                *state = advance(*state, slot, entry, &mut words);
+                entry
+            };
+            take(merge([
+                step(&mut a),
+                step(&mut b),
+                step(&mut c),
+                step(&mut d),
+            ]));
+            words_left = &words_left[2 * words.used..];
+            left -= 1;
+        }
+        states = [a, b, c, d];
+        cursor.words = words_left;
+        done += run.len() - left;
+        if left > 0 {
             break;
         }
     }
     store_states(&states, &mut cursor.states);
-    done
-}
-
-/// Decodes groups of one class, as many as there are words ahead for, and says how many that were.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
-fn of_run<const WIDE: bool>(
-    cursor: &mut Cursor<'_>,
-    table: &Table<WIDE>,
-    states: &mut [__m512i; 4],
-    groups: &mut [[u8; LANES]],
-) -> usize {
-    let [mut a, mut b, mut c, mut d] = *states;
-    let mut done = 0;
-    for group in groups {
-        let Some(window) = cursor.words.first_chunk() else {
-            break;
-        };
-        let mut words = Words::new(window);
-        let mut step = |state: &mut __m512i| {
-            let slot = _mm512_and_si512(*state, _mm512_set1_epi32(SLOT_MASK));
-            let entry = table.entries(slot);
-            *state = advance(*state, slot, entry, &mut words);
-            entry
-        };
-        let entries = [step(&mut a), step(&mut b), step(&mut c), step(&mut d)];
-        merge(entries, group);
-        cursor.words = &cursor.words[2 * words.used..];
-        done += 1;
-    }
-    *states = [a, b, c, d];
     done
 }
 
@@ -125,7 +151,7 @@ fn of_symbols(
             *entry = gather(&set.tables, class, bucket, slot);
             *state = advance(*state, slot, *entry, &mut words);
         }
-        merge(entries, group);
+        store(group, merge(entries));
         cursor.words = &cursor.words[2 * words.used..];
         done += 1;
     }
@@ -254,13 +280,18 @@ fn gather(tables: &[DecodeTable], class: __m512i, bucket: __m512i, slot: __m512i
     unsafe { _mm512_i32gather_epi32::<4>(at, tables.as_ptr().cast()) }
 }
 
-/// Writes the symbols of four quarters in the order of the group.
+/// The symbols of four quarters in the order of their group.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn merge([a, b, c, d]: [__m512i; 4], group: &mut [u8; LANES]) {
+fn merge([a, b, c, d]: [__m512i; 4]) -> __m512i {
     let symbols = _mm512_mask_mov_epi8(a, 0x2222_2222_2222_2222, _mm512_slli_epi32::<8>(b));
     let symbols = _mm512_mask_mov_epi8(symbols, 0x4444_4444_4444_4444, _mm512_slli_epi32::<16>(c));
-    let symbols = _mm512_mask_mov_epi8(symbols, 0x8888_8888_8888_8888, _mm512_slli_epi32::<24>(d));
+    _mm512_mask_mov_epi8(symbols, 0x8888_8888_8888_8888, _mm512_slli_epi32::<24>(d))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn store(group: &mut [u8; LANES], symbols: __m512i) {
     // SAFETY: a group has the 64 bytes of a vector.
     unsafe { _mm512_storeu_si512(group.as_mut_ptr().cast(), symbols) };
 }

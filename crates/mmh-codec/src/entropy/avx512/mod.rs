@@ -8,6 +8,8 @@
 mod decode;
 mod encode;
 
+pub(crate) use decode::{Block, decode_groups};
+
 use super::{Classes, DecodeSet, EncodeSet, Engine, Kernels};
 use crate::error::Result;
 

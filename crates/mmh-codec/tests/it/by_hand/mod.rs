@@ -70,7 +70,7 @@ fn checked(frame: &[u8], content: &[u8]) -> Vec<u8> {
     match (frame, len) {
         ([_, 2..=4, ..], Some(len)) => {
             let (header, body) = frame.split_at(3 + len);
-            let check = xxhash_rust::xxh3::xxh3_64(content).to_le_bytes();
+            let check = twox_hash::XxHash3_64::oneshot(content).to_le_bytes();
             let checks = if header[2] == 0 { &[] } else { &check[..4] };
             [header, checks, body].concat()
         }

@@ -102,7 +102,9 @@ pub(crate) fn decode(frame: &[u8], limit: usize) -> Option<Vec<u8>> {
         _ => {
             let checks = input.take(4 * raw_len.div_ceil(256 << 10))?;
             let content = body(method, input, raw_len)?;
-            let own = content.chunks(256 << 10).map(xxhash_rust::xxh3::xxh3_64);
+            let own = content
+                .chunks(256 << 10)
+                .map(twox_hash::XxHash3_64::oneshot);
             let low: Vec<u8> = own.flat_map(|h| h.to_le_bytes()[..4].to_vec()).collect();
             (low == checks).then_some(content)
         }
