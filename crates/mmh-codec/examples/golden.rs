@@ -13,7 +13,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
-use mmh_codec::samples::weights;
+use mmh_codec::samples::{convolution, weights};
 use mmh_codec::{Encoder, Hint, Settings};
 use mmh_core::{Digest, Dtype};
 
@@ -69,6 +69,21 @@ fn samples() -> Vec<(String, Hint, Vec<u8>)> {
         },
         long,
     );
+    for (dtype, sides) in [
+        (Dtype::BF16, [3, 3, 1]),
+        (Dtype::F32, [3, 3, 3]),
+        (Dtype::F16, [1, 1, 1]),
+    ] {
+        let taps: usize = sides.iter().product();
+        let channels = 192 / taps;
+        let hint = Hint {
+            first: 50,
+            ..Hint::tensor(dtype, (channels * taps) as u64)
+        };
+        let name = format!("{}-dense{taps}", dtype.as_str().to_lowercase());
+        let raw = convolution(dtype, sides, channels, 17_050, 8);
+        add(&name, hint, raw[50 * dtype.block().1 as usize..].to_vec());
+    }
     samples
 }
 

@@ -4,12 +4,12 @@
 use mmh_core::Dtype;
 use mmh_core::limits::TENSOR_CHUNK_LEN;
 
-use crate::error::{Result, corrupt};
+use crate::error::{Error, Result, corrupt};
 use crate::frame::{Method, PlaneInfo};
 use crate::input::{Input, put_varint};
 use crate::layout::{Blocks, Division, FloatFormat, Layout};
 use crate::log2::entropy;
-use crate::plane::{Coder, Numbers, PlaneDecoder, PlaneEncoder, Rows, Shape};
+use crate::plane::{Coder, Numbers, PlaneDecoder, PlaneEncoder, Rows, Shape, find_grid};
 use crate::settings::Hint;
 
 /// Appends the body of `raw`, whose elements are of type `dtype`.
@@ -23,14 +23,16 @@ pub(crate) fn put_body(
     let division = layout.division();
     let head_len = match &division {
         Division::Blocks(blocks) => head_len(blocks, raw, hint),
-        Division::Float(_) => 0,
+        Division::Float(_) | Division::Signed(_) => 0,
     };
     let (head, rest) = raw.split_at(head_len);
     let (units, tail) = rest.split_at(rest.len() - rest.len() % division.unit_len());
+    let start = out.len();
     out.push(layout.code());
     put_varint(out, head_len);
     let sequential = layout.sequential();
     match &division {
+        Division::Signed(_) => return Err(NOT_CHOSEN),
         Division::Blocks(blocks) => {
             let skipped = if head_len > 0 {
                 blocks.elements as u64
@@ -54,26 +56,59 @@ pub(crate) fn put_body(
         Division::Float(format) => {
             // Complex numbers are two floats each.
             let rows = rows(hint, dtype.block().1 as usize / format.len(), 1);
-            if encoder.put_floats(*format, units, rows, out)? {
-                out.extend_from_slice(head);
-                out.extend_from_slice(tail);
-                return Ok(());
+            if !encoder.put_floats(*format, units, rows, out)? {
+                for (values, (_, width)) in format.split(units).iter().zip(format.planes()) {
+                    encoder.put(
+                        values,
+                        Shape {
+                            width,
+                            rows,
+                            sequential,
+                        },
+                        out,
+                    )?;
+                }
             }
-            for (values, (_, width)) in format.split(units).iter().zip(format.planes()) {
-                encoder.put(
-                    values,
-                    Shape {
-                        width,
-                        rows,
-                        sequential,
-                    },
-                    out,
-                )?;
-            }
+            put_denser(encoder, *format, (units, rows), start, out)?;
         }
     }
     out.extend_from_slice(head);
     out.extend_from_slice(tail);
+    Ok(())
+}
+
+/// No element type has this layout; it is an alternative to another.
+const NOT_CHOSEN: Error = Error::Unencodable {
+    what: "a layout is not for this type",
+};
+
+/// Dense coding must save one part in this many, since it takes longer to decode.
+const DENSE_SHARE: usize = 200;
+
+/// Replaces the planes of floats, which begin at `start`, by densely coded ones if these are
+/// shorter.
+fn put_denser(
+    encoder: &mut PlaneEncoder<'_>,
+    format: FloatFormat,
+    (units, rows): (&[u8], Rows),
+    start: usize,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let Some(grid) = find_grid(format, units, rows).filter(|_| encoder.dense) else {
+        return Ok(());
+    };
+    let layout = if grid.has_signs() {
+        Layout::Signed(format)
+    } else {
+        Layout::Float(format)
+    };
+    let mut dense = vec![layout.code(), 0];
+    encoder.put_dense(format, units, grid, &mut dense)?;
+    let len = out.len() - start;
+    if dense.len() < len - len / DENSE_SHARE {
+        out.truncate(start);
+        out.extend_from_slice(&dense);
+    }
     Ok(())
 }
 
@@ -157,6 +192,16 @@ pub(crate) fn read_body(
                 field.join(&mut values, units, len);
             }
         }
+        Division::Signed(format) => {
+            let mut planes = Vec::new();
+            for (_, width) in format.signed_planes() {
+                let mut values = vec![0; n_units];
+                decoder.read(&mut input, width, &mut values)?;
+                planes.push(values);
+            }
+            format.return_signs(&mut planes);
+            format.join(&planes, units)?;
+        }
         Division::Float(format) => {
             if let Some(numbers) = Numbers::read(decoder, &mut input, format, n_units)? {
                 for i in 0..numbers.n_blocks() {
@@ -203,7 +248,9 @@ pub(crate) fn planes_info(method: Method, body: &[u8]) -> Result<Vec<PlaneInfo>>
     let mut input = Input::new(body);
     let names: Vec<&'static str> = match read_layout(&mut input, method)? {
         Division::Blocks(blocks) => blocks.fields.iter().map(|field| field.name).collect(),
-        Division::Float(format) => format.planes().map(|(name, _)| name).collect(),
+        Division::Float(format) | Division::Signed(format) => {
+            format.planes().map(|(name, _)| name).collect()
+        }
     };
     input.varint()?;
     let mut planes = Vec::with_capacity(names.len());

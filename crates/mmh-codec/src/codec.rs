@@ -106,6 +106,7 @@ impl Encoder {
                 packer: &mut self.packer,
                 scratch: &mut self.scratch,
                 effort: effort(self.settings.level),
+                dense: self.settings.level != Level::Fast,
             };
             put_body(&mut encoder, (layout, dtype), raw, hint, out)?;
             best = out.len() - start;

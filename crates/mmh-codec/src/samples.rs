@@ -35,6 +35,37 @@ impl Noise {
     }
 }
 
+/// `n` floats of type `dtype`, the weights of a convolution with kernels of these sides (width,
+/// height, depth): taps of a kernel are alike, and input channels differ in scale.
+#[must_use]
+pub fn convolution(
+    dtype: Dtype,
+    sides: [usize; 3],
+    channels: usize,
+    n: usize,
+    rng_seed: u64,
+) -> Vec<u8> {
+    let noise = &mut Noise::new(rng_seed);
+    let scale = |_| f32::from(1 + noise.below(64)) / 512.0;
+    let scales: Vec<f32> = (0..channels).map(scale).collect();
+    let taps: usize = sides.iter().product();
+    let mut common = 0.0;
+    let mut out = Vec::new();
+    for i in 0..n {
+        if i % taps == 0 {
+            common = noise.normal();
+        }
+        let x = (common + 0.5 * noise.normal()) * scales[i / taps % channels];
+        match dtype {
+            Dtype::BF16 => out.extend_from_slice(&x.to_bits().to_le_bytes()[2..]),
+            Dtype::F16 => out.extend_from_slice(&half(x).to_le_bytes()),
+            Dtype::F64 => out.extend_from_slice(&f64::from(x).to_le_bytes()),
+            _ => out.extend_from_slice(&x.to_le_bytes()),
+        }
+    }
+    out
+}
+
 /// `len` bytes of elements of type `dtype`, in rows of `row_len` elements whose scales differ:
 /// floats are rounded from normal numbers, the codes of other types are theirs times 16, bit
 /// patterns of blocks are noise with a bias.

@@ -212,10 +212,23 @@ impl TensorInfo {
         self.dtype.bytes_for(self.elements()?)
     }
 
-    /// Elements in one row: the innermost dimension; 0 when unknown or scalar.
+    /// Elements in one row, which is what belongs to one output: the innermost dimension, and as
+    /// many of the next as make it 64 elements long, but not the outermost; 0 when unknown or
+    /// scalar. Weights of a convolution have all taps of all its input channels in a row.
     #[must_use]
     pub fn row_len(&self) -> u64 {
-        self.shape.last().copied().unwrap_or(0)
+        const LONG: u64 = 64;
+        let Some((&last, outer)) = self.shape.split_last() else {
+            return 0;
+        };
+        let inner = outer.get(1..).unwrap_or(&[]).iter().rev();
+        inner.fold(last, |row, &next| {
+            if row < LONG {
+                row.saturating_mul(next.max(1))
+            } else {
+                row
+            }
+        })
     }
 
     /// Checks name length and rank.

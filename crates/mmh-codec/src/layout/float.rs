@@ -84,6 +84,42 @@ impl FloatFormat {
         NAMES.into_iter().zip(widths).take(2 + fields.words())
     }
 
+    /// The same where the sign is the top bit of the first plane.
+    pub(crate) fn signed_planes(self) -> impl Iterator<Item = (&'static str, u32)> {
+        let widths = [
+            self.fields().exponent + 1,
+            self.fields().upper(),
+            16,
+            16,
+            16,
+        ];
+        self.planes().map(|(name, _)| name).zip(widths)
+    }
+
+    /// Moves the sign of each number from the second plane to the first.
+    pub(crate) fn move_signs(self, planes: &mut [Vec<u16>]) {
+        let Fields { exponent, .. } = self.fields();
+        let upper = self.fields().upper();
+        if let [exponents, mantissas, ..] = planes {
+            for (value, mantissa) in exponents.iter_mut().zip(mantissas) {
+                *value |= *mantissa >> upper << exponent;
+                *mantissa &= (1 << upper) - 1;
+            }
+        }
+    }
+
+    /// Moves the signs back.
+    pub(crate) fn return_signs(self, planes: &mut [Vec<u16>]) {
+        let Fields { exponent, .. } = self.fields();
+        let upper = self.fields().upper();
+        if let [exponents, mantissas, ..] = planes {
+            for (value, mantissa) in exponents.iter_mut().zip(mantissas) {
+                *mantissa |= *value >> exponent << upper;
+                *value &= (1 << exponent) - 1;
+            }
+        }
+    }
+
     /// The planes of whole numbers; `raw` is a multiple of [`Self::len`] long.
     pub(crate) fn split(self, raw: &[u8]) -> Vec<Vec<u16>> {
         match self {

@@ -15,6 +15,8 @@ use block::Run;
 
 /// The first code of the layouts that are GGUF types.
 const GGUF_BASE: u8 = 64;
+/// The first code of the layouts of floats with their signs in the first plane.
+const SIGNED_BASE: u8 = 4;
 
 /// A way to divide content. The code stands at the head of a frame's body; codes that are not
 /// named here are reserved.
@@ -22,6 +24,8 @@ const GGUF_BASE: u8 = 64;
 pub(crate) enum Layout {
     /// Floating point numbers, codes 0 to 3.
     Float(FloatFormat),
+    /// The same with the sign as the top bit of the first plane, codes 4 to 7.
+    Signed(FloatFormat),
     /// Integers of so many bytes, one plane for each byte; codes 16 to 19.
     Bytes(u8),
     /// Signed bytes, code 20.
@@ -59,6 +63,7 @@ impl Layout {
             Self::Float(FloatFormat::F16) => 1,
             Self::Float(FloatFormat::F32) => 2,
             Self::Float(FloatFormat::F64) => 3,
+            Self::Signed(format) => SIGNED_BASE + Self::Float(format).code(),
             Self::Bytes(2) => 17,
             Self::Bytes(4) => 18,
             Self::Bytes(8) => 19,
@@ -76,6 +81,10 @@ impl Layout {
             1 => Self::Float(FloatFormat::F16),
             2 => Self::Float(FloatFormat::F32),
             3 => Self::Float(FloatFormat::F64),
+            4 => Self::Signed(FloatFormat::Bf16),
+            5 => Self::Signed(FloatFormat::F16),
+            6 => Self::Signed(FloatFormat::F32),
+            7 => Self::Signed(FloatFormat::F64),
             16 => Self::Bytes(1),
             17 => Self::Bytes(2),
             18 => Self::Bytes(4),
@@ -98,7 +107,7 @@ impl Layout {
     /// The method of frames with this layout.
     pub(crate) fn method(self) -> Method {
         match self {
-            Self::Float(_) => Method::Float,
+            Self::Float(_) | Self::Signed(_) => Method::Float,
             Self::Gguf(_) => Method::Block,
             _ => Method::Integer,
         }
@@ -113,6 +122,7 @@ impl Layout {
     pub(crate) fn division(self) -> Division {
         let (len, fields) = match self {
             Self::Float(format) => return Division::Float(format),
+            Self::Signed(format) => return Division::Signed(format),
             Self::Gguf(kind) => match gguf::blocks(kind) {
                 Some(blocks) => return Division::Blocks(blocks),
                 None => (1, vec![field("codes", 8, vec![Run::new(0, 0, 1)])]),
@@ -168,6 +178,8 @@ impl Layout {
 pub(crate) enum Division {
     /// A floating point number.
     Float(FloatFormat),
+    /// A floating point number whose sign is in the first plane.
+    Signed(FloatFormat),
     /// A block of packed fields, or one element of several bytes.
     Blocks(Blocks),
 }
@@ -176,7 +188,7 @@ impl Division {
     /// Bytes of a unit.
     pub(crate) fn unit_len(&self) -> usize {
         match self {
-            Self::Float(format) => format.len(),
+            Self::Float(format) | Self::Signed(format) => format.len(),
             Self::Blocks(blocks) => blocks.len,
         }
     }
@@ -239,7 +251,9 @@ mod tests {
             assert_eq!(Layout::from_code(layout.code()), Ok(layout), "{dtype}");
             let (elements, len) = dtype.block();
             match layout.division() {
-                Division::Float(format) => assert_eq!(len as usize % format.len(), 0),
+                Division::Float(format) | Division::Signed(format) => {
+                    assert_eq!(len as usize % format.len(), 0);
+                }
                 Division::Blocks(blocks) => {
                     let expected = (len as usize, elements as usize);
                     assert_eq!((blocks.len, blocks.elements), expected, "{dtype}");
@@ -253,7 +267,7 @@ mod tests {
         let known = (0..=u8::MAX)
             .filter(|&code| Layout::from_code(code).is_ok())
             .count();
-        assert_eq!(known, 4 + 7 + 24);
+        assert_eq!(known, 8 + 7 + 24);
         let error = Layout::from_code(63).unwrap_err();
         assert_eq!(
             error,
@@ -268,7 +282,7 @@ mod tests {
     fn small_floats_have_their_sign_at_the_low_end() {
         let split = |layout: Layout, raw: &[u8]| match layout.division() {
             Division::Blocks(blocks) => blocks.fields[0].split(raw, 1),
-            Division::Float(_) => Vec::new(),
+            Division::Float(_) | Division::Signed(_) => Vec::new(),
         };
         assert_eq!(split(Layout::Float8, &[0x80, 0x01, 0xff]), [1, 2, 255]);
         assert_eq!(split(Layout::Nibbles, &[0x21, 0x43]), [1, 2, 3, 4]);

@@ -3,6 +3,7 @@
 
 mod blob;
 mod choose;
+mod dense;
 mod floats;
 mod numbers;
 mod packed;
@@ -11,6 +12,7 @@ mod rans;
 mod segments;
 mod split;
 
+pub(crate) use dense::find as find_grid;
 pub(crate) use floats::Scratch;
 pub(crate) use numbers::{Buffers, Numbers};
 pub use segments::BLOCK_LEN;
@@ -22,7 +24,7 @@ use crate::error::{Error, Result, corrupt};
 use crate::input::{Input, put_sized};
 use crate::zstd::{Packer, Unpacker};
 
-/// How a plane is coded. The code stands before the plane; 7 to 31 are reserved.
+/// How a plane is coded. The code stands before the plane; 8 to 31 are reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coder {
     /// One value for all.
@@ -39,10 +41,12 @@ pub(crate) enum Coder {
     Bytes,
     /// One zstd frame of the values as bytes (two, least significant first, above 8 bits).
     Zstd,
+    /// Relative to scales, in the context of neighbours, see [`dense`].
+    Dense,
 }
 
 impl Coder {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Constant,
         Self::Packed,
         Self::Ranked,
@@ -50,6 +54,7 @@ impl Coder {
         Self::Context,
         Self::Bytes,
         Self::Zstd,
+        Self::Dense,
     ];
 
     const fn code(self) -> u8 {
@@ -61,6 +66,7 @@ impl Coder {
             Self::Context => 4,
             Self::Bytes => 5,
             Self::Zstd => 6,
+            Self::Dense => 7,
         }
     }
 
@@ -73,6 +79,7 @@ impl Coder {
             Self::Context => "context",
             Self::Bytes => "bytes",
             Self::Zstd => "zstd",
+            Self::Dense => "dense",
         }
     }
 
@@ -104,6 +111,8 @@ pub(crate) struct PlaneEncoder<'a> {
     pub(crate) packer: &'a mut Packer,
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) effort: Effort,
+    /// Whether [`Coder::Dense`] is tried.
+    pub(crate) dense: bool,
 }
 
 /// Reads planes.
@@ -167,6 +176,7 @@ impl PlaneDecoder<'_> {
             Coder::Split if nesting != Nesting::Part => self.split(input, width, values)?,
             Coder::Bytes if nesting == Nesting::Top => self.bytes(input, width, values)?,
             Coder::Zstd => self.zstd(input.take_rest(), width, values)?,
+            Coder::Dense if nesting == Nesting::Top => self.dense(input, width, values)?,
             _ => return corrupt("a plane is nested too deeply"),
         }
         input.expect_end()?;
@@ -234,6 +244,7 @@ mod testing {
             packer: &mut Packer::new(3),
             scratch: &mut Scratch::default(),
             effort,
+            dense: true,
         })
     }
 
@@ -339,10 +350,10 @@ mod tests {
         put_record(Coder::Context, &[1, 1, 0], &mut context);
         assert!(read(&context, 8).is_err(), "no context at the top");
         assert_eq!(
-            read(&[7, 0], 8).unwrap_err(),
+            read(&[8, 0], 8).unwrap_err(),
             Error::UnknownCode {
                 what: "plane coder",
-                code: 7
+                code: 8
             }
         );
     }

@@ -165,7 +165,7 @@ pub(crate) fn read_in_context(
     read_blocks(engine, &set, Classes::Symbols(context), input, symbols)
 }
 
-fn read_set(input: &mut Input<'_>, alphabet: Alphabet) -> Result<DecodeSet> {
+pub(super) fn read_set(input: &mut Input<'_>, alphabet: Alphabet) -> Result<DecodeSet> {
     let n_classes = input.varint()?;
     if n_classes == 0 {
         return Err(Error::UnknownCode {
@@ -189,7 +189,7 @@ fn of_block(classes: Classes<'_>, start: usize, end: usize) -> Classes<'_> {
 }
 
 /// The lengths of all blocks but the last, then the blocks to the end of the input.
-fn put_blocks(
+pub(super) fn put_blocks(
     engine: &dyn Engine,
     set: &EncodeSet,
     classes: Classes<'_>,
@@ -214,7 +214,7 @@ fn put_blocks(
     Ok(())
 }
 
-fn read_blocks(
+pub(super) fn read_blocks(
     engine: &dyn Engine,
     set: &DecodeSet,
     classes: Classes<'_>,

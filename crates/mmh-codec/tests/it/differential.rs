@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use mmh_codec::samples::{Noise, weights};
-use mmh_codec::{Decoder, Encoder, Hint, Level, Settings};
+use mmh_codec::samples::{Noise, convolution, weights};
+use mmh_codec::{Decoder, Encoder, Hint, Level, Settings, frame_info};
 use mmh_core::{Digest, Dtype};
 use proptest::prelude::*;
 
@@ -151,5 +151,43 @@ proptest! {
     ) {
         let method = match layout { 0..=3 => 2, 4..=22 => 3, _ => 4 };
         agree(&[&[1, method, raw_len, layout, 0][..], &rest].concat(), &layout);
+    }
+}
+
+/// Convolutions begun within a kernel: dense planes with signs, and without.
+#[test]
+fn dense_planes_are_as_the_specification_says() {
+    for (sides, channels) in [([3, 3, 1], 20), ([3, 3, 3], 8), ([1, 1, 1], 96)] {
+        for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32, Dtype::F64] {
+            let n = (LIMIT / dtype.block().1 as usize).max(1 << 14);
+            let raw = convolution(dtype, sides, channels, n + 100, 6);
+            let raw = raw[100 * dtype.block().1 as usize..].to_vec();
+            let row_len = channels * sides.iter().product::<usize>();
+            let hint = Hint {
+                first: 100,
+                ..Hint::tensor(dtype, row_len as u64)
+            };
+            let frame = frame_of(&raw, &hint, Level::Default);
+            let coder = frame_info(&frame).unwrap().planes[0].coder;
+            assert_eq!(coder, "dense", "{sides:?} {dtype}");
+            assert!(model::decode(&frame, usize::MAX) == Some(raw.clone()));
+            let fast = frame_of(&raw, &hint, Level::Fast);
+            assert_ne!(frame_info(&fast).unwrap().planes[0].coder, "dense");
+            assert!(frame.len() < fast.len(), "{sides:?} {dtype}");
+            if dtype == Dtype::BF16 {
+                damaged(&frame, 60);
+            }
+        }
+    }
+}
+
+/// Both decoders say the same of a frame with one bit flipped, for some bits near its head.
+fn damaged(frame: &[u8], n: usize) {
+    let noise = &mut Noise::new(8);
+    for _ in 0..n {
+        let mut bad = frame.to_vec();
+        let at = usize::from(noise.below(256)) * (1 + usize::from(noise.below(4)));
+        bad[at] ^= 1 << noise.below(8);
+        agree(&bad, &at);
     }
 }

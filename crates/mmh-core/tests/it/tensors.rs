@@ -122,7 +122,7 @@ fn shapes_follow_a_table() {
     const MOST: u64 = u64::MAX;
     /// Type, shape; elements, bytes, elements of a row.
     type Case = (Dtype, &'static [u64], Option<u64>, Option<u64>, u64);
-    let cases: [Case; 12] = [
+    let cases: [Case; 16] = [
         (Dtype::F32, &[], Some(1), Some(4), 0),
         (Dtype::F32, &[0], Some(0), Some(0), 0),
         (Dtype::F32, &[3, 0, 5], Some(0), Some(0), 5),
@@ -147,6 +147,10 @@ fn shapes_follow_a_table() {
         ),
         (Dtype::Q6_K, &[2, 256], Some(512), Some(420), 256),
         (Dtype::Q6_K, &[256, 2], Some(512), Some(420), 2),
+        (Dtype::I8, &[4, 8, 3, 3], Some(288), Some(288), 72),
+        (Dtype::I8, &[4, 8, 9, 3, 3], Some(2592), Some(2592), 81),
+        (Dtype::I8, &[2, 9, 1, 1], Some(18), Some(18), 9),
+        (Dtype::I8, &[2, 3, 64], Some(384), Some(384), 64),
     ];
     for (dtype, shape, elements, bytes, row) in cases {
         let info = info(dtype, shape);

@@ -51,6 +51,7 @@ fn put(engine: &dyn Engine, format: FloatFormat, raw: &[u8], rows: Rows) -> Opti
             packer: &mut *encoder.packer,
             scratch: &mut *encoder.scratch,
             effort: encoder.effort,
+            dense: encoder.dense,
         };
         // Twice, since what is left of a frame must not show in the next one.
         let (mut first, mut out) = (Vec::new(), b"before".to_vec());

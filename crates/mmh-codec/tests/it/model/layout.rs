@@ -15,10 +15,10 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn of(code: u8) -> Option<Self> {
         let (method, planes) = match code {
-            0 => (2, float(6, 16)),
-            1 => (2, float(9, 16)),
-            2 => (2, float(22, 32)),
-            3 => (2, float(51, 64)),
+            0..=7 => {
+                let (below, bits) = [(6, 16), (9, 16), (22, 32), (51, 64)][usize::from(code % 4)];
+                (2, float(below, bits, code >= 4))
+            }
             16..=19 => (3, (0..1 << (code - 16)).map(|b| bytes(b, 1)).collect()),
             20 => (3, vec![signed(0, 1)]),
             21 => (3, vec![plane(1, |_| vec![7, 0, 1, 2, 3, 4, 5, 6])]),
@@ -122,13 +122,14 @@ fn s6(b: usize) -> [Plane; 2] {
     ]
 }
 
-/// Numbers of `bits` bits with `below` bits under the exponent's plane.
-fn float(below: usize, bits: usize) -> Vec<Plane> {
+/// Numbers of `bits` bits with `below` bits under the exponent's plane; the sign is in that plane
+/// or in the one below.
+fn float(below: usize, bits: usize, signed: bool) -> Vec<Plane> {
     let words = below / 16;
-    let mut planes = vec![
-        plane(1, |_| (below..bits - 1).collect()),
-        plane(1, |_| (16 * words..below).chain([bits - 1]).collect()),
-    ];
+    let mut upper: Vec<usize> = (below..bits - 1).collect();
+    let mut lower: Vec<usize> = (16 * words..below).collect();
+    if signed { &mut upper } else { &mut lower }.push(bits - 1);
+    let mut planes = vec![plane(1, |_| upper.clone()), plane(1, |_| lower.clone())];
     planes.extend(
         (0..words)
             .rev()

@@ -1,6 +1,7 @@
 //! A second decoder, written from FORMAT.md alone and in the plainest way: one bit, one slot and
 //! one symbol at a time. `None` is any error. It shares no code with the crate.
 
+mod dense;
 mod layout;
 mod symbols;
 
@@ -155,6 +156,7 @@ fn record(input: &mut Bytes<'_>, width: usize, n: usize, within: Within) -> Opti
             let lower = record(&mut content, 8, n, Within::Bytes)?;
             upper.iter().zip(lower).map(|(u, l)| u * 256 + l).collect()
         }
+        7 if within == Within::Frame => dense::read(&mut content, width, n)?,
         6 if width <= 8 => zstd_values(&mut content, n, 1)?,
         6 => zstd_values(&mut content, n, 2)?,
         _ => return None,

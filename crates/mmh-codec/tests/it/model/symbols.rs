@@ -7,7 +7,7 @@ const WEIGHTS: [u64; 8] = [
 ];
 
 /// A distribution: symbol, rank and frequency of each slot.
-type Slots = Vec<(u16, u32, u32)>;
+pub(super) type Slots = Vec<(u16, u32, u32)>;
 
 /// `n` coded symbols; with `contexts`, the class of each is its context.
 pub(super) fn read(
@@ -16,11 +16,8 @@ pub(super) fn read(
     n: usize,
     contexts: Option<&[u16]>,
 ) -> Option<Vec<u16>> {
-    let n_classes = input.varint().filter(|n| (1..=32).contains(n))?;
-    let classes: Vec<Slots> = tables(input.sized()?.0, n_classes, alphabet)?
-        .iter()
-        .map(|levels| slots(&frequencies(levels), alphabet))
-        .collect();
+    let classes = read_classes(input, alphabet)?;
+    let n_classes = classes.len();
     let mut class_of = vec![0usize; n];
     if let Some(contexts) = contexts {
         class_of = contexts
@@ -32,6 +29,26 @@ pub(super) fn read(
         let ids = input.list(segments.count(n))?;
         class_of = (0..n).map(|i| usize::from(ids[segments.of(i)])).collect();
     }
+    read_blocks(input, &classes, &class_of)
+}
+
+/// The number of classes and their distributions.
+pub(super) fn read_classes(input: &mut Bytes<'_>, alphabet: usize) -> Option<Vec<Slots>> {
+    let n_classes = input.varint().filter(|n| (1..=32).contains(n))?;
+    let levels = tables(input.sized()?.0, n_classes, alphabet)?;
+    let slots = levels
+        .iter()
+        .map(|levels| slots(&frequencies(levels), alphabet));
+    Some(slots.collect())
+}
+
+/// The blocks of as many symbols as have a class, to the end of the input.
+pub(super) fn read_blocks(
+    input: &mut Bytes<'_>,
+    classes: &[Slots],
+    class_of: &[usize],
+) -> Option<Vec<u16>> {
+    let n = class_of.len();
     let class_of: Vec<&Slots> = class_of
         .iter()
         .map(|&c| classes.get(c))

@@ -1,0 +1,153 @@
+//! Dense records come back whatever the grid, and no damage of them does harm.
+
+use proptest::prelude::*;
+
+use super::super::testing::{plane_decoder, with_encoder};
+use super::super::{Coder, put_record};
+use super::*;
+use crate::samples::{Noise, convolution};
+
+fn kernel(width: usize, height: usize, depth: usize) -> Kernel {
+    Kernel {
+        width,
+        height,
+        depth,
+    }
+}
+
+fn record(values: &[u16], width: u32, grid: Grid) -> Vec<u8> {
+    let mut coded = Vec::new();
+    with_encoder(|encoder| encoder.dense(values, width, grid, &mut coded)).unwrap();
+    let mut out = Vec::new();
+    put_record(Coder::Dense, &coded, &mut out);
+    out
+}
+
+fn read(record: &[u8], width: u32, n: usize) -> Result<Vec<u16>> {
+    let mut values = vec![0; n];
+    let mut input = Input::new(record);
+    plane_decoder(|decoder| decoder.read(&mut input, width, &mut values))?;
+    input.expect_end().map(|()| values)
+}
+
+fn grid(kernel: Kernel, channels: usize, before: usize, n: usize) -> Grid {
+    Grid {
+        kernel,
+        channels,
+        before,
+        n,
+    }
+}
+
+/// The plane of signs and exponents of a convolution.
+fn plane(sides: [usize; 3], channels: usize, n: usize) -> Vec<u16> {
+    let raw = convolution(mmh_core::Dtype::BF16, sides, channels, n, 5);
+    let numbers = raw.as_chunks().0.iter();
+    numbers.map(|&x| u16::from_le_bytes(x) >> 6).collect()
+}
+
+fn shapes() -> impl Strategy<Value = Grid> {
+    let sides = (1usize..5, 1usize..4, 1usize..4);
+    let rest = (1usize..9, any::<prop::sample::Index>(), 0usize..700);
+    (sides, rest).prop_map(|((width, height, depth), (channels, before, n))| {
+        let kernel = kernel(width, height, depth);
+        grid(kernel, channels, before.index(channels * kernel.taps()), n)
+    })
+}
+
+proptest! {
+    #[test]
+    fn planes_of_any_grid_come_back(grid in shapes(), width in 2u32..14, spread in 0u32..14, seed: u64) {
+        let noise = &mut Noise::new(seed | 1);
+        let values: Vec<u16> = (0..grid.n)
+            .map(|_| u16::try_from(noise.bits() & ((1 << width) - 1)).unwrap() >> (spread % width))
+            .collect();
+        let record = record(&values, width, grid);
+        prop_assert_eq!(read(&record, width, grid.n).unwrap(), values);
+    }
+
+    #[test]
+    fn noise_is_an_error_or_a_plane(mut bytes in prop::collection::vec(any::<u8>(), 0..60), n in 0usize..200) {
+        drop(read(&[&[7, 60], &bytes[..]].concat(), 10, n));
+        // Past the grid, where noise would end.
+        for (to, from) in bytes.iter_mut().zip([3, 1, 1, 4, 2, 9, 0, 0, 2, 3, 0]) {
+            *to = from;
+        }
+        let len = u8::try_from(bytes.len()).unwrap();
+        drop(read(&[&[7, len], &bytes[..]].concat(), 10, n));
+    }
+}
+
+/// The point of it all: signs and exponents take fewer bits than their entropy.
+#[test]
+fn neighbours_and_columns_save_bits() {
+    let n = 64 * 9 * 60;
+    let values = plane([3, 3, 1], 64, n);
+    let mut counts = vec![0u32; 1 << 10];
+    values.iter().for_each(|&v| counts[usize::from(v)] += 1);
+    let entropy = crate::log2::entropy(&counts) / crate::log2::ONE_BIT / 8;
+    let dense = record(&values, 10, grid(kernel(3, 3, 1), 64, 0, n));
+    assert_eq!(read(&dense, 10, n).unwrap(), values);
+    let pointwise = record(
+        &values.iter().map(|v| v & 511).collect::<Vec<u16>>(),
+        9,
+        grid(Kernel::POINT, 64 * 9, 0, n),
+    );
+    let with_signs = pointwise.len() + n / 8;
+    let [entropy, dense, with_signs] = [entropy, dense.len() as u64, with_signs as u64];
+    assert!(
+        with_signs < entropy - entropy / 16,
+        "{with_signs} {entropy}"
+    );
+    assert!(dense < with_signs - with_signs / 20, "{dense} {with_signs}");
+}
+
+#[test]
+fn truncated_and_flipped_records_are_errors_or_planes() {
+    let values = plane([3, 1, 1], 4, 500);
+    let record = record(&values, 10, grid(kernel(3, 1, 1), 4, 5, 500));
+    for cut in 0..record.len() {
+        assert!(read(&record[..cut], 10, 500).is_err(), "{cut}");
+    }
+    for bit in 0..8 * record.len() {
+        let mut bad = record.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(values) = read(&bad, 10, 500) {
+            assert!(values.iter().all(|value| value >> 10 == 0));
+        }
+    }
+}
+
+/// A plane whose sizes reach the bit of the sign has a second spelling.
+#[test]
+fn sizes_that_reach_the_sign_are_refused() {
+    let values = vec![0x1ff; 100];
+    let good = record(&values, 10, grid(kernel(2, 1, 1), 5, 0, 100));
+    assert_eq!(read(&good, 10, 100).unwrap(), values);
+    assert!(read(&good, 9, 100).is_err());
+}
+
+#[test]
+fn escapes_are_neither_too_few_nor_too_many() {
+    let noise = &mut Noise::new(3);
+    let values: Vec<u16> = (0..300).map(|_| u16::from(noise.below(256))).collect();
+    let grid = grid(Kernel::POINT, 3, 0, 300);
+    let good = record(&values, 9, grid);
+    assert_eq!(read(&good, 9, 300).unwrap(), values);
+    // The number of escapes stands after the scales of columns and of rows.
+    let mut input = Input::new(&good);
+    input.u8().and_then(|_| input.varint()).unwrap();
+    Grid::read(&mut input, 300).unwrap();
+    input.take(2 + 1).and_then(|_| input.sized()).unwrap();
+    input.take(1 + 1).and_then(|_| input.sized()).unwrap();
+    let at = good.len() - input.len();
+    let count = input.varint().unwrap();
+    assert!((128..299).contains(&count), "{count}");
+    for wrong in [count - 1, count + 1] {
+        let mut bad = good.clone();
+        let mut spelling = Vec::new();
+        crate::input::put_varint(&mut spelling, wrong);
+        bad[at..at + 2].copy_from_slice(&spelling);
+        assert!(read(&bad, 9, 300).is_err());
+    }
+}
