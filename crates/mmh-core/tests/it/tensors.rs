@@ -126,7 +126,7 @@ fn shapes_follow_a_table() {
         (Dtype::F32, &[], Some(1), Some(4), 0),
         (Dtype::F32, &[0], Some(0), Some(0), 0),
         (Dtype::F32, &[3, 0, 5], Some(0), Some(0), 5),
-        (Dtype::BF16, &[2, 3, 4], Some(24), Some(48), 4),
+        (Dtype::BF16, &[2, 3, 4], Some(24), Some(48), 12),
         (Dtype::U8, &[MOST], Some(MOST), Some(MOST), MOST),
         (Dtype::U16, &[MOST], Some(MOST), None, MOST),
         (Dtype::U8, &[1 << 32, 1 << 32], None, None, 1 << 32),
