@@ -51,13 +51,19 @@ pub(crate) fn cluster(
         return search(segments, 1, alphabet, effort, kernels);
     }
     let sample: Vec<Histogram> = segments.iter().step_by(step).copied().collect();
-    let Clusters { mut levels, .. } = search(&sample, step, alphabet, effort, kernels);
+    let Clusters {
+        mut levels,
+        ids: found,
+        ..
+    } = search(&sample, step, alphabet, effort, kernels);
     let mut ids = vec![0; segments.len()];
+    let mut sizes = sizes(&found, levels.len());
     for round in 0..FINAL_ROUNDS {
         if round > 0 {
             levels = average(segments, &ids, levels.len());
+            sizes = self::sizes(&ids, levels.len());
         }
-        (kernels.assign)(segments, &Prices::of(&levels), &mut ids);
+        (kernels.assign)(segments, &Prices::of(&levels, &sizes), &mut ids);
     }
     settle(segments, 1, ids, levels.len(), alphabet)
 }
@@ -80,7 +86,8 @@ fn search(
         }
         for _ in 0..effort.rounds {
             let levels = average(segments, &ids, n_classes);
-            (kernels.assign)(segments, &Prices::of(&levels), &mut ids);
+            let prices = Prices::of(&levels, &sizes(&ids, n_classes));
+            (kernels.assign)(segments, &prices, &mut ids);
         }
         let found = settle(segments, weight, ids, n_classes, alphabet);
         if found.cost >= best.cost {
@@ -97,12 +104,15 @@ fn search(
 #[derive(Debug)]
 pub(crate) struct Prices {
     pub(crate) pairs: [[[i16; 2]; CLASSES_MAX]; SYMBOLS_MAX / 2],
+    /// What the name of each class costs.
+    pub(crate) names: [i32; CLASSES_MAX],
     pub(crate) n_classes: usize,
 }
 
 impl Prices {
-    /// The prices of these distributions, at most [`CLASSES_MAX`].
-    pub(crate) fn of(levels: &[Levels]) -> Self {
+    /// The prices of these distributions, at most [`CLASSES_MAX`], where `sizes` are the segments
+    /// that each has had; without sizes, names cost nothing.
+    pub(crate) fn of(levels: &[Levels], sizes: &[u32]) -> Self {
         let mut pairs = [[[i16::MAX; 2]; CLASSES_MAX]; SYMBOLS_MAX / 2];
         for (class, levels) in levels.iter().enumerate().take(CLASSES_MAX) {
             let costs = costs(levels);
@@ -110,8 +120,15 @@ impl Prices {
                 prices[class] = *costs;
             }
         }
+        let total = log2(sizes.iter().map(|&size| u64::from(size)).sum());
+        let mut names = [0; CLASSES_MAX];
+        for (name, &size) in names.iter_mut().zip(sizes) {
+            let bits = total - log2(u64::from(size.max(1)));
+            *name = i32::try_from(bits >> (LOG_BITS - COST_BITS)).unwrap_or(0);
+        }
         Self {
             pairs,
+            names,
             n_classes: levels.len(),
         }
     }
@@ -139,6 +156,15 @@ fn by_mean(segments: &[Histogram]) -> Vec<usize> {
         .collect();
     keyed.sort_unstable();
     keyed.into_iter().map(|(_, index)| index).collect()
+}
+
+/// How many segments each class has.
+fn sizes(ids: &[u8], n_classes: usize) -> Vec<u32> {
+    let mut sizes = vec![0u32; n_classes];
+    for &id in ids {
+        sizes[usize::from(id)] += 1;
+    }
+    sizes
 }
 
 fn sums(segments: &[Histogram], ids: &[u8], n_classes: usize) -> Vec<[u32; SYMBOLS_MAX]> {
@@ -182,10 +208,7 @@ fn settle(
     n_classes: usize,
     alphabet: Alphabet,
 ) -> Clusters {
-    let mut sizes = vec![0u32; n_classes];
-    for &id in &ids {
-        sizes[usize::from(id)] += 1;
-    }
+    let sizes = sizes(&ids, n_classes);
     let mut renamed = vec![0u8; n_classes];
     let mut used = 0u8;
     for (name, &size) in renamed.iter_mut().zip(&sizes) {

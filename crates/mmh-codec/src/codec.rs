@@ -18,7 +18,7 @@ use crate::zstd::{Packer, Unpacker};
 /// Chunks up to this long are tried with zstd in any case.
 const SHORT: usize = 16 << 10;
 /// When one word of 8 bytes in this many was seen before, zstd is tried as well.
-const REPEAT_SHARE: usize = 64;
+const REPEAT_SHARE: usize = 10;
 
 /// Writes frames. Keeps its buffers and contexts: make one for each thread that encodes.
 #[derive(Debug)]
@@ -316,7 +316,7 @@ mod tests {
         assert!(repeats(&raw[..4096].repeat(64)));
         assert!(repeats(&[0; 4096]));
         let mut some_rows = raw;
-        some_rows[..1 << 14].fill(0);
+        some_rows[..1 << 15].fill(0);
         assert!(repeats(&some_rows));
         assert!(!repeats(b"short"));
     }

@@ -64,6 +64,13 @@ fn load_words(words: &[i16; 32]) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
+fn load_doubles(doubles: &[i32; 16]) -> __m512i {
+    // SAFETY: 16 double words are a vector.
+    unsafe { _mm512_loadu_si512(doubles.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
 fn store(bytes: &mut [u8; 64], vector: __m512i) {
     // SAFETY: 64 bytes are a vector.
     unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
@@ -190,6 +197,9 @@ fn assign(segments: &[Histogram], prices: &Prices, ids: &mut [u8]) {
 fn assign_in<const N: usize>(segments: &[Histogram], prices: &Prices, ids: &mut [u8]) {
     for (histogram, id) in segments.iter().zip(ids) {
         let mut sums = [[_mm512_setzero_si512(); N]; 2];
+        for (sum, names) in sums[0].iter_mut().zip(prices.names.as_chunks().0) {
+            *sum = load_doubles(names);
+        }
         let pairs = histogram.as_chunks::<2>().0.iter().zip(&prices.pairs);
         for (i, (counts, prices)) in pairs.enumerate() {
             let pair = i32::from(counts[0]) & 0xffff | i32::from(counts[1]) << 16;

@@ -41,6 +41,7 @@ pub(super) fn assign(segments: &[Histogram], prices: &Prices, ids: &mut [u8]) {
 fn assign_in<const N: usize>(segments: &[Histogram], prices: &Prices, ids: &mut [u8]) {
     for (histogram, id) in segments.iter().zip(ids) {
         let mut costs = [0i32; N];
+        costs.copy_from_slice(&prices.names[..N]);
         for (counts, prices) in histogram.as_chunks::<2>().0.iter().zip(&prices.pairs) {
             let counts = [i32::from(counts[0]), i32::from(counts[1])];
             for (cost, price) in costs.iter_mut().zip(prices) {

@@ -70,7 +70,8 @@ fn each_segment_goes_to_the_first_of_its_cheapest_classes() {
         // Equal classes, and one that knows no symbol.
         levels[n_classes / 2] = levels[0];
         levels[n_classes - 1] = Levels::default();
-        let prices = Prices::of(&levels);
+        let sizes: Vec<u32> = levels.iter().map(|_| u32::from(noise.below(100))).collect();
+        let prices = Prices::of(&levels, &sizes);
         let mut segments: Vec<Histogram> = (0..150)
             .map(|_| std::array::from_fn(|_| i16::from(noise.below(200).min(noise.below(200)))))
             .collect();
@@ -81,7 +82,10 @@ fn each_segment_goes_to_the_first_of_its_cheapest_classes() {
             .map(|histogram| {
                 let price = |class: &usize| -> i64 {
                     let of = |i: usize| i64::from(prices.pairs[i / 2][*class][i % 2]);
-                    (0..32).map(|i| i64::from(histogram[i]) * of(i)).sum()
+                    let name = i64::from(prices.names[*class]);
+                    name + (0..32)
+                        .map(|i| i64::from(histogram[i]) * of(i))
+                        .sum::<i64>()
                 };
                 (0..n_classes).min_by_key(price).unwrap()
             })
