@@ -17,6 +17,8 @@ pub(crate) const SEGMENT_LEN_MAX: usize = 1 << 14;
 const UNSEEN_BITS: i16 = 16;
 /// Fractional bits of the costs in the inner loop, where they must fit an `i16`.
 const COST_BITS: u32 = 8;
+/// What the name of a class costs that there is not: more than any segment.
+const NO_CLASS: i32 = 1 << 28;
 /// What the ids of segments cost besides their entropy, in bits.
 const IDS_OVERHEAD: u64 = 20 * 8;
 
@@ -121,7 +123,8 @@ impl Prices {
             }
         }
         let total = log2(sizes.iter().map(|&size| u64::from(size)).sum());
-        let mut names = [0; CLASSES_MAX];
+        let mut names = [NO_CLASS; CLASSES_MAX];
+        names[..levels.len()].fill(0);
         for (name, &size) in names.iter_mut().zip(sizes) {
             let bits = total - log2(u64::from(size.max(1)));
             *name = i32::try_from(bits >> (LOG_BITS - COST_BITS)).unwrap_or(0);

@@ -10,6 +10,7 @@ mod avx2;
 pub(crate) mod avx512;
 mod model;
 mod reference;
+mod states;
 mod tables;
 
 #[cfg(target_arch = "x86_64")]
@@ -35,8 +36,8 @@ pub const LANES: usize = 64;
 pub const STATE_MIN: u32 = 1 << 16;
 /// Most distributions in one set.
 pub const CLASSES_MAX: usize = 32;
-/// Bytes of the states at the head of a block.
-pub const STATES_LEN: usize = 4 * LANES;
+/// About the bytes of the states at the head of a block.
+pub const STATES_LEN: usize = 220;
 
 /// The fastest engine that this machine has.
 #[must_use]

@@ -1,8 +1,9 @@
 //! The engine to be read: plain scalar loops, the twin in code of FORMAT.md's "Coded blocks".
 
+use super::states::{put_states, take_states};
 use super::{
     Classes, DecodeSet, DecodeTable, EncodeSet, EncodeTable, Engine, LANES, PROB_BITS, PROB_SCALE,
-    STATE_MIN, STATES_LEN,
+    STATE_MIN,
 };
 use crate::error::{Error, Result, corrupt};
 
@@ -97,7 +98,7 @@ pub(super) fn finish(
             what: "a symbol has no frequency in its class",
         });
     }
-    out.extend(states.iter().flat_map(|state| state.to_le_bytes()));
+    put_states(states, out);
     let start = out.len();
     out.resize(start + 2 * words.len(), 0);
     let targets = out[start..].as_chunks_mut::<2>().0;
@@ -178,16 +179,7 @@ pub(crate) struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     /// Reads the states at the head of a block.
     pub(super) fn start(block: &'a [u8]) -> Result<Self> {
-        let Some((head, words)) = block.split_at_checked(STATES_LEN) else {
-            return corrupt("a block is shorter than its states");
-        };
-        let mut states = [0u32; LANES];
-        for (state, bytes) in states.iter_mut().zip(head.as_chunks::<4>().0) {
-            *state = u32::from_le_bytes(*bytes);
-        }
-        if states.iter().any(|&state| state < STATE_MIN) {
-            return corrupt("a block has a state out of range");
-        }
+        let (states, words) = take_states(block)?;
         Ok(Self { states, words })
     }
 

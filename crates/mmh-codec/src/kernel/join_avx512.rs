@@ -62,7 +62,10 @@ static WORD_PLACES: [[[[u8; 64]; 2]; 2]; 17] = {
         let mut i = 0u16;
         while i < 128 {
             let bit = i / 4 * width;
-            let (place, shift) = ((bit / 8 + i % 4) & 63, if i.is_multiple_of(4) { bit % 8 } else { 0 });
+            let (place, shift) = (
+                (bit / 8 + i % 4) & 63,
+                if i.is_multiple_of(4) { bit % 8 } else { 0 },
+            );
             let half = &mut tables[width as usize][(i / 64) as usize];
             half[0][(i % 64) as usize] = place.to_le_bytes()[0];
             half[1][(i % 64) as usize] = shift.to_le_bytes()[0];

@@ -14,9 +14,12 @@ fn encode(levels: &[Levels], classes: Classes<'_>, symbols: &[u8]) -> Vec<u8> {
     out
 }
 
-fn states(block: &[u8]) -> Vec<u32> {
-    let states = block[..STATES_LEN].as_chunks::<4>().0.iter();
-    states.map(|bytes| u32::from_le_bytes(*bytes)).collect()
+fn states(block: &[u8]) -> [u32; LANES] {
+    take_states(block).unwrap().0
+}
+
+fn words(block: &[u8]) -> &[u8] {
+    take_states(block).unwrap().1
 }
 
 /// In alphabet 16 the distribution without levels gives slot 256 to symbol 1 and all others to
@@ -36,13 +39,17 @@ fn a_block_worked_out_by_hand() {
     let mut expected = [0x0001_0010; LANES];
     expected[0] = 0x0100_0100;
     assert_eq!(states(block), expected);
-    assert_eq!(block[STATES_LEN..], [0x00, 0x01]);
+    assert_eq!(words(block), [0x00, 0x01]);
 }
 
 #[test]
 fn no_symbols_are_the_first_states_alone() {
     let block = encode(&[], Classes::Groups(&[]), &[]);
-    assert_eq!(block, [0, 0, 1, 0].repeat(LANES));
+    assert_eq!(
+        block,
+        [0; LANES / 2 + 2 * LANES],
+        "places, and the bits below"
+    );
 }
 
 /// The order that lets four vectors of 16 states write 64 symbols by shifts alone.
@@ -148,7 +155,7 @@ proptest! {
         }
         let bits = bits / ONE_BIT;
         let block = encode(&levels, Classes::Groups(&groups), &symbols);
-        let words = 8 * (block.len() - STATES_LEN) as u64;
+        let words = 8 * words(&block).len() as u64;
         let in_states = 16 * LANES as u64;
         prop_assert!(words <= bits + bits / 100 + 8, "{} bits in words cost {}", words, bits);
         prop_assert!(bits <= words + in_states + bits / 100 + 8, "{} for {}", words, bits);

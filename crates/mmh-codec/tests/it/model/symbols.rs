@@ -186,10 +186,24 @@ fn slots(freqs: &[u64], alphabet: usize) -> Slots {
 
 fn block(coded: &[u8], class_of: &[&Slots]) -> Option<Vec<u16>> {
     let mut input = Bytes(coded);
+    let mut widths = Vec::new();
+    for _ in 0..32 {
+        let pair = u32::from(input.u8()?);
+        widths.extend([16 + pair % 16, 16 + pair / 16]);
+    }
+    let n_bits: u32 = widths.iter().sum();
+    let mut bits = Vec::new();
+    for byte in input.take(n_bits.div_ceil(8) as usize)? {
+        bits.extend((0..8).map(|i| u32::from(byte >> i & 1)));
+    }
+    let mut bits = bits.into_iter();
     let mut states = Vec::new();
-    for _ in 0..64 {
-        let state = u32::from(input.u16()?) + (u32::from(input.u16()?) << 16);
-        states.push(Some(state).filter(|&state| state >= 1 << 16)?);
+    for width in widths {
+        let below = (0..width).map(|i| bits.next().unwrap_or(0) << i);
+        states.push((1 << width) + below.sum::<u32>());
+    }
+    if bits.any(|bit| bit == 1) {
+        return None;
     }
     let mut symbols = vec![0; class_of.len()];
     for group in (0..class_of.len()).step_by(64) {
