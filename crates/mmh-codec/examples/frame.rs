@@ -6,8 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mmh_codec::{Decoder, Encoder, Hint, Level, Settings, frame_info};
 use mmh_core::Dtype;
@@ -100,13 +99,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The time that this thread ran, where the system tells (Linux); else the time that passed.
+/// The time that this thread ran, where the system tells; else the time that passed.
 fn now() -> Duration {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let ran = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let ran = ran.and_then(|text| text.split(' ').next()?.parse().ok());
-    ran.map_or_else(
-        || START.get_or_init(Instant::now).elapsed(),
-        Duration::from_nanos,
-    )
+    #[cfg(target_os = "linux")]
+    {
+        let ran = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::try_from(ran).unwrap_or_default()
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        START.get_or_init(std::time::Instant::now).elapsed()
+    }
 }

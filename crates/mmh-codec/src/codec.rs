@@ -36,13 +36,19 @@ impl Encoder {
     /// An encoder with these settings.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
+        Self::with_engine(settings, best())
+    }
+
+    /// An encoder with an engine of the caller's choice; each writes the same frames.
+    #[must_use]
+    pub fn with_engine(settings: Settings, engine: &'static dyn Engine) -> Self {
         Self {
             packer: Packer::new(settings.level.zstd()),
             settings,
-            engine: best(),
+            engine,
             scratch: Scratch::default(),
             packed: Vec::new(),
-            decoder: Decoder::new(),
+            decoder: Decoder::with_engine(engine),
             decoded: Vec::new(),
         }
     }
@@ -192,11 +198,7 @@ pub struct Decoder {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self {
-            engine: best(),
-            unpacker: Unpacker::default(),
-            buffers: Buffers::default(),
-        }
+        Self::with_engine(best())
     }
 }
 
@@ -205,6 +207,16 @@ impl Decoder {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A decoder with an engine of the caller's choice; each reads the same content.
+    #[must_use]
+    pub fn with_engine(engine: &'static dyn Engine) -> Self {
+        Self {
+            engine,
+            unpacker: Unpacker::default(),
+            buffers: Buffers::default(),
+        }
     }
 
     /// Replaces the content of `out` with the content of `frame`, which may state at most

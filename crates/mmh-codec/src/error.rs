@@ -64,6 +64,14 @@ pub enum Error {
         /// The text as given (shortened).
         text: String,
     },
+    /// This machine has no engine of this name.
+    #[error("no engine `{name}` on this machine, which has: {found}")]
+    UnknownEngine {
+        /// The name as given (shortened).
+        name: String,
+        /// The names that there are.
+        found: String,
+    },
     /// A frame did not decode to what was encoded: a fault of this crate.
     #[error("a {method} frame of {len} bytes of content did not decode to the same bytes")]
     VerifyFailed {
@@ -94,7 +102,9 @@ impl Error {
             Self::Corrupt { .. } | Self::FrameTooLarge { .. } => ErrorKind::Corrupt,
             Self::UnknownVersion { .. } | Self::UnknownCode { .. } => ErrorKind::Unsupported,
             Self::MissingReference { .. } => ErrorKind::NotFound,
-            Self::ChunkTooLarge { .. } | Self::UnknownLevel { .. } => ErrorKind::Invalid,
+            Self::ChunkTooLarge { .. } | Self::UnknownLevel { .. } | Self::UnknownEngine { .. } => {
+                ErrorKind::Invalid
+            }
             Self::VerifyFailed { .. } | Self::Unencodable { .. } | Self::Zstd { .. } => {
                 ErrorKind::Internal
             }
@@ -200,6 +210,13 @@ mod tests {
             (
                 Error::UnknownLevel { text: "max".into() },
                 "`max` is no level; use fast, default or archive",
+            ),
+            (
+                Error::UnknownEngine {
+                    name: "x".into(),
+                    found: "a, b".into(),
+                },
+                "no engine `x` on this machine, which has: a, b",
             ),
             (
                 Error::Unencodable { what: "a class" },

@@ -10,6 +10,7 @@ mod avx2;
 pub(crate) mod avx512;
 mod model;
 mod reference;
+mod select;
 mod states;
 mod tables;
 
@@ -22,10 +23,10 @@ pub use model::{
     PROB_SCALE, SYMBOLS_MAX,
 };
 pub use reference::Reference;
+pub use select::{best, by_name, engines};
 pub(crate) use tables::{put_tables, read_tables};
 
 use std::fmt;
-use std::sync::OnceLock;
 
 use crate::error::Result;
 pub use crate::kernel::Kernels;
@@ -38,23 +39,6 @@ pub const STATE_MIN: u32 = 1 << 16;
 pub const CLASSES_MAX: usize = 32;
 /// About the bytes of the states at the head of a block.
 pub const STATES_LEN: usize = 220;
-
-/// The fastest engine that this machine has.
-#[must_use]
-pub fn best() -> &'static dyn Engine {
-    #[cfg(target_arch = "x86_64")]
-    {
-        static AVX512: OnceLock<Option<Avx512>> = OnceLock::new();
-        static AVX2: OnceLock<Option<Avx2>> = OnceLock::new();
-        if let Some(engine) = AVX512.get_or_init(Avx512::detect) {
-            return engine;
-        }
-        if let Some(engine) = AVX2.get_or_init(Avx2::detect) {
-            return engine;
-        }
-    }
-    &Reference
-}
 
 /// Which distribution of a set codes which symbol.
 #[derive(Debug, Clone, Copy)]
