@@ -1,22 +1,23 @@
-//! The plain loops, compiled for AVX2.
+//! The plain loops of encoders, compiled for AVX2, and those of decoders written for it.
 
 #![allow(
     unsafe_code,
     reason = "functions for CPUs with AVX2 are called where one was found"
 )]
 
-use super::{Bases, Kernels, Keys, Parts, Seen, portable};
+use super::join::{Fields, Packed};
+use super::{Bases, Kernels, Keys, Parts, Seen, join_avx2, portable};
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::Avx2;
 
-/// The same function as in [`portable`], and one that calls it.
+/// Functions like those in a module, compiled for AVX2, and ones that call them.
 macro_rules! compiled {
-    ($($name:ident($($argument:ident: $kind:ty),*) $(-> $result:ty)?;)*) => {
+    ($($module:ident::$name:ident($($argument:ident: $kind:ty),*) $(-> $result:ty)?;)*) => {
         $(
             fn $name($($argument: $kind),*) $(-> $result)? {
                 #[target_feature(enable = "avx2,popcnt")]
                 fn compiled($($argument: $kind),*) $(-> $result)? {
-                    portable::$name($($argument),*)
+                    $module::$name($($argument),*)
                 }
                 // SAFETY: only `Kernels::avx2` hands this out, for an `Avx2`, which is only made
                 // where its instructions were found.
@@ -36,11 +37,16 @@ macro_rules! compiled {
 }
 
 compiled! {
-    count(symbols: &[u8]) -> Histogram;
-    assign(segments: &[Histogram], prices: &Prices, ids: &mut [u8]);
-    split_bf16(raw: &[[u8; 2]], keys: &Keys, bases: Bases, parts: Parts<'_>) -> Seen;
-    split_f16(raw: &[[u8; 2]], keys: &Keys, bases: Bases, parts: Parts<'_>) -> Seen;
-    split_f32(raw: &[[u8; 4]], keys: &Keys, bases: Bases, parts: Parts<'_>) -> Seen;
-    pack_bytes(values: &[u8], shift: u32, width: u32, out: &mut Vec<u8>);
-    pack_words(values: &[u16], shift: u32, width: u32, out: &mut Vec<u8>);
+    portable::count(symbols: &[u8]) -> Histogram;
+    portable::assign(segments: &[Histogram], prices: &Prices, ids: &mut [u8]);
+    portable::split_bf16(raw: &[[u8; 2]], keys: &Keys, bases: Bases, parts: Parts<'_>) -> Seen;
+    portable::split_f16(raw: &[[u8; 2]], keys: &Keys, bases: Bases, parts: Parts<'_>) -> Seen;
+    portable::split_f32(raw: &[[u8; 4]], keys: &Keys, bases: Bases, parts: Parts<'_>) -> Seen;
+    portable::pack_bytes(values: &[u8], shift: u32, width: u32, out: &mut Vec<u8>);
+    portable::pack_words(values: &[u16], shift: u32, width: u32, out: &mut Vec<u8>);
+    join_avx2::unpack_bytes(packed: &[u8], how: Packed, bytes: &mut [u8]);
+    join_avx2::unpack_words(packed: &[u8], how: Packed, words: &mut [u16]);
+    join_avx2::join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]);
+    join_avx2::join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]);
+    join_avx2::join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]);
 }

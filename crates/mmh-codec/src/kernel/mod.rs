@@ -7,6 +7,8 @@ mod avx2;
 mod avx512;
 mod join;
 #[cfg(target_arch = "x86_64")]
+mod join_avx2;
+#[cfg(target_arch = "x86_64")]
 mod join_avx512;
 mod portable;
 
