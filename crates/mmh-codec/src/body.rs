@@ -193,25 +193,10 @@ pub(crate) fn read_body(
             }
         }
         Division::Signed(format) => {
-            let mut planes = Vec::new();
-            for (_, width) in format.signed_planes() {
-                let mut values = vec![0; n_units];
-                decoder.read(&mut input, width, &mut values)?;
-                planes.push(values);
-            }
-            format.return_signs(&mut planes);
-            format.join(&planes, units)?;
+            read_numbers(decoder, &mut input, (format, true), units)?;
         }
         Division::Float(format) => {
-            if let Some(numbers) = Numbers::read(decoder, &mut input, format, n_units)? {
-                for i in 0..numbers.n_blocks() {
-                    let range = numbers.range(i);
-                    let raw = &mut units[range.start * format.len()..range.end * format.len()];
-                    numbers.block(decoder.engine, decoder.buffers, i, raw)?;
-                }
-            } else {
-                read_planes(decoder, &mut input, format, units)?;
-            }
+            read_numbers(decoder, &mut input, (format, false), units)?;
         }
     }
     head.copy_from_slice(input.take(head.len())?);
@@ -219,20 +204,21 @@ pub(crate) fn read_body(
     input.expect_end()
 }
 
-/// Fills `units` with numbers, whose planes are read one after the other.
-fn read_planes(
+/// Fills `units` with numbers, block by block; of a signed layout, if so told.
+fn read_numbers(
     decoder: &mut PlaneDecoder<'_>,
     input: &mut Input<'_>,
-    format: FloatFormat,
+    (format, signed): (FloatFormat, bool),
     units: &mut [u8],
 ) -> Result<()> {
-    let mut planes = Vec::new();
-    for (_, width) in format.planes() {
-        let mut values = vec![0; units.len() / format.len()];
-        decoder.read(input, width, &mut values)?;
-        planes.push(values);
+    let n = units.len() / format.len();
+    let numbers = Numbers::read(decoder, input, (format, signed), n)?;
+    for i in 0..numbers.n_blocks() {
+        let range = numbers.range(i);
+        let raw = &mut units[range.start * format.len()..range.end * format.len()];
+        numbers.block(decoder.engine, decoder.buffers, i, raw)?;
     }
-    format.join(&planes, units)
+    Ok(())
 }
 
 fn read_layout(input: &mut Input<'_>, method: Method) -> Result<Division> {

@@ -7,7 +7,9 @@
 
 use std::arch::x86_64::*;
 
-use super::join_avx512::{decode_bf16, join_bf16, join_f16, join_f32, unpack_bytes, unpack_words};
+use super::join_avx512::{
+    decode_bf16, decode_f16, join_bf16, join_f16, join_f32, unpack_bytes, unpack_words,
+};
 use super::portable;
 use super::{Bases, Kernels, Keys, Parts, RARE, Seen};
 use crate::cluster::{Histogram, Prices};
@@ -41,6 +43,7 @@ impl Kernels {
             unpack_bytes: safe!(unpack_bytes(packed, how, bytes)),
             unpack_words: safe!(unpack_words(packed, how, words)),
             decode_bf16: Some(safe!(decode_bf16(block, values, packed, tail, raw))),
+            decode_f16: Some(safe!(decode_f16(block, values, packed, tail, raw))),
             join_bf16: safe!(join_bf16(fields, raw)),
             join_f16: safe!(join_f16(fields, raw)),
             join_f32: safe!(join_f32(fields, raw)),

@@ -126,7 +126,7 @@ pub(super) fn unpack_words(packed: &[u8], how: Packed, words: &mut [u16]) {
     let mask = _mm512_set1_epi16((u16::MAX >> (16 - width)).cast_signed());
     let shift_by = _mm_cvtsi32_si128(count(shift));
     let base = _mm512_set1_epi16(base.cast_signed());
-    let even = words_of(|i| 2 * i);
+    let even = load_words(&EVEN);
     let mut done = 0;
     for step in words.as_chunks_mut::<32>().0 {
         let Some(source) = packed.get(done * per_step..).and_then(<[u8]>::first_chunk) else {
@@ -147,17 +147,28 @@ pub(super) fn unpack_words(packed: &[u8], how: Packed, words: &mut [u16]) {
     join::unpack_words(&packed[done * per_step..], how, &mut words[done * 32..]);
 }
 
-/// A vector of the words that `word` gives for each place.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn words_of(word: impl Fn(u16) -> u16) -> __m512i {
-    let mut place = 0;
-    load_words(&[(); 32].map(|()| {
-        let word = word(place);
-        place += 1;
-        word
-    }))
-}
+/// Every second word of two vectors.
+static EVEN: [u16; 32] = {
+    let mut words = [0; 32];
+    let mut i = 0;
+    while i < 32 {
+        words[i as usize] = 2 * i;
+        i += 1;
+    }
+    words
+};
+
+/// The words of two vectors in turn, those of the second being counted from 32: of the first 16 of
+/// each, and of the last.
+static PAIRS: [[u16; 32]; 2] = {
+    let mut words = [[0; 32]; 2];
+    let mut i = 0;
+    while i < 64 {
+        words[(i / 32) as usize][(i % 32) as usize] = i / 2 + i % 2 * 32;
+        i += 1;
+    }
+    words
+};
 
 /// The upper 16 bits of 32 numbers.
 #[inline]
@@ -183,58 +194,133 @@ fn upper_halves(symbols: __m512i, bytes: __m512i, values: __m512i) -> [__m512i; 
     ]
 }
 
+/// Decodes a block of symbols whose numbers have `8 * PART` bits of packed mantissas for each 8 of
+/// them, and hands over 64 symbols at a time, with the `REACH` bytes from their mantissas on and the
+/// place of their numbers. Gives how many numbers that were; the symbols of the others are in `tail`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+fn decode_steps<const PART: usize, const REACH: usize>(
+    (set, groups, coded): (&DecodeSet, &[u8], &[u8]),
+    packed: &[u8],
+    tail: &mut Vec<u8>,
+    raw: &mut [[u8; 2]],
+    mut join: impl FnMut(__m512i, &[u8; REACH], &mut [[u8; 64]; 2]),
+) -> Result<usize> {
+    let len = 8 * PART;
+    let mut places = raw.as_flattened_mut().as_chunks_mut::<64>().0;
+    // The last step that has all the bytes within its reach.
+    let n = packed
+        .len()
+        .checked_sub(REACH)
+        .map_or(0, |rest| rest / len + 1);
+    let n = n.min(places.len() / 2);
+    let mut mantissas = packed;
+    let join_group = |symbols: __m512i| {
+        let (now, rest) = std::mem::take(&mut places).split_at_mut(2);
+        places = rest;
+        if let (Some(place), Some(source)) = (now.as_mut_array(), mantissas.first_chunk()) {
+            join(symbols, source, place);
+        }
+        mantissas = &mantissas[len..];
+    };
+    let block = Block { set, groups, coded };
+    let (mut cursor, done) = decode_groups(&block, n, join_group)?;
+    tail.resize(raw.len() - done * STEP, 0);
+    cursor.groups(set, Classes::Groups(groups), done, tail)?;
+    cursor.finish()?;
+    Ok(done * STEP)
+}
+
 /// Decodes a block of symbols, and joins them with mantissas of 7 bits to numbers of bfloat16.
-/// `tail` takes the last symbols, which are joined apart.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn decode_bf16(
-    (set, groups, coded): (&DecodeSet, &[u8], &[u8]),
+    block: (&DecodeSet, &[u8], &[u8]),
     values: &Values,
     packed: &[u8],
     tail: &mut Vec<u8>,
     raw: &mut [[u8; 2]],
 ) -> Result<()> {
-    const HOW: Packed = Packed {
-        base: 0,
-        shift: 0,
-        width: 7,
-    };
     let table = load_words(values);
     let [parts, shifts] = &BYTE_PLACES[7];
     let [parts, shifts] = [load(parts), load(shifts)];
     let seven = _mm512_set1_epi8(0x7f);
-    // The last step that may load a whole vector of mantissas.
-    let n = packed.len().saturating_sub(8) / 56;
-    let places = &mut raw.as_chunks_mut::<STEP>().0[..];
-    let n = places.len().min(n);
-    let (mut places, mut mantissas) = (places[..n].iter_mut(), packed);
-    let join_group = |symbols: __m512i| {
-        let (Some(place), Some(source)) = (places.next(), mantissas.first_chunk()) else {
-            return;
-        };
-        mantissas = &mantissas[56..];
+    let join = |symbols: __m512i, source: &[u8; 64], places: &mut [[u8; 64]; 2]| {
         let parted = _mm512_permutexvar_epi8(parts, load(source));
         let bytes = _mm512_and_si512(_mm512_multishift_epi64_epi8(shifts, parted), seven);
-        let places = place.as_flattened_mut().as_chunks_mut().0;
         for (place, half) in places.iter_mut().zip(upper_halves(symbols, bytes, table)) {
             store(place, half);
         }
     };
-    let block = Block { set, groups, coded };
-    let (mut cursor, done) = decode_groups(&block, n, join_group)?;
-    let last = &mut raw[done * STEP..];
-    tail.resize(last.len(), 0);
-    cursor.groups(set, Classes::Groups(groups), done, tail)?;
-    cursor.finish()?;
+    let done = decode_steps::<7, 64>(block, packed, tail, raw, join)?;
     let mut bytes = vec![0; tail.len()];
-    unpack_bytes(&packed[done * 56..], HOW, &mut bytes);
+    let how = Packed {
+        width: 7,
+        ..Packed::default()
+    };
+    unpack_bytes(&packed[done / 8 * 7..], how, &mut bytes);
     let rest = Fields {
         symbols: tail,
         values,
         bytes: &bytes,
         words: &[],
     };
-    join_bf16(rest, last);
+    join_bf16(rest, &mut raw[done..]);
     Ok(())
+}
+
+/// Decodes a block of symbols, and joins them with mantissas of 10 bits to numbers of binary16.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+pub(super) fn decode_f16(
+    block: (&DecodeSet, &[u8], &[u8]),
+    values: &Values,
+    packed: &[u8],
+    tail: &mut Vec<u8>,
+    raw: &mut [[u8; 2]],
+) -> Result<()> {
+    /// Bytes of the mantissas of 32 numbers.
+    const HALF: usize = 40;
+    let table = load_words(values);
+    let [lower, upper] = &WORD_PLACES[10];
+    let [lower, upper] = [lower, upper].map(|[places, shifts]| [load(places), load(shifts)]);
+    let even = load_words(&EVEN);
+    let join = |symbols: __m512i, source: &[u8; HALF + 64], places: &mut [[u8; 64]; 2]| {
+        let low = _mm512_castsi512_si256(symbols);
+        let high = _mm512_extracti64x4_epi64::<1>(symbols);
+        let sources = [source.first_chunk(), source.last_chunk()];
+        for ((place, symbols), source) in places.iter_mut().zip([low, high]).zip(sources) {
+            let source = source.map_or(_mm512_setzero_si512(), |source| load(source));
+            let take = |[places, shifts]: [__m512i; 2]| {
+                _mm512_srlv_epi32(_mm512_permutexvar_epi8(places, source), shifts)
+            };
+            let words = _mm512_permutex2var_epi16(take(lower), even, take(upper));
+            store(place, halves(symbols, words, table));
+        }
+    };
+    let done = decode_steps::<10, { HALF + 64 }>(block, packed, tail, raw, join)?;
+    let mut words = vec![0; tail.len()];
+    let how = Packed {
+        width: 10,
+        ..Packed::default()
+    };
+    unpack_words(&packed[done / 8 * 10..], how, &mut words);
+    let rest = Fields {
+        symbols: tail,
+        values,
+        bytes: &[],
+        words: &words,
+    };
+    join_f16(rest, &mut raw[done..]);
+    Ok(())
+}
+
+/// 32 numbers of binary16, of the exponents of symbols and the low 10 bits of words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn halves(symbols: __m256i, word: __m512i, values: __m512i) -> __m512i {
+    let exponent = _mm512_permutexvar_epi16(_mm512_cvtepu8_epi16(symbols), values);
+    let sign = _mm512_and_si512(_mm512_slli_epi16::<6>(word), _mm512_set1_epi16(i16::MIN));
+    let low = _mm512_and_si512(word, _mm512_set1_epi16(0x1ff));
+    _mm512_ternarylogic_epi32::<0xfe>(_mm512_slli_epi16::<9>(exponent), sign, low)
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -273,20 +359,14 @@ pub(super) fn join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
         ..
     } = fields;
     let table = load_words(values);
-    let nine = _mm512_set1_epi16(0x1ff);
     let (steps, last) = raw.as_chunks_mut::<32>();
     let (symbols, last_symbols) = symbols.as_chunks::<32>();
     let (words, last_words) = words.as_chunks::<32>();
     for ((raw, symbols), words) in steps.iter_mut().zip(symbols).zip(words) {
         // SAFETY: 32 bytes are half a vector.
         let symbols = unsafe { _mm256_loadu_si256(symbols.as_ptr().cast()) };
-        let exponent = _mm512_permutexvar_epi16(_mm512_cvtepu8_epi16(symbols), table);
-        let word = load_words(words);
-        let sign = _mm512_and_si512(_mm512_slli_epi16::<6>(word), _mm512_set1_epi16(i16::MIN));
-        let low = _mm512_and_si512(word, nine);
-        let joined = _mm512_ternarylogic_epi32::<0xfe>(_mm512_slli_epi16::<9>(exponent), sign, low);
         if let Some(place) = raw.as_flattened_mut().first_chunk_mut() {
-            store(place, joined);
+            store(place, halves(symbols, load_words(words), table));
         }
     }
     let rest = Fields {
@@ -306,9 +386,7 @@ pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
         words,
     } = fields;
     let table = load_words(values);
-    // Low and upper halves of 16 numbers in turn; those of the second vector are counted from 32.
-    let pairs = |first: u16| words_of(move |i| first + i / 2 + i % 2 * 32);
-    let (first, second) = (pairs(0), pairs(16));
+    let [first, second] = PAIRS.map(|pairs| load_words(&pairs));
     let (steps, last) = raw.as_chunks_mut::<STEP>();
     let (symbols, last_symbols) = symbols.as_chunks::<STEP>();
     let (bytes, last_bytes) = bytes.as_chunks::<STEP>();

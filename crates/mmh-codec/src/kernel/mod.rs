@@ -23,7 +23,7 @@ pub(crate) type Keys = [u8; 512];
 pub(crate) const RARE: u8 = 255;
 
 /// Set, classes of groups, block; values of symbols; packed mantissas; a buffer; the numbers.
-pub(crate) type DecodeBf16 =
+pub(crate) type DecodeHalves =
     fn((&DecodeSet, &[u8], &[u8]), &Values, &[u8], &mut Vec<u8>, &mut [[u8; 2]]) -> Result<()>;
 
 /// A set of loops.
@@ -48,7 +48,9 @@ pub struct Kernels {
     /// Unpacks values of at most 16 bits.
     pub(crate) unpack_words: fn(&[u8], Packed, &mut [u16]),
     /// Decodes a block and joins it with mantissas of 7 bits at once; the buffer takes some symbols.
-    pub(crate) decode_bf16: Option<DecodeBf16>,
+    pub(crate) decode_bf16: Option<DecodeHalves>,
+    /// The same with the mantissas of 10 bits of binary16.
+    pub(crate) decode_f16: Option<DecodeHalves>,
     /// Joins symbols and mantissas to numbers of bfloat16.
     pub(crate) join_bf16: fn(Fields<'_>, &mut [[u8; 2]]),
     /// Joins symbols and mantissas to numbers of binary16.
@@ -70,6 +72,7 @@ impl Kernels {
         unpack_bytes: join::unpack_bytes,
         unpack_words: join::unpack_words,
         decode_bf16: None,
+        decode_f16: None,
         join_bf16: join::join_bf16,
         join_f16: join::join_f16,
         join_f32: join::join_f32,

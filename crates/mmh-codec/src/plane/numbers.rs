@@ -1,5 +1,5 @@
 //! Floats read block by block: symbols, mantissas and low halves meet in the cache and become
-//! numbers at once. Planes in forms that are rare in floats are left to the reader of single planes.
+//! numbers at once. Planes in forms that are rare in floats are read whole before.
 
 use std::ops::Range;
 
@@ -11,7 +11,7 @@ use super::{Coder, PlaneDecoder};
 use crate::entropy::{Engine, SYMBOLS_MAX};
 use crate::error::{Result, corrupt};
 use crate::input::Input;
-use crate::kernel::{Fields, Kernels, Values};
+use crate::kernel::{DecodeHalves, Fields, Kernels, Values};
 use crate::layout::FloatFormat;
 
 /// Numbers that are joined at once: their fields stay in the first cache.
@@ -21,14 +21,31 @@ const STRIP: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Numbers<'a> {
     format: FloatFormat,
+    /// Whether the sign is the top bit of the first plane.
+    signed: bool,
     n: usize,
+    exponents: Exponents<'a>,
+    /// The planes below, from the mantissa on.
+    sides: Vec<Side<'a>>,
+}
+
+/// The first plane.
+#[derive(Debug)]
+enum Exponents<'a> {
+    Ranked(Ranks<'a>),
+    Values(Vec<u16>),
+}
+
+/// A first plane of symbols and exceptions.
+#[derive(Debug)]
+struct Ranks<'a> {
     /// How many symbols have a value.
     n_values: usize,
     values: Values,
     symbols: CodedSymbols<'a>,
+    /// Whether a symbol could have no value.
+    may_exceed: bool,
     exceptions: Vec<(usize, u16)>,
-    mantissa: Side<'a>,
-    low: Option<Side<'a>>,
 }
 
 /// A plane beside that of the exponents.
@@ -36,6 +53,7 @@ pub(crate) struct Numbers<'a> {
 enum Side<'a> {
     Constant(u16),
     Packed(PackedPlane<'a>),
+    Values(Vec<u16>),
 }
 
 /// What decoding keeps from one block to the next.
@@ -44,68 +62,36 @@ pub(crate) struct Buffers {
     symbols: Vec<u8>,
     bytes: Vec<u8>,
     words: Vec<u16>,
+    /// A strip of each plane.
+    planes: Vec<Vec<u16>>,
 }
 
 impl<'a> Numbers<'a> {
-    /// Reads everything but the blocks of `n` numbers. Nothing, if they have to be read plane by
-    /// plane; then `input` is where it was.
+    /// Reads everything but the blocks of `n` numbers; `signed` if their signs are the top bits of
+    /// the first plane. A plane in a form that is rare here is read as a whole.
     pub(crate) fn read(
         decoder: &mut PlaneDecoder<'_>,
         input: &mut Input<'a>,
-        format: FloatFormat,
+        (format, signed): (FloatFormat, bool),
         n: usize,
-    ) -> Result<Option<Self>> {
-        let mut ahead = *input;
-        let found = Self::read_from(decoder, &mut ahead, format, n)?;
-        if found.is_some() {
-            *input = ahead;
-        }
-        Ok(found)
-    }
-
-    fn read_from(
-        decoder: &mut PlaneDecoder<'_>,
-        input: &mut Input<'a>,
-        format: FloatFormat,
-        n: usize,
-    ) -> Result<Option<Self>> {
-        let widths: Vec<u32> = format.planes().map(|(_, width)| width).collect();
-        if format == FloatFormat::F64 || Coder::read(input)? != Coder::Ranked {
-            return Ok(None);
-        }
-        let record = &mut Input::new(input.sized()?);
-        let frequent = read_values(record)?;
-        let exceptions = decoder.exceptions(record, n)?;
-        let wide = |value: &u16| u32::from(*value) >> widths[0] != 0;
-        if frequent.iter().any(wide) || exceptions.iter().any(|(_, value)| wide(value)) {
-            return corrupt("a value is too wide for its plane");
-        }
-        let alphabet = alphabet_of(frequent.len());
-        let symbols = CodedSymbols::read(record, alphabet, decoder.unpacker, n)?;
-        record.expect_end()?;
-        let mut sides = Vec::with_capacity(2);
-        for &width in &widths[1..] {
-            match Side::read(decoder, input, (n, width))? {
-                Some(side) => sides.push(side),
-                None => return Ok(None),
-            }
-        }
-        let mut values = [0; SYMBOLS_MAX];
-        values[..frequent.len()].copy_from_slice(&frequent);
-        let mut sides = sides.into_iter();
-        let Some(mantissa) = sides.next() else {
-            return Ok(None);
+    ) -> Result<Self> {
+        let widths: Vec<u32> = if signed {
+            format.signed_planes().map(|(_, width)| width).collect()
+        } else {
+            format.planes().map(|(_, width)| width).collect()
         };
-        Ok(Some(Self {
+        let exponents = Exponents::read(decoder, input, (n, widths[0]))?;
+        let mut sides = Vec::with_capacity(widths.len() - 1);
+        for &width in &widths[1..] {
+            sides.push(Side::read(decoder, input, (n, width))?);
+        }
+        Ok(Self {
             format,
+            signed,
             n,
-            n_values: frequent.len(),
-            values,
-            symbols,
-            exceptions,
-            mantissa,
-            low: sides.next(),
-        }))
+            exponents,
+            sides,
+        })
     }
 
     /// How many blocks there are.
@@ -127,88 +113,138 @@ impl<'a> Numbers<'a> {
         raw: &mut [u8],
     ) -> Result<()> {
         let range = self.range(i);
-        let Buffers {
-            symbols,
-            bytes,
-            words,
-        } = buffers;
-        let kernels = engine.kernels();
-        if let (Some(decode), Some(packed)) = (kernels.decode_bf16, self.plain_bf16(range.start)) {
+        let Exponents::Ranked(ranks) = &self.exponents else {
+            return self.strips(&engine.kernels(), buffers, range, raw);
+        };
+        let fused = !self.signed && self.format != FloatFormat::F64;
+        if fused && let Some((decode, packed)) = self.plain(&engine.kernels(), ranks, range.start) {
             let numbers = raw.as_chunks_mut().0;
-            let block = self.symbols.parts(i, range.clone());
-            decode(block, &self.values, packed, symbols, numbers)?;
-            self.replace(range, raw);
-            return Ok(());
-        }
-        symbols.resize(range.len(), 0);
-        self.symbols.block(engine, i, range.clone(), symbols)?;
-        if self.symbols.may_exceed(self.n_values) {
-            let highest = symbols.iter().fold(0, |highest, &s| s.max(highest));
-            if usize::from(highest) >= self.n_values && !symbols.is_empty() {
-                return corrupt("a symbol stands for no value");
+            let block = ranks.symbols.parts(i, range.clone());
+            decode(block, &ranks.values, packed, &mut buffers.symbols, numbers)?;
+        } else {
+            let symbols = &mut buffers.symbols;
+            symbols.resize(range.len(), 0);
+            ranks.block(engine, i, range.clone(), symbols)?;
+            if fused {
+                self.join(&engine.kernels(), buffers, range.start, raw);
+            } else {
+                self.strips(&engine.kernels(), buffers, range.clone(), raw)?;
             }
         }
-        bytes.resize(STRIP, 0);
-        words.resize(STRIP, 0);
-        let len = self.format.len();
-        let strips = symbols.chunks(STRIP).zip(raw.chunks_mut(STRIP * len));
-        for (i, (symbols, raw)) in strips.enumerate() {
-            let (bytes, words) = (&mut bytes[..symbols.len()], &mut words[..symbols.len()]);
-            self.join(
-                &kernels,
-                range.start + i * STRIP,
-                (symbols, bytes, words),
-                raw,
-            );
-        }
-        self.replace(range, raw);
+        self.replace(&ranks.exceptions, range, raw);
         Ok(())
     }
 
-    /// The mantissas from number `first` on, where nothing about the numbers is out of the ordinary.
-    fn plain_bf16(&self, first: usize) -> Option<&[u8]> {
-        let plain = self.format == FloatFormat::Bf16 && !self.symbols.may_exceed(self.n_values);
-        match &self.mantissa {
-            Side::Packed(plane) if plain => plane.plain(7, first),
+    /// The loop that decodes and joins at once, and the mantissas from number `first` on, where
+    /// nothing about the numbers is out of the ordinary.
+    fn plain(
+        &self,
+        kernels: &Kernels,
+        ranks: &Ranks<'_>,
+        first: usize,
+    ) -> Option<(DecodeHalves, &[u8])> {
+        let (decode, width) = match self.format {
+            FloatFormat::Bf16 => (kernels.decode_bf16?, 7),
+            FloatFormat::F16 => (kernels.decode_f16?, 10),
+            FloatFormat::F32 | FloatFormat::F64 => return None,
+        };
+        match &self.sides[..] {
+            [Side::Packed(plane)] if !ranks.may_exceed => {
+                Some((decode, plane.plain(width, first)?))
+            }
             _ => None,
         }
     }
 
-    /// Joins the numbers of these symbols, of which the first is number `first`.
-    fn join(
-        &self,
-        kernels: &Kernels,
-        first: usize,
-        (symbols, bytes, words): (&[u8], &mut [u8], &mut [u16]),
-        raw: &mut [u8],
-    ) {
-        match self.format {
-            FloatFormat::F16 => self.mantissa.words(kernels, first, words),
-            _ => self.mantissa.bytes(kernels, first, bytes),
-        }
-        if let Some(low) = &self.low {
-            low.words(kernels, first, words);
-        }
-        let fields = Fields {
+    /// Joins the numbers of the symbols in `buffers`, of which the first is number `first`.
+    fn join(&self, kernels: &Kernels, buffers: &mut Buffers, first: usize, raw: &mut [u8]) {
+        let Buffers {
             symbols,
-            values: &self.values,
             bytes,
             words,
+            ..
+        } = buffers;
+        let (Exponents::Ranked(ranks), [mantissa, low @ ..]) = (&self.exponents, &self.sides[..])
+        else {
+            return;
         };
-        match self.format {
-            FloatFormat::Bf16 => (kernels.join_bf16)(fields, raw.as_chunks_mut().0),
-            FloatFormat::F16 => (kernels.join_f16)(fields, raw.as_chunks_mut().0),
-            FloatFormat::F32 | FloatFormat::F64 => {
-                (kernels.join_f32)(fields, raw.as_chunks_mut().0)
+        bytes.resize(STRIP, 0);
+        words.resize(STRIP, 0);
+        let strips = symbols
+            .chunks(STRIP)
+            .zip(raw.chunks_mut(STRIP * self.format.len()));
+        for (i, (symbols, raw)) in strips.enumerate() {
+            let first = first + i * STRIP;
+            let (bytes, words) = (&mut bytes[..symbols.len()], &mut words[..symbols.len()]);
+            match self.format {
+                FloatFormat::F16 => mantissa.words(kernels, first, words),
+                _ => mantissa.bytes(kernels, first, bytes),
+            }
+            if let [low] = low {
+                low.words(kernels, first, words);
+            }
+            let fields = Fields {
+                symbols,
+                values: &ranks.values,
+                bytes,
+                words,
+            };
+            match self.format {
+                FloatFormat::Bf16 => (kernels.join_bf16)(fields, raw.as_chunks_mut().0),
+                FloatFormat::F16 => (kernels.join_f16)(fields, raw.as_chunks_mut().0),
+                FloatFormat::F32 | FloatFormat::F64 => {
+                    (kernels.join_f32)(fields, raw.as_chunks_mut().0)
+                }
             }
         }
     }
 
+    /// Joins numbers of any form, whose symbols, if they have any, are in `buffers`.
+    fn strips(
+        &self,
+        kernels: &Kernels,
+        buffers: &mut Buffers,
+        range: Range<usize>,
+        raw: &mut [u8],
+    ) -> Result<()> {
+        let Buffers {
+            symbols, planes, ..
+        } = buffers;
+        planes.resize_with(1 + self.sides.len(), Vec::new);
+        let starts = range.clone().step_by(STRIP);
+        for (start, raw) in starts.zip(raw.chunks_mut(STRIP * self.format.len())) {
+            let n = raw.len() / self.format.len();
+            planes.iter_mut().for_each(|plane| plane.resize(n, 0));
+            let [exponents, rest @ ..] = &mut planes[..] else {
+                break;
+            };
+            match &self.exponents {
+                Exponents::Values(values) => {
+                    exponents.copy_from_slice(&values[start..start + n]);
+                }
+                Exponents::Ranked(ranks) => {
+                    let symbols = &symbols[start - range.start..];
+                    for (place, symbol) in exponents.iter_mut().zip(symbols) {
+                        *place = ranks.values[usize::from(symbol & 31)];
+                    }
+                }
+            }
+            for (side, words) in self.sides.iter().zip(rest) {
+                side.words(kernels, start, words);
+            }
+            if self.signed {
+                self.format.return_signs(planes);
+            }
+            self.format.join(planes, raw)?;
+        }
+        Ok(())
+    }
+
     /// Puts the exceptions among these numbers in their places.
-    fn replace(&self, range: Range<usize>, raw: &mut [u8]) {
+    fn replace(&self, exceptions: &[(usize, u16)], range: Range<usize>, raw: &mut [u8]) {
         let (below, width) = self.format.exponent();
-        let from = self.exceptions.partition_point(|&(at, _)| at < range.start);
-        let inside = self.exceptions[from..]
+        let from = exceptions.partition_point(|&(at, _)| at < range.start);
+        let inside = exceptions[from..]
             .iter()
             .take_while(|(at, _)| *at < range.end);
         for &(at, value) in inside {
@@ -216,10 +252,79 @@ impl<'a> Numbers<'a> {
             let place = &mut raw[(at - range.start) * len..][..len];
             let mut number = [0; 8];
             number[..len].copy_from_slice(place);
+            let number = u64::from_le_bytes(number);
             let mask = ((1u64 << width) - 1) << below;
-            let number = u64::from_le_bytes(number) & !mask | u64::from(value) << below;
+            let mut replaced = number & !mask | (u64::from(value) << below) & mask;
+            if self.signed {
+                let sign = 8 * len - 1;
+                replaced &= !(1 << sign);
+                replaced |= u64::from(value >> width) << sign;
+            }
+            let number = replaced;
             place.copy_from_slice(&number.to_le_bytes()[..len]);
         }
+    }
+}
+
+impl<'a> Exponents<'a> {
+    fn read(
+        decoder: &mut PlaneDecoder<'_>,
+        input: &mut Input<'a>,
+        (n, width): (usize, u32),
+    ) -> Result<Self> {
+        let mut ahead = *input;
+        if Coder::read(&mut ahead)? == Coder::Ranked {
+            let record = &mut Input::new(ahead.sized()?);
+            *input = ahead;
+            let ranks = Ranks::read(decoder, record, (n, width))?;
+            record.expect_end()?;
+            return Ok(Self::Ranked(ranks));
+        }
+        let mut values = vec![0; n];
+        decoder.read(input, width, &mut values)?;
+        Ok(Self::Values(values))
+    }
+}
+
+impl<'a> Ranks<'a> {
+    fn read(
+        decoder: &mut PlaneDecoder<'_>,
+        record: &mut Input<'a>,
+        (n, width): (usize, u32),
+    ) -> Result<Self> {
+        let frequent = read_values(record)?;
+        let exceptions = decoder.exceptions(record, n)?;
+        let wide = |value: &u16| u32::from(*value) >> width != 0;
+        if frequent.iter().any(wide) || exceptions.iter().any(|(_, value)| wide(value)) {
+            return corrupt("a value is too wide for its plane");
+        }
+        let alphabet = alphabet_of(frequent.len());
+        let symbols = CodedSymbols::read(record, alphabet, decoder.unpacker, n)?;
+        let mut values = [0; SYMBOLS_MAX];
+        values[..frequent.len()].copy_from_slice(&frequent);
+        Ok(Self {
+            n_values: frequent.len(),
+            values,
+            may_exceed: symbols.may_exceed(frequent.len()),
+            symbols,
+            exceptions,
+        })
+    }
+
+    /// Decodes the symbols of block `i`, which has these of all numbers.
+    fn block(
+        &self,
+        engine: &dyn Engine,
+        i: usize,
+        range: Range<usize>,
+        symbols: &mut [u8],
+    ) -> Result<()> {
+        self.symbols.block(engine, i, range, symbols)?;
+        let highest = || symbols.iter().fold(0, |highest, &s| s.max(highest));
+        if self.may_exceed && !symbols.is_empty() && usize::from(highest()) >= self.n_values {
+            return corrupt("a symbol stands for no value");
+        }
+        Ok(())
     }
 }
 
@@ -228,30 +333,39 @@ impl<'a> Side<'a> {
         decoder: &mut PlaneDecoder<'_>,
         input: &mut Input<'a>,
         (n, width): (usize, u32),
-    ) -> Result<Option<Self>> {
-        let coder = Coder::read(input)?;
-        let record = &mut Input::new(input.sized()?);
+    ) -> Result<Self> {
+        let mut ahead = *input;
+        let coder = Coder::read(&mut ahead)?;
+        let record = &mut Input::new(ahead.sized()?);
         let side = match coder {
             Coder::Constant => {
                 let value = u16::from_le_bytes([record.u8()?, record.u8()?]);
-                if u32::from(value) >> width != 0 {
-                    return corrupt("a value is too wide for its plane");
-                }
-                Some(Self::Constant(value))
+                (u32::from(value) >> width == 0).then_some(Self::Constant(value))
             }
             Coder::Packed => {
                 PackedPlane::read(record, decoder.unpacker, (n, width))?.map(Self::Packed)
             }
-            _ => return Ok(None),
+            _ => None,
         };
-        record.expect_end()?;
-        Ok(side)
+        if let Some(side) = side {
+            record.expect_end()?;
+            *input = ahead;
+            return Ok(side);
+        }
+        let mut values = vec![0; n];
+        decoder.read(input, width, &mut values)?;
+        Ok(Self::Values(values))
     }
 
     fn bytes(&self, kernels: &Kernels, first: usize, bytes: &mut [u8]) {
         match self {
             Self::Constant(value) => bytes.fill(value.to_le_bytes()[0]),
             Self::Packed(plane) => plane.fill(kernels.unpack_bytes, first, bytes),
+            Self::Values(values) => {
+                for (byte, value) in bytes.iter_mut().zip(&values[first..]) {
+                    *byte = value.to_le_bytes()[0];
+                }
+            }
         }
     }
 
@@ -259,6 +373,7 @@ impl<'a> Side<'a> {
         match self {
             Self::Constant(value) => words.fill(*value),
             Self::Packed(plane) => plane.fill(kernels.unpack_words, first, words),
+            Self::Values(values) => words.copy_from_slice(&values[first..first + words.len()]),
         }
     }
 }
