@@ -64,6 +64,7 @@ pub(crate) struct Buffers {
     words: Vec<u16>,
     /// A strip of each plane.
     planes: Vec<Vec<u16>>,
+    pub(super) dense: super::dense::Buffers,
 }
 
 impl<'a> Numbers<'a> {

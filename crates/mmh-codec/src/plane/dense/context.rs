@@ -24,23 +24,18 @@ pub(super) struct Scales {
 }
 
 impl Scales {
-    /// The scales of the values of a tap, kernel after kernel.
-    pub(super) fn of_tap(&self, grid: Grid, tap: usize) -> Vec<u8> {
+    /// Appends the scales of the values of a tap, kernel after kernel.
+    pub(super) fn add_tap(&self, grid: Grid, tap: usize, scales: &mut Vec<u8>) {
         let taps = grid.kernel.taps();
         let columns = self.columns.iter().skip(tap).step_by(taps);
         let columns: Vec<u8> = columns.copied().collect();
-        let mut scales = Vec::with_capacity(grid.kernels(tap).len());
         for run in grid.runs(tap) {
             let row = self.rows.get(run.row).copied().unwrap_or(0);
             let part = &columns[run.channel..run.channel + run.len];
             scales.extend(part.iter().map(|scale| scale + row));
         }
-        scales
     }
 }
-
-/// The signed sizes of the values of one tap, one for each kernel; 0 where there is none.
-pub(super) type Sizes = Vec<i8>;
 
 /// What is known of the values of a tap.
 #[derive(Debug, Default)]
@@ -48,16 +43,24 @@ pub(super) struct Known {
     pub(super) contexts: Vec<u16>,
     /// 1 where a value is likely to be below 0.
     pub(super) negative: Vec<u8>,
+    /// What is shown where there is no neighbour.
+    nothing: Vec<i8>,
 }
 
 impl Known {
-    /// Appends what is known of the values of `tap`, by their scales and by the taps before it.
+    pub(super) fn clear(&mut self) {
+        self.contexts.clear();
+        self.negative.clear();
+    }
+
+    /// Appends what is known of the values of `tap`, by their scales and by what the taps before
+    /// it show: signed sizes, of each tap one for each kernel, 0 where there is none.
     pub(super) fn add(
         &mut self,
         grid: Grid,
         tap: usize,
         (scales, n_scales): (&[u8], usize),
-        sizes: &[Sizes],
+        shown: &[i8],
     ) {
         let highest = u16::try_from(n_scales - 1).unwrap_or(u16::MAX);
         let scales = scales.iter().map(|&scale| u16::from(scale).min(highest));
@@ -68,8 +71,12 @@ impl Known {
         }
         let Neighbours { straight, corner } = grid.kernel.neighbours(tap);
         let kernels = grid.kernels(tap);
-        let none = vec![0; kernels.len()];
-        let near = |tap: Option<usize>| tap.map_or(&none[..], |tap| &sizes[tap][kernels.clone()]);
+        self.nothing.resize(kernels.len(), 0);
+        let near = |tap: Option<usize>| {
+            tap.map_or(&self.nothing[..], |tap| {
+                &shown[tap * grid.n_kernels()..][kernels.clone()]
+            })
+        };
         let [left, above, before] = straight.map(near);
         let corner = near(corner);
         let count = straight.iter().flatten().count();
@@ -133,15 +140,20 @@ mod tests {
             columns: (0..8).collect(),
             rows: vec![10, 20],
         };
+        let of_tap = |scales: &Scales, tap| {
+            let mut found = Vec::new();
+            scales.add_tap(grid, tap, &mut found);
+            found
+        };
         // Places 5, 6, 7 of the first row and 0 to 5 of the second.
-        assert_eq!(scales.of_tap(grid, 0), [20, 24]);
-        assert_eq!(scales.of_tap(grid, 1), [15, 21, 25]);
-        assert_eq!(scales.of_tap(grid, 3), [17, 23]);
+        assert_eq!(of_tap(&scales, 0), [20, 24]);
+        assert_eq!(of_tap(&scales, 1), [15, 21, 25]);
+        assert_eq!(of_tap(&scales, 3), [17, 23]);
         let columns = Scales {
             rows: Vec::new(),
             ..scales
         };
-        assert_eq!(columns.of_tap(grid, 2), [6, 2]);
+        assert_eq!(of_tap(&columns, 2), [6, 2]);
     }
 
     /// The last tap of a square sees three others, and the first sees none.
@@ -153,7 +165,7 @@ mod tests {
             before: 0,
             n: 8,
         };
-        let sizes = vec![vec![3, -16], vec![8, -45], vec![-2, -45], vec![0, 0]];
+        let sizes = [3, -16, 8, -45, -2, -45, 0, 0];
         let mut known = Known::default();
         known.add(grid, 3, (&[1, 9], 4), &sizes);
         // 2 (8 - 2) - 3 = 9, a mean of 5; 2 (-90) + 16 = -164, a mean of 45.
@@ -174,7 +186,7 @@ mod tests {
         };
         for size in [-128, 127] {
             let mut known = Known::default();
-            known.add(grid, 7, (&[0], 1), &vec![vec![size]; 8]);
+            known.add(grid, 7, (&[0], 1), &[size; 8]);
             assert_eq!(known.contexts, [7 << 3 | 5]);
         }
     }

@@ -153,10 +153,20 @@ impl Grid {
 
     /// The places in the plane of a tap, kernel after kernel.
     pub(super) fn places(self, tap: usize) -> impl Iterator<Item = usize> {
-        let taps = self.kernel.taps();
-        let phase = self.phase();
-        self.kernels(tap)
-            .map(move |kernel| kernel * taps + tap - phase)
+        self.kernels(tap).map(move |kernel| self.place(tap, kernel))
+    }
+
+    /// The place in the plane of a tap of a kernel that is within the plane.
+    pub(super) fn place(self, tap: usize, kernel: usize) -> usize {
+        kernel * self.kernel.taps() + tap - self.phase()
+    }
+
+    /// The first kernel that has a tap at or after a place, and how far after.
+    pub(super) fn first_kernel(self, tap: usize, place: usize) -> (usize, usize) {
+        let at = (place + self.phase()).saturating_sub(tap);
+        let kernel = at.div_ceil(self.kernel.taps());
+        let kernel = kernel.max(usize::from(tap < self.phase()));
+        (kernel, self.place(tap, kernel) - place)
     }
 
     /// The kernels of a tap, row by row.
@@ -242,6 +252,12 @@ mod tests {
                         grid.places(tap).count(),
                         grid.runs(tap).map(|r| r.len).sum()
                     );
+                    for from in 0..=n {
+                        let next = grid.places(tap).find(|&place| place >= from);
+                        let (kernel, offset) = grid.first_kernel(tap, from);
+                        assert_eq!(grid.place(tap, kernel), from + offset);
+                        assert!(next.is_none_or(|place| place == from + offset));
+                    }
                     assert!(grid.kernels(tap).end <= grid.n_kernels());
                     assert!(grid.runs(tap).all(|run| run.row < grid.n_rows()));
                 }

@@ -1,6 +1,6 @@
 //! Writes a plane densely.
 
-use super::context::{Known, SIZES, STEPS, Scales, Sizes};
+use super::context::{Known, SIZES, STEPS, Scales};
 use super::fit::fit;
 use super::grid::Grid;
 use super::{N_SCALES_MAX, SCALE_WIDTH, per_scale};
@@ -165,28 +165,36 @@ impl Writer<'_> {
             escapes: Vec::new(),
             ends: Vec::new(),
         };
-        let mut sizes = vec![Sizes::new(); grid.kernel.taps()];
+        let mut scales = Vec::new();
+        let mut shown = vec![0; grid.kernel.taps() * grid.n_kernels()];
         for wave in 0..grid.kernel.waves() {
             let start = waves.symbols.len();
             for tap in grid.kernel.of_wave(wave) {
-                let scales = self.scales.of_tap(grid, tap);
-                waves.known.add(grid, tap, (&scales, self.n_scales), &sizes);
-                sizes[tap] = self.tap(tap, &scales, values, &mut waves);
+                scales.clear();
+                self.scales.add_tap(grid, tap, &mut scales);
+                waves.known.add(grid, tap, (&scales, self.n_scales), &shown);
+                let shown = &mut shown[tap * grid.n_kernels()..][grid.kernels(tap)];
+                self.tap(tap, &scales, values, (shown, &mut waves));
             }
             waves.ends.push(start..waves.symbols.len());
         }
         waves
     }
 
-    /// Appends the symbols of a tap, and gives what its neighbours see.
-    fn tap(&self, tap: usize, scales: &[u8], values: &[u16], waves: &mut Waves) -> Sizes {
+    /// Appends the symbols of a tap, and tells what they show their neighbours.
+    fn tap(
+        &self,
+        tap: usize,
+        scales: &[u8],
+        values: &[u16],
+        (shown, waves): (&mut [i8], &mut Waves),
+    ) {
         let grid = self.grid;
         let steps = if self.sign == 0 { SYMBOLS_MAX } else { STEPS };
-        let mut seen = vec![0; grid.n_kernels()];
         let negative = waves.symbols.len()..;
         let negative = waves.known.negative[negative].iter();
         let places = grid.places(tap).zip(scales).zip(negative);
-        for (seen, ((place, &scale), &negative)) in seen[grid.kernels(tap)].iter_mut().zip(places) {
+        for (shown, ((place, &scale), &negative)) in shown.iter_mut().zip(places) {
             let value = values[place];
             let size = value & self.sign.wrapping_sub(1);
             let below = u16::from(scale) + self.base;
@@ -198,13 +206,12 @@ impl Writer<'_> {
             let mut symbol = u8::try_from(step).unwrap_or(0);
             if self.sign != 0 {
                 let below_0 = u8::from(value & self.sign != 0);
-                let shown = SIZES[step % STEPS];
-                *seen = if below_0 == 1 { -shown } else { shown };
+                let size = SIZES[step % STEPS];
+                *shown = if below_0 == 1 { -size } else { size };
                 symbol |= (below_0 ^ negative) << 4;
             }
             waves.symbols.push(symbol);
         }
-        seen
     }
 }
 

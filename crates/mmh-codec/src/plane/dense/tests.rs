@@ -4,7 +4,10 @@ use proptest::prelude::*;
 
 use super::super::testing::{plane_decoder, with_encoder};
 use super::super::{Coder, put_record};
+use super::grid::Grid;
 use super::*;
+use crate::error::Result;
+use crate::input::Input;
 use crate::samples::{Noise, convolution};
 
 fn kernel(width: usize, height: usize, depth: usize) -> Kernel {
