@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use mmh_codec::samples::{convolution, weights};
-use mmh_codec::{Encoder, Hint, Settings};
+use mmh_codec::{Encoder, Hint, Level, Settings};
 use mmh_core::{Digest, Dtype};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -24,7 +24,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut manifest = String::new();
     for (name, hint, raw) in samples() {
         let mut frame = Vec::new();
-        Encoder::new(Settings::default()).encode(&raw, &hint, &mut frame)?;
+        let level = if name.ends_with("mixed") {
+            Level::Archive
+        } else {
+            Level::Default
+        };
+        let settings = Settings {
+            level,
+            verify: true,
+        };
+        Encoder::new(settings).encode(&raw, &hint, &mut frame)?;
         write_new(&place.join(format!("{name}.frame")), &frame)?;
         writeln!(
             manifest,
@@ -83,6 +92,19 @@ fn samples() -> Vec<(String, Hint, Vec<u8>)> {
         let name = format!("{}-dense{taps}", dtype.as_str().to_lowercase());
         let raw = convolution(dtype, sides, channels, 17_050, 8);
         add(&name, hint, raw[50 * dtype.block().1 as usize..].to_vec());
+    }
+    for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32] {
+        let mut raw = weights(dtype, 192, 30_003, 12);
+        // A dead row in sixteen.
+        for row in raw.chunks_mut(192 * dtype.block().1 as usize).step_by(16) {
+            row.iter_mut().for_each(|byte| *byte &= 0x8f);
+        }
+        let name = format!("{}-mixed", dtype.as_str().to_lowercase());
+        let hint = Hint {
+            first: 100,
+            ..Hint::tensor(dtype, 192)
+        };
+        samples.push((name, hint, raw));
     }
     samples
 }

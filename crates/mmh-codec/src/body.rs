@@ -54,8 +54,7 @@ pub(crate) fn put_body(
             }
         }
         Division::Float(format) => {
-            // Complex numbers are two floats each.
-            let rows = rows(hint, dtype.block().1 as usize / format.len(), 1);
+            let rows = float_rows(*format, dtype, hint);
             if !encoder.put_floats(*format, units, rows, out)? {
                 for (values, (_, width)) in format.split(units).iter().zip(format.planes()) {
                     encoder.put(
@@ -166,6 +165,11 @@ fn rows(hint: &Hint, values: usize, elements: usize) -> Rows {
     } else {
         Rows::default()
     }
+}
+
+/// The rows of the numbers of a type. Complex numbers are two floats each.
+pub(crate) fn float_rows(format: FloatFormat, dtype: Dtype, hint: &Hint) -> Rows {
+    rows(hint, dtype.block().1 as usize / format.len(), 1)
 }
 
 /// Fills `raw` from a body.

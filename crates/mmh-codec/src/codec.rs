@@ -11,6 +11,7 @@ use crate::frame::{
 };
 use crate::input::Input;
 use crate::layout::Layout;
+use crate::mix::{put_mixed, read_mixed};
 use crate::plane::{Buffers, PlaneDecoder, PlaneEncoder, Scratch};
 use crate::settings::{Base, Context, Hint, Level, Settings};
 use crate::zstd::{Packer, Unpacker};
@@ -116,6 +117,17 @@ impl Encoder {
             };
             put_body(&mut encoder, (layout, dtype), raw, hint, out)?;
             best = out.len() - start;
+            if self.settings.level == Level::Archive {
+                let mut mixed = Vec::new();
+                let start = put_header(Method::Mixed, raw, &mut mixed);
+                put_checks(raw, &mut mixed);
+                let written = put_mixed(&mut encoder, (layout, dtype), raw, hint, &mut mixed)?;
+                if written && mixed.len() - start < best {
+                    method = Method::Mixed;
+                    best = mixed.len() - start;
+                    *out = mixed;
+                }
+            }
         }
         let bytes = planes.is_none_or(|(layout, _)| layout.sequential());
         if bytes || raw.len() <= SHORT || repeats(raw) {
@@ -285,14 +297,18 @@ impl Decoder {
                 out.resize(raw_len, 0);
                 self.unpacker.unpack(body, out)?;
             }
-            Method::Float | Method::Integer | Method::Block => {
+            Method::Float | Method::Integer | Method::Block | Method::Mixed => {
                 out.resize(raw_len, 0);
                 let mut decoder = PlaneDecoder {
                     engine: self.engine,
                     unpacker: &mut self.unpacker,
                     buffers: &mut self.buffers,
                 };
-                read_body(&mut decoder, method, body, out)?;
+                if method == Method::Mixed {
+                    read_mixed(&mut decoder, body, out)?;
+                } else {
+                    read_body(&mut decoder, method, body, out)?;
+                }
                 compare_checks(out, checks)?;
             }
         }

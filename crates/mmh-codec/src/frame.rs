@@ -5,6 +5,7 @@ use std::fmt;
 use crate::body::planes_info;
 use crate::error::{Error, Result, corrupt};
 use crate::input::{Input, put_varint};
+use crate::mix::mixed_info;
 
 /// Version of the frame format, the first byte of every frame.
 pub const FRAME_VERSION: u8 = 1;
@@ -93,19 +94,22 @@ pub enum Method {
     Integer,
     /// Blocks of quantised weights split by field.
     Block,
+    /// Floating point numbers, each predicted from those before it.
+    Mixed,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Raw,
         Self::Zstd,
         Self::Float,
         Self::Integer,
         Self::Block,
+        Self::Mixed,
     ];
 
-    /// The code in a frame's header. Codes 5 to 31 are reserved for deltas and denser coders.
+    /// The code in a frame's header. Codes 5 and 7 to 31 are reserved.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -114,6 +118,7 @@ impl Method {
             Self::Float => 2,
             Self::Integer => 3,
             Self::Block => 4,
+            Self::Mixed => 6,
         }
     }
 
@@ -126,6 +131,7 @@ impl Method {
             Self::Float => "float",
             Self::Integer => "integer",
             Self::Block => "block",
+            Self::Mixed => "mixed",
         }
     }
 }
@@ -135,13 +141,14 @@ impl Method {
     pub(crate) const fn has_checks(self) -> bool {
         match self {
             Self::Raw | Self::Zstd => false,
-            Self::Float | Self::Integer | Self::Block => true,
+            Self::Float | Self::Integer | Self::Block | Self::Mixed => true,
         }
     }
 
     /// Whether frames of this method may have these references.
     fn may_refer(self, references: &References) -> bool {
-        let shared = references.codebook.is_none() || self.has_checks();
+        let shares = self.has_checks() && self != Self::Mixed;
+        let shared = references.codebook.is_none() || shares;
         shared && references.base.is_none() && references.companion.is_none()
     }
 }
@@ -268,6 +275,10 @@ pub fn frame_info(frame: &[u8]) -> Result<FrameInfo> {
     } = Header::read(&mut input)?;
     let planes = match method {
         Method::Raw | Method::Zstd => Vec::new(),
+        Method::Mixed => {
+            read_checks(raw_len, &mut input)?;
+            mixed_info(input.finish())?
+        }
         Method::Float | Method::Integer | Method::Block => {
             read_checks(raw_len, &mut input)?;
             planes_info(method, input.finish())?

@@ -20,6 +20,7 @@ mod input;
 mod kernel;
 mod layout;
 mod log2;
+mod mix;
 mod plane;
 #[cfg(any(test, feature = "testing"))]
 pub mod samples;

@@ -71,8 +71,8 @@ pub enum Level {
     /// zstd 3 for bytes, and at most 32 row classes.
     #[default]
     Default,
-    /// zstd 19 for bytes, and a longer search for row classes. (The context mixing that this
-    /// level is meant for is not built yet.)
+    /// zstd 19 for bytes, a longer search for row classes, and for floats the choice of predicting
+    /// each number from all before it: the smallest, at tens of megabytes a second both ways.
     Archive,
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mmh_codec::samples::{Noise, convolution, weights};
-use mmh_codec::{Decoder, Encoder, Hint, Level, Settings, frame_info};
+use mmh_codec::{Decoder, Encoder, Hint, Level, Method, Settings, frame_info};
 use mmh_core::{Digest, Dtype};
 use proptest::prelude::*;
 
@@ -109,6 +109,56 @@ fn readers_agree_on_every_flipped_bit_of_the_first_bytes() {
             bad[bit / 8] ^= 1 << (bit % 8);
             agree(&bad, &(dtype, bit));
         }
+    }
+}
+
+/// Two rows of a convolution with dead channels, so that each step of the model is taken.
+fn with_dead_channels(dtype: Dtype, n: usize) -> Vec<u8> {
+    let len = n * dtype.block().1 as usize;
+    let mut raw = weights(dtype, 96, len, 21);
+    let unit = raw.len() / n;
+    for (i, number) in raw.chunks_mut(unit).enumerate() {
+        if i % 96 % 31 < 3 || i / 96 % 5 == 2 {
+            // Far below the others; the sign and one bit of the exponent stay.
+            number[unit - 1] &= 0x88;
+        }
+    }
+    raw
+}
+
+#[test]
+fn mixed_frames_are_written_as_the_specification_says() {
+    let mut mixed = 0;
+    for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32, Dtype::C64] {
+        for row_len in [96, 0, 1, 7] {
+            let raw = with_dead_channels(dtype, 4003);
+            let hint = Hint {
+                first: 5,
+                ..Hint::tensor(dtype, row_len)
+            };
+            let frame = frame_of(&raw, &hint, Level::Archive);
+            mixed += usize::from(frame_info(&frame).unwrap().method == Method::Mixed);
+            assert!(
+                agree(&frame, &(dtype, row_len)) == Some(raw),
+                "{dtype} {row_len}"
+            );
+        }
+    }
+    assert!(mixed > 8, "{mixed} of 16 are mixed");
+}
+
+#[test]
+fn readers_agree_on_mixed_frames_with_flipped_bits() {
+    let raw = with_dead_channels(Dtype::BF16, 700);
+    let frame = frame_of(&raw, &Hint::tensor(Dtype::BF16, 96), Level::Archive);
+    assert_eq!(frame_info(&frame).unwrap().method, Method::Mixed);
+    for bit in (0..8 * frame.len()).filter(|bit| bit / 8 < 60 || bit % 41 == 0) {
+        let mut bad = frame.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        agree(&bad, &bit);
+    }
+    for cut in (0..frame.len()).filter(|cut| *cut < 60 || cut % 17 == 0) {
+        assert!(agree(&frame[..cut], &cut).is_none(), "cut at {cut}");
     }
 }
 

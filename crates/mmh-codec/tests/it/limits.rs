@@ -97,7 +97,8 @@ fn method_codes_never_change() {
             (1, "zstd"),
             (2, "float"),
             (3, "integer"),
-            (4, "block")
+            (4, "block"),
+            (6, "mixed")
         ]
     );
 }

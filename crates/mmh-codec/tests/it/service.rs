@@ -38,13 +38,28 @@ fn by_method() -> Vec<(Method, Vec<u8>, Vec<u8>)> {
         (Hint::tensor(Dtype::I8, 64), weights(Dtype::I8, 64, 9000, 1)),
         (Hint::tensor(Dtype::Q8_0, 0), eights),
     ];
-    let frames = contents.map(|(hint, raw): (Hint, Vec<u8>)| {
-        let (method, frame) = encode(&raw, &hint);
-        (method, raw, frame)
-    });
-    assert_eq!(frames.each_ref().map(|(method, ..)| *method), Method::ALL);
-    frames.into()
+    let mut frames: Vec<_> = contents
+        .into_iter()
+        .map(|(hint, raw): (Hint, Vec<u8>)| {
+            let (method, frame) = encode(&raw, &hint);
+            (method, raw, frame)
+        })
+        .collect();
+    let raw = weights(Dtype::BF16, 64, 9000, 1);
+    let mut frame = Vec::new();
+    let method = Encoder::new(ARCHIVE)
+        .encode(&raw, &Hint::tensor(Dtype::BF16, 64), &mut frame)
+        .expect("the content can be coded");
+    frames.push((method, raw, frame));
+    let methods: Vec<_> = frames.iter().map(|(method, ..)| *method).collect();
+    assert_eq!(methods, Method::ALL);
+    frames
 }
+
+const ARCHIVE: Settings = Settings {
+    level: Level::Archive,
+    verify: true,
+};
 
 /// Each thread has its own encoder and takes the contents in its own order.
 #[test]
@@ -103,13 +118,14 @@ fn a_decoder_works_after_every_kind_of_failure() {
 
 #[test]
 fn an_encoder_works_after_a_chunk_that_is_too_large() {
-    let mut encoder = Encoder::new(Settings::default());
+    let mut encoders = [Settings::default(), ARCHIVE].map(Encoder::new);
     let mut frame = Vec::new();
     for (method, raw, expected) in by_method() {
+        let encoder = &mut encoders[usize::from(method == Method::Mixed)];
         let huge = vec![1; CHUNK_LEN_MAX + 1];
         assert!(encoder.encode(&huge, &Hint::bytes(), &mut frame).is_err());
         let hint = match method {
-            Method::Float => Hint::tensor(Dtype::BF16, 64),
+            Method::Float | Method::Mixed => Hint::tensor(Dtype::BF16, 64),
             Method::Integer => Hint::tensor(Dtype::I8, 64),
             Method::Block => Hint::tensor(Dtype::Q8_0, 0),
             _ => Hint::bytes(),

@@ -3,6 +3,7 @@
 
 mod dense;
 mod layout;
+mod mixed;
 mod symbols;
 
 use layout::Layout;
@@ -102,7 +103,10 @@ pub(crate) fn decode(frame: &[u8], limit: usize) -> Option<Vec<u8>> {
         1 => zstd(input.0, raw_len),
         _ => {
             let checks = input.take(4 * raw_len.div_ceil(256 << 10))?;
-            let content = body(method, input, raw_len)?;
+            let content = match method {
+                6 => mixed::body(input, raw_len)?,
+                _ => body(method, input, raw_len)?,
+            };
             let own = content
                 .chunks(256 << 10)
                 .map(twox_hash::XxHash3_64::oneshot);
