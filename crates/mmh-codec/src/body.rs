@@ -93,9 +93,16 @@ fn put_denser(
     start: usize,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let Some(grid) = find_grid(format, units, rows).filter(|_| encoder.dense) else {
+    if !encoder.dense {
+        return Ok(());
+    }
+    let Some(grid) = find_grid(format, units, rows) else {
         return Ok(());
     };
+    if units.len() / format.len() >= SAMPLED_MIN && !denser_by_sample(encoder, format, units, rows)?
+    {
+        return Ok(());
+    }
     let layout = if grid.has_signs() {
         Layout::Signed(format)
     } else {
@@ -109,6 +116,37 @@ fn put_denser(
         out.extend_from_slice(&dense);
     }
     Ok(())
+}
+
+/// From so many numbers on a sample is coded both ways first.
+const SAMPLED_MIN: usize = 1 << 17;
+/// One row in this many is in that sample.
+const SAMPLE_SHARE: usize = 8;
+
+/// Whether dense coding makes rows from the middle of the units shorter.
+fn denser_by_sample(
+    encoder: &mut PlaneEncoder<'_>,
+    format: FloatFormat,
+    units: &[u8],
+    rows: Rows,
+) -> Result<bool> {
+    let row_len = usize::try_from(rows.len).unwrap_or(usize::MAX);
+    let before = usize::try_from(rows.before).unwrap_or(0);
+    let n_rows = units.len() / format.len() / row_len.max(1);
+    let len = (n_rows / SAMPLE_SHARE)
+        .saturating_mul(row_len)
+        .saturating_mul(format.len());
+    let start = (n_rows / 2 * row_len).saturating_sub(before) * format.len();
+    let sample = units.get(start..start.saturating_add(len)).unwrap_or(units);
+    let rows = Rows::new(rows.len, 0);
+    let Some(grid) = find_grid(format, sample, rows) else {
+        // Too few rows to say.
+        return Ok(true);
+    };
+    let (mut plain, mut dense) = (Vec::new(), Vec::new());
+    encoder.put_dense(format, sample, grid, &mut dense)?;
+    let done = encoder.put_floats(format, sample, rows, &mut plain)?;
+    Ok(!done || dense.len() < plain.len() - plain.len() / DENSE_SHARE)
 }
 
 /// Bytes before the first whole block. A hint names the block in which a chunk begins, not the

@@ -1,5 +1,7 @@
 //! Where dense coding pays, by a sample; and the scales of rows and columns. All in whole numbers.
 
+use std::ops::Range;
+
 use super::super::Rows;
 use super::context::Scales;
 use super::grid::{Grid, Kernel, ROW_LEN_MAX};
@@ -15,11 +17,12 @@ const ROWS_MIN: usize = 8;
 const SIDES: [usize; 3] = [3, 5, 7];
 /// Pieces of a sample, and numbers in each.
 const PIECES: usize = 32;
-const PIECE_LEN: usize = 2048;
+const PIECE_LEN: usize = 512;
 /// Neighbours count as alike if one pair in this many more than half agrees in sign (or differs).
 const ALIKE_SHARE: usize = 32;
-/// Numbers in a sample of columns.
-const COLUMNS_SAMPLE: usize = 1 << 16;
+/// One number in this many is in a sample of columns, and not more than so many.
+const COLUMNS_SHARE: usize = 16;
+const COLUMNS_SAMPLE: usize = 1 << 14;
 /// How far apart columns must be: the variance of their scales, in half octaves times 2^10,
 /// squared.
 const VARIANCE_MIN: i64 = 1 << 18;
@@ -70,11 +73,12 @@ impl<'a> Tops<'a> {
         self.raw.len() / self.len
     }
 
-    fn top(&self, i: usize) -> u16 {
-        match self.raw[i * self.len..(i + 1) * self.len] {
-            [.., low, high] => u16::from_le_bytes([low, high]),
+    fn tops(&self, range: Range<usize>) -> impl Iterator<Item = u16> + Clone + use<'a> {
+        let numbers = self.raw[range.start * self.len..range.end * self.len].chunks_exact(self.len);
+        numbers.map(|number| match number {
+            [.., low, high] => u16::from_le_bytes([*low, *high]),
             _ => 0,
-        }
+        })
     }
 
     /// The kernel in whose sides the signs of neighbours are alike.
@@ -103,13 +107,29 @@ impl<'a> Tops<'a> {
     fn likeness(&self, before: usize, lag: usize, side: usize) -> usize {
         let (mut pairs, mut equal) = (0usize, 0usize);
         let n = self.len();
+        let mut tops = [0; PIECE_LEN];
         for piece in 0..PIECES {
             let start = (n - PIECE_LEN) / PIECES * piece;
-            for i in start + lag..start + PIECE_LEN {
-                if (before + i) % (lag * side) >= lag {
-                    pairs += 1;
-                    equal += usize::from((self.top(i) ^ self.top(i - lag)) >> 15 == 0);
-                }
+            for (to, top) in tops.iter_mut().zip(self.tops(start..start + PIECE_LEN)) {
+                *to = top;
+            }
+            // The first `lag` of each period have their neighbour in another one.
+            let period = lag * side;
+            let into = (before + start) % period;
+            let mut at = lag.saturating_sub(into);
+            let mut end = period - into;
+            while at < PIECE_LEN {
+                let stop = end.min(PIECE_LEN);
+                let from = at.max(lag).min(stop);
+                let before = &tops[from - lag.min(from)..];
+                let alike = |(a, b): (&u16, &u16)| usize::from((a ^ b) >> 15 == 0);
+                equal += tops[from..stop]
+                    .iter()
+                    .zip(before)
+                    .map(alike)
+                    .sum::<usize>();
+                pairs += stop - from;
+                (at, end) = (end + lag, end + period);
             }
         }
         let excess = (2 * equal).abs_diff(pairs);
@@ -123,17 +143,22 @@ impl<'a> Tops<'a> {
     /// How much the scales of columns differ, beyond chance: the covariance of what one half of a
     /// sample of rows and what the other half says.
     fn spread(&self, row_len: usize, before: usize) -> i64 {
-        let size = |i: usize| (self.top(i) & 0x7fff) >> self.below;
+        let below = self.below;
+        let size = move |top: u16| (top & 0x7fff) >> below;
         let skip = (row_len - before) % row_len;
         let n_rows = (self.len() - skip) / row_len;
-        let step = (n_rows * row_len / COLUMNS_SAMPLE).clamp(1, n_rows / ROWS_MIN + 1);
-        let rows = || (0..n_rows).step_by(step).map(|row| skip + row * row_len);
-        let largest = rows().flat_map(|at| (at..at + row_len).map(size)).max();
-        let energy = Energy::new(largest.unwrap_or(0));
+        let sample = (n_rows * row_len / COLUMNS_SHARE).min(COLUMNS_SAMPLE);
+        let step = (n_rows * row_len / sample.max(1)).clamp(1, n_rows / ROWS_MIN + 1);
+        let rows = || {
+            let starts = (0..n_rows).step_by(step).map(|row| skip + row * row_len);
+            starts.map(|at| self.tops(at..at + row_len).map(size))
+        };
+        let largest = rows().flatten().fold(0, u16::max);
+        let energy = Energy::new(largest);
         let mut sums = [vec![0u64; row_len], vec![0u64; row_len]];
-        for (half, at) in rows().enumerate() {
-            for (sum, i) in sums[half % 2].iter_mut().zip(at..) {
-                *sum += energy.of(size(i));
+        for (half, row) in rows().enumerate() {
+            for (sum, size) in sums[half % 2].iter_mut().zip(row) {
+                *sum += energy.of(size);
             }
         }
         let logs = sums.map(|sums| {
