@@ -6,6 +6,7 @@ use crate::entropy::{
     Alphabet, Classes, DecodeSet, EncodeSet, Engine, LANES, LEVEL_MAX, Levels, Reference,
     STATES_LEN, SYMBOLS_MAX,
 };
+use crate::error::Result;
 use crate::samples::Noise;
 
 /// One thing to code: distributions, the class of each symbol, the symbols.
@@ -126,23 +127,41 @@ fn extremes_come_back(engine: &dyn Engine, alphabet: Alphabet) {
     }
 }
 
+/// Decodes `block` and says how that ended and what it left behind: the same as the reference.
+fn decode(
+    engine: &dyn Engine,
+    set: &DecodeSet,
+    classes: Classes<'_>,
+    block: &[u8],
+    n: usize,
+) -> (Result<()>, Vec<u8>) {
+    let [found, expected] = [engine, &Reference].map(|engine| {
+        let mut symbols = vec![0xee; n];
+        (engine.decode(set, classes, block, &mut symbols), symbols)
+    });
+    assert!(found == expected, "{} ends otherwise", engine.name());
+    found
+}
+
 /// Each cut is an error. Each flipped bit is an error or gives other symbols: with all the states
 /// checked at the end, it never gives the same.
 fn damage_is_noticed_or_harmless(engine: &dyn Engine, case: &Case) {
     let set = DecodeSet::new(&case.levels, case.alphabet);
-    let mut back = vec![0; case.symbols.len()];
+    let n = case.symbols.len();
     for classes in case.classes() {
         let block = case.encode(engine, classes);
         for cut in 0..block.len() {
-            let done = engine.decode(&set, classes, &block[..cut], &mut back);
+            let (done, _) = decode(engine, &set, classes, &block[..cut], n);
             assert!(done.is_err(), "{} accepts a cut at {cut}", engine.name());
         }
-        let longer = [&block[..], &[0]].concat();
-        assert!(engine.decode(&set, classes, &longer, &mut back).is_err());
+        for more in [1, 2, 200] {
+            let longer = [&block[..], &vec![0; more]].concat();
+            assert!(decode(engine, &set, classes, &longer, n).0.is_err());
+        }
         for bit in 0..8 * block.len() {
             let mut bad = block.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            let done = engine.decode(&set, classes, &bad, &mut back);
+            let (done, back) = decode(engine, &set, classes, &bad, n);
             assert!(
                 done.is_err() || back != case.symbols,
                 "bit {bit} is without effect"
@@ -154,13 +173,20 @@ fn damage_is_noticed_or_harmless(engine: &dyn Engine, case: &Case) {
 fn noise_is_harmless(engine: &dyn Engine, alphabet: Alphabet) {
     let noise = &mut Noise::new(99);
     for len in (0..STATES_LEN + 300).step_by(7) {
-        let block: Vec<u8> = (0..len).map(|_| noise.below(256)).collect();
-        let case = Case::new(len as u64, 200, alphabet, 4);
+        let n_classes = 1 + usize::from(noise.below(32));
+        let n = 1 + usize::from(noise.below(250));
+        let case = Case::new(len as u64, n, alphabet, n_classes);
         let set = DecodeSet::new(&case.levels, alphabet);
+        let block: Vec<u8> = (0..len).map(|_| noise.below(256)).collect();
         for classes in case.classes() {
-            let mut back = vec![0; 200];
-            let done = engine.decode(&set, classes, &block, &mut back);
+            let (done, back) = decode(engine, &set, classes, &block, n);
             assert!(done.is_err() || back.iter().all(|&s| usize::from(s) < alphabet.size()));
+            // Noise behind states that can be.
+            let whole = case.encode(&Reference, classes);
+            let mut block = whole[..whole.len().min(STATES_LEN)].to_vec();
+            block.extend((0..len).map(|_| noise.below(256)));
+            let (done, _) = decode(engine, &set, classes, &block, n);
+            assert!(done.is_err() || block == whole);
         }
     }
 }

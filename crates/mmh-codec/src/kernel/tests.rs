@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::bits::pack;
-use crate::entropy::Levels;
+use crate::entropy::{
+    Alphabet, Classes, EncodeSet, Engine as _, LANES, Levels, Reference, SYMBOLS_MAX,
+};
 use crate::samples::Noise;
 
 /// The forms that this machine has, beside the plain one.
@@ -288,6 +290,122 @@ fn fields_are_joined_to_numbers() {
                 let half = u32::from(low[i]);
                 let half = (half >> 9) << 15 | u32::from(short[s]) << 9 | half & 511;
                 assert_eq!(u32::from(u16::from_le_bytes(f16[i])), half);
+            }
+        }
+    }
+}
+
+/// A block of symbols of these classes with packed mantissas beside it.
+struct Coded {
+    set: DecodeSet,
+    groups: Vec<u8>,
+    block: Vec<u8>,
+    packed: Vec<u8>,
+    n: usize,
+}
+
+impl Coded {
+    fn new(n: usize, width: u32, noise: &mut Noise) -> Self {
+        let reach = 1 + usize::from(noise.below(32));
+        let symbols: Vec<u8> = (0..n)
+            .map(|_| noise.below(reach).min(noise.below(reach)))
+            .collect();
+        let mut counts = [1; SYMBOLS_MAX];
+        symbols.iter().for_each(|&s| counts[usize::from(s)] += 1);
+        let levels = [
+            Levels::from_counts(&[1; SYMBOLS_MAX]),
+            Levels::from_counts(&counts),
+        ];
+        let groups: Vec<u8> = (0..n.div_ceil(LANES)).map(|_| noise.below(2)).collect();
+        let mut block = Vec::new();
+        let set = EncodeSet::new(&levels, Alphabet::ThirtyTwo);
+        Reference
+            .encode(&set, Classes::Groups(&groups), &symbols, &mut block)
+            .unwrap();
+        let words: Vec<u16> = (0..n)
+            .map(|_| u16::from_le_bytes([noise.below(256), noise.below(256)]))
+            .collect();
+        let mut packed = Vec::new();
+        pack(&words, 0, width, &mut packed);
+        Self {
+            set: DecodeSet::new(&levels, Alphabet::ThirtyTwo),
+            groups,
+            block,
+            packed,
+            n,
+        }
+    }
+
+    /// Decodes `block` with `decode`.
+    fn fused(&self, decode: DecodeHalves, block: &[u8], values: &Values) -> Result<Vec<[u8; 2]>> {
+        let mut raw = vec![[0xee; 2]; self.n];
+        let coded = (&self.set, &self.groups[..], block);
+        // A buffer with something in it.
+        decode(coded, values, &self.packed, &mut vec![7; 100], &mut raw)?;
+        Ok(raw)
+    }
+
+    /// The same in single steps.
+    fn plain(&self, width: u32, block: &[u8], values: &Values) -> Result<Vec<[u8; 2]>> {
+        let mut symbols = vec![0; self.n];
+        Reference.decode(
+            &self.set,
+            Classes::Groups(&self.groups),
+            block,
+            &mut symbols,
+        )?;
+        let how = Packed {
+            width,
+            ..Packed::default()
+        };
+        let (mut bytes, mut words) = (vec![0; self.n], vec![0; self.n]);
+        let mut raw = vec![[0; 2]; self.n];
+        if width == 7 {
+            join::unpack_bytes(&self.packed, how, &mut bytes);
+        } else {
+            join::unpack_words(&self.packed, how, &mut words);
+        }
+        let fields = super::Fields {
+            symbols: &symbols,
+            values,
+            bytes: &bytes,
+            words: &words,
+        };
+        if width == 7 {
+            join::join_bf16(fields, &mut raw);
+        } else {
+            join::join_f16(fields, &mut raw);
+        }
+        Ok(raw)
+    }
+}
+
+/// Where decoding and joining are one loop, it gives the same numbers and the same errors.
+#[test]
+fn blocks_are_decoded_and_joined_alike() {
+    let noise = &mut Noise::new(13);
+    let lengths = (0..300).step_by(7).chain(LENGTHS);
+    let values: Values = std::array::from_fn(|i| u16::try_from(2 * i).unwrap());
+    for n in lengths {
+        for kernels in others() {
+            for (decode, width) in [(kernels.decode_bf16, 7), (kernels.decode_f16, 10)] {
+                let Some(decode) = decode else { continue };
+                let coded = Coded::new(n, width, noise);
+                let mut blocks = vec![coded.block.clone()];
+                for _ in 0..20 {
+                    let mut bad = coded.block.clone();
+                    let at = usize::from(noise.below(251)) * bad.len() / 251;
+                    bad[at] ^= 1 << noise.below(8);
+                    blocks.push(bad);
+                    blocks.push(coded.block[..at].to_vec());
+                }
+                for block in blocks {
+                    assert_eq!(
+                        coded.fused(decode, &block, &values),
+                        coded.plain(width, &block, &values),
+                        "{n} {width}"
+                    );
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 mod by_hand;
 mod choice;
 mod differential;
+mod engines;
 mod golden;
 mod limits;
 mod model;
