@@ -24,7 +24,7 @@ pub(crate) struct Block<'a> {
 }
 
 /// Fills `symbols` from one block.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 pub(super) fn decode(
     set: &DecodeSet,
     classes: Classes<'_>,
@@ -126,13 +126,14 @@ fn of_groups<const WIDE: bool>(
 }
 
 /// Decodes groups whose symbols have a class each, as many as it can, and says how many that were.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 fn of_symbols(
     cursor: &mut Cursor<'_>,
     set: &DecodeSet,
     classes: &[[u8; LANES]],
     groups: &mut [[u8; LANES]],
 ) -> usize {
+    let thresholds = Thresholds::of(set);
     let bucket_bits = _mm_cvtsi32_si128(set.alphabet.bucket_bits().cast_signed());
     let mut states = load_states(&cursor.states);
     let mut done = 0;
@@ -140,16 +141,20 @@ fn of_symbols(
         let Some(window) = cursor.words.first_chunk() else {
             break;
         };
-        let Some(classes) = quarters(each, set.tables.len()) else {
+        let Some(classes) = known(each, set.tables.len()) else {
             break;
         };
+        let slots = states.map(|state| _mm512_and_si512(state, _mm512_set1_epi32(SLOT_MASK)));
+        let buckets = merge(slots.map(|slot| _mm512_srl_epi32(slot, bucket_bits)));
+        let second = thresholds.reached(classes, buckets, merge(slots));
+        // In its table, a number lies behind the thresholds, among those of its side.
+        let places = _mm512_mask_add_epi8(buckets, second, buckets, _mm512_set1_epi8(32));
+        let places = quarters(places);
         let mut words = Words::new(window);
         let mut entries = [_mm512_setzero_si512(); 4];
-        for ((entry, state), class) in entries.iter_mut().zip(&mut states).zip(classes) {
-            let slot = _mm512_and_si512(*state, _mm512_set1_epi32(SLOT_MASK));
-            let bucket = _mm512_srl_epi32(slot, bucket_bits);
-            *entry = gather(&set.tables, class, bucket, slot);
-            *state = advance(*state, slot, *entry, &mut words);
+        for (j, class) in quarters(classes).into_iter().enumerate() {
+            entries[j] = gather(&set.tables, class, places[j]);
+            states[j] = advance(states[j], slots[j], entries[j], &mut words);
         }
         store(group, merge(entries));
         cursor.words = &cursor.words[2 * words.used..];
@@ -157,6 +162,65 @@ fn of_symbols(
     }
     store_states(&states, &mut cursor.states);
     done
+}
+
+/// The thresholds of a set as bytes: those of four classes are looked up in two vectors.
+struct Thresholds {
+    /// In each bucket, the slot where its second side begins; 32 buckets for each class. If a bucket
+    /// has no second side, its entries are equal, and any place will do.
+    tables: Vec<[[u8; 64]; 2]>,
+    /// The bits of a slot within its bucket.
+    inside: i8,
+}
+
+impl Thresholds {
+    fn of(set: &DecodeSet) -> Self {
+        let bits = set.alphabet.bucket_bits();
+        let mut tables = vec![[[0; 64]; 2]; set.tables.len().div_ceil(4)];
+        let places = tables
+            .as_flattened_mut()
+            .as_flattened_mut()
+            .as_chunks_mut::<32>();
+        for (places, table) in places.0.iter_mut().zip(&set.tables) {
+            for ((bucket, place), threshold) in (0..).zip(places).zip(&table.threshold) {
+                let first: u32 = bucket << bits;
+                let within = threshold.saturating_sub(first);
+                *place = u8::try_from(within).unwrap_or(u8::MAX);
+            }
+        }
+        let [inside, _] = ((1u16 << bits) - 1).to_le_bytes();
+        Self {
+            tables,
+            inside: inside.cast_signed(),
+        }
+    }
+
+    /// Which of these slots, of which the low bytes are given, lie on the second side.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn reached(&self, classes: __m512i, buckets: __m512i, slots: __m512i) -> __mmask64 {
+        // Bits that leave their byte are masked off.
+        let low = _mm512_and_si512(_mm512_slli_epi16::<5>(classes), _mm512_set1_epi8(0x60));
+        let places = _mm512_or_si512(low, buckets);
+        let four = _mm512_and_si512(_mm512_srli_epi16::<2>(classes), _mm512_set1_epi8(0x3f));
+        let mut threshold = _mm512_setzero_si512();
+        let mut number = _mm512_setzero_si512();
+        for [lower, upper] in &self.tables {
+            // SAFETY: 64 bytes are a vector.
+            let (lower, upper) = unsafe {
+                (
+                    _mm512_loadu_si512(lower.as_ptr().cast()),
+                    _mm512_loadu_si512(upper.as_ptr().cast()),
+                )
+            };
+            let found = _mm512_permutex2var_epi8(lower, places, upper);
+            let here = _mm512_cmpeq_epi8_mask(four, number);
+            threshold = _mm512_mask_mov_epi8(threshold, here, found);
+            number = _mm512_add_epi8(number, _mm512_set1_epi8(1));
+        }
+        let inside = _mm512_and_si512(slots, _mm512_set1_epi8(self.inside));
+        _mm512_cmpge_epu8_mask(inside, threshold)
+    }
 }
 
 const SLOT_MASK: i32 = PROB_SCALE.cast_signed() - 1;
@@ -244,39 +308,39 @@ impl<const WIDE: bool> Table<WIDE> {
     }
 }
 
-/// The classes of a group as the quarters that the vectors of states code, if the set has them.
+/// The classes of a group, if the set has them.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn quarters(each: &[u8; LANES], n_classes: usize) -> Option<[__m512i; 4]> {
+fn known(each: &[u8; LANES], n_classes: usize) -> Option<__m512i> {
     // SAFETY: a group has the 64 bytes of a vector.
-    let all = unsafe { _mm512_loadu_si512(each.as_ptr().cast()) };
+    let classes = unsafe { _mm512_loadu_si512(each.as_ptr().cast()) };
     let n = _mm512_set1_epi8(i8::try_from(n_classes).ok()?);
-    if _mm512_cmpge_epu8_mask(all, n) != 0 {
-        return None;
-    }
-    let byte = _mm512_set1_epi32(0xff);
-    Some([
-        _mm512_and_si512(all, byte),
-        _mm512_and_si512(_mm512_srli_epi32::<8>(all), byte),
-        _mm512_and_si512(_mm512_srli_epi32::<16>(all), byte),
-        _mm512_srli_epi32::<24>(all),
-    ])
+    (_mm512_cmpge_epu8_mask(classes, n) == 0).then_some(classes)
 }
 
-/// The entries of slots in the tables of these classes, all of which are in `tables`.
+/// The bytes of a group as the quarters that the vectors of states code.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn gather(tables: &[DecodeTable], class: __m512i, bucket: __m512i, slot: __m512i) -> __m512i {
+fn quarters(bytes: __m512i) -> [__m512i; 4] {
+    let low = _mm512_set1_epi32(0xff);
+    [
+        _mm512_and_si512(bytes, low),
+        _mm512_and_si512(_mm512_srli_epi32::<8>(bytes), low),
+        _mm512_and_si512(_mm512_srli_epi32::<16>(bytes), low),
+        _mm512_srli_epi32::<24>(bytes),
+    ]
+}
+
+/// The entries at these places, below 64, among those of the tables of these classes, all of which
+/// are in `tables`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn gather(tables: &[DecodeTable], class: __m512i, place: __m512i) -> __m512i {
     // A table is 96 numbers: thresholds, entries of first sides, entries of second sides.
     let table = _mm512_mullo_epi32(class, _mm512_set1_epi32(96));
-    let at = _mm512_add_epi32(table, bucket);
-    // SAFETY: classes are below the number of tables and buckets below 32, so that places lie in
-    // the tables, whose layout is fixed (`repr(C)`).
-    let threshold = unsafe { _mm512_i32gather_epi32::<4>(at, tables.as_ptr().cast()) };
-    let second = _mm512_cmpge_epu32_mask(slot, threshold);
-    let at = _mm512_add_epi32(at, _mm512_set1_epi32(32));
-    let at = _mm512_mask_add_epi32(at, second, at, _mm512_set1_epi32(32));
-    // SAFETY: as above; places are now between 32 and 95 in their table.
+    let at = _mm512_add_epi32(_mm512_add_epi32(table, place), _mm512_set1_epi32(32));
+    // SAFETY: classes are below the number of tables and places below 64, so that they lie in the
+    // tables, whose layout is fixed (`repr(C)`).
     unsafe { _mm512_i32gather_epi32::<4>(at, tables.as_ptr().cast()) }
 }
 
