@@ -13,8 +13,8 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
-use mmh_codec::samples::{convolution, weights};
-use mmh_codec::{Encoder, Hint, Level, Settings};
+use mmh_codec::samples::{convolution, moved, weights};
+use mmh_codec::{Base, Context, Encoder, Hint, Level, Settings};
 use mmh_core::{Digest, Dtype};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let place = Path::new(&place);
     std::fs::create_dir_all(place)?;
     let mut manifest = String::new();
-    for (name, hint, raw) in samples() {
+    for (name, hint, raw, base) in samples().into_iter().chain(deltas()) {
         let mut frame = Vec::new();
         let level = if name.ends_with("mixed") {
             Level::Archive
@@ -33,7 +33,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             level,
             verify: true,
         };
-        Encoder::new(settings).encode(&raw, &hint, &mut frame)?;
+        let base = base.as_ref().map(|raw| Base {
+            id: *Digest::of(raw).as_bytes(),
+            raw,
+        });
+        let context = Context {
+            base,
+            ..Context::default()
+        };
+        Encoder::new(settings).encode_with(&raw, &hint, &context, &mut frame)?;
         write_new(&place.join(format!("{name}.frame")), &frame)?;
         writeln!(
             manifest,
@@ -46,14 +54,33 @@ fn main() -> Result<(), Box<dyn Error>> {
     write_new(&place.join("MANIFEST"), manifest.as_bytes())
 }
 
+/// Name, hint, content, and a base that is the content of another sample.
+type Sample = (String, Hint, Vec<u8>, Option<Vec<u8>>);
+
+/// Content that is near that of the samples of the same types.
+fn deltas() -> Vec<Sample> {
+    let near = |(i, &dtype): (u64, &Dtype)| {
+        let base = weights(dtype, 192, 20_003, i);
+        let raw = moved(&base, dtype, 6, i);
+        let name = format!("{}-delta", dtype.as_str().to_lowercase());
+        (name, Hint::tensor(dtype, 192), raw, Some(base))
+    };
+    let floats = [Dtype::BF16, Dtype::F16, Dtype::F32];
+    let all = (0u64..).zip(Dtype::ALL);
+    all.filter(|(_, dtype)| floats.contains(dtype))
+        .map(near)
+        .collect()
+}
+
 /// Content of each element type, then of the kinds that take other paths.
-fn samples() -> Vec<(String, Hint, Vec<u8>)> {
+fn samples() -> Vec<Sample> {
     let mut samples = Vec::new();
     for (i, &dtype) in (0u64..).zip(Dtype::ALL) {
         let raw = weights(dtype, 192, 20_003, i);
-        samples.push((dtype.as_str().to_lowercase(), Hint::tensor(dtype, 192), raw));
+        let name = dtype.as_str().to_lowercase();
+        samples.push((name, Hint::tensor(dtype, 192), raw, None));
     }
-    let mut add = |name: &str, hint, raw| samples.push((name.to_owned(), hint, raw));
+    let mut add = |name: &str, hint, raw| samples.push((name.to_owned(), hint, raw, None));
     let text = "A model is a file; a file is bytes. "
         .repeat(40)
         .into_bytes();
@@ -104,7 +131,7 @@ fn samples() -> Vec<(String, Hint, Vec<u8>)> {
             first: 100,
             ..Hint::tensor(dtype, 192)
         };
-        samples.push((name, hint, raw));
+        samples.push((name, hint, raw, None));
     }
     samples
 }

@@ -4,6 +4,7 @@ use mmh_core::limits::CHUNK_LEN_MAX;
 
 use crate::body::{put_body, read_body};
 use crate::cluster::Effort;
+use crate::delta::{put_delta, read_delta};
 use crate::entropy::{Engine, best};
 use crate::error::{Error, Result, corrupt};
 use crate::frame::{
@@ -29,6 +30,7 @@ pub struct Encoder {
     packer: Packer,
     scratch: Scratch,
     packed: Vec<u8>,
+    delta: Vec<u8>,
     decoder: Decoder,
     decoded: Vec<u8>,
 }
@@ -49,6 +51,7 @@ impl Encoder {
             engine,
             scratch: Scratch::default(),
             packed: Vec::new(),
+            delta: Vec::new(),
             decoder: Decoder::with_engine(engine),
             decoded: Vec::new(),
         }
@@ -82,7 +85,7 @@ impl Encoder {
                 limit: CHUNK_LEN_MAX as u64,
             });
         }
-        let method = self.choose(raw, hint, out)?;
+        let method = self.choose(raw, hint, context, out)?;
         if self.settings.verify {
             let decoded = &mut self.decoded;
             let result = self.decoder.decode_with(out, context, raw.len(), decoded);
@@ -97,7 +100,13 @@ impl Encoder {
     }
 
     /// Writes the shortest of the frames worth trying.
-    fn choose(&mut self, raw: &[u8], hint: &Hint, out: &mut Vec<u8>) -> Result<Method> {
+    fn choose(
+        &mut self,
+        raw: &[u8],
+        hint: &Hint,
+        context: &Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Method> {
         let planes = hint
             .dtype
             .and_then(|dtype| Some((Layout::of(dtype)?, dtype)));
@@ -106,7 +115,7 @@ impl Encoder {
         let mut best = raw.len();
         if let Some((layout, dtype)) = planes.filter(|_| !raw.is_empty()) {
             method = layout.method();
-            let start = put_header(method, raw, out);
+            let start = put_header(method, raw, References::default(), out);
             put_checks(raw, out);
             let mut encoder = PlaneEncoder {
                 engine: self.engine,
@@ -119,7 +128,7 @@ impl Encoder {
             best = out.len() - start;
             if self.settings.level == Level::Archive {
                 let mut mixed = Vec::new();
-                let start = put_header(Method::Mixed, raw, &mut mixed);
+                let start = put_header(Method::Mixed, raw, References::default(), &mut mixed);
                 put_checks(raw, &mut mixed);
                 let written = put_mixed(&mut encoder, (layout, dtype), raw, hint, &mut mixed)?;
                 if written && mixed.len() - start < best {
@@ -136,25 +145,59 @@ impl Encoder {
                 method = Method::Zstd;
                 best = self.packed.len();
                 out.clear();
-                put_header(method, raw, out);
+                put_header(method, raw, References::default(), out);
                 out.extend_from_slice(&self.packed);
             }
         }
         if method == Method::Raw || best >= raw.len() {
             method = Method::Raw;
             out.clear();
-            put_header(method, raw, out);
+            put_header(method, raw, References::default(), out);
             out.extend_from_slice(raw);
+        }
+        if let Some(base) = context.base
+            && self.put_delta(raw, hint, base)?
+            && self.delta.len() < out.len()
+        {
+            method = Method::Delta;
+            std::mem::swap(&mut self.delta, out);
         }
         Ok(method)
     }
+
+    /// Makes the frame that codes `raw` as its difference from a base, unless it does not pay.
+    fn put_delta(&mut self, raw: &[u8], hint: &Hint, base: Base<'_>) -> Result<bool> {
+        let layout = hint.dtype.and_then(Layout::of);
+        let Some(layout @ Layout::Float(format)) = layout else {
+            return Ok(false);
+        };
+        if base.raw.len() != raw.len() || raw.is_empty() {
+            return Ok(false);
+        }
+        let references = References {
+            base: Some(base.id),
+            ..References::default()
+        };
+        self.delta.clear();
+        put_header(Method::Delta, raw, references, &mut self.delta);
+        put_checks(raw, &mut self.delta);
+        let mut encoder = PlaneEncoder {
+            engine: self.engine,
+            packer: &mut self.packer,
+            scratch: &mut self.scratch,
+            effort: effort(self.settings.level),
+            dense: false,
+        };
+        let pair = (raw, base.raw);
+        put_delta(&mut encoder, (layout, format), pair, hint, &mut self.delta)
+    }
 }
 
-fn put_header(method: Method, raw: &[u8], out: &mut Vec<u8>) -> usize {
+fn put_header(method: Method, raw: &[u8], references: References, out: &mut Vec<u8>) -> usize {
     Header {
         method,
         raw_len: raw.len(),
-        references: References::default(),
+        references,
     }
     .put(out);
     out.len()
@@ -279,7 +322,7 @@ impl Decoder {
                 limit: limit as u64,
             });
         }
-        find("base", references.base, context.base)?;
+        let base = find("base", references.base, context.base)?;
         find("companion", references.companion, context.companion)?;
         let checks = if method.has_checks() {
             read_checks(raw_len, &mut input)?
@@ -297,17 +340,17 @@ impl Decoder {
                 out.resize(raw_len, 0);
                 self.unpacker.unpack(body, out)?;
             }
-            Method::Float | Method::Integer | Method::Block | Method::Mixed => {
+            Method::Float | Method::Integer | Method::Block | Method::Delta | Method::Mixed => {
                 out.resize(raw_len, 0);
                 let mut decoder = PlaneDecoder {
                     engine: self.engine,
                     unpacker: &mut self.unpacker,
                     buffers: &mut self.buffers,
                 };
-                if method == Method::Mixed {
-                    read_mixed(&mut decoder, body, out)?;
-                } else {
-                    read_body(&mut decoder, method, body, out)?;
+                match (base, method) {
+                    (Some(base), _) => read_delta(&mut decoder, body, base.raw, out)?,
+                    (None, Method::Mixed) => read_mixed(&mut decoder, body, out)?,
+                    (None, _) => read_body(&mut decoder, method, body, out)?,
                 }
                 compare_checks(out, checks)?;
             }

@@ -6,6 +6,7 @@ use crate::body::planes_info;
 use crate::error::{Error, Result, corrupt};
 use crate::input::{Input, put_varint};
 use crate::mix::mixed_info;
+use crate::plane::Coder;
 
 /// Version of the frame format, the first byte of every frame.
 pub const FRAME_VERSION: u8 = 1;
@@ -94,22 +95,25 @@ pub enum Method {
     Integer,
     /// Blocks of quantised weights split by field.
     Block,
+    /// Floating point numbers as differences from a base.
+    Delta,
     /// Floating point numbers, each predicted from those before it.
     Mixed,
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Raw,
         Self::Zstd,
         Self::Float,
         Self::Integer,
         Self::Block,
+        Self::Delta,
         Self::Mixed,
     ];
 
-    /// The code in a frame's header. Codes 5 and 7 to 31 are reserved.
+    /// The code in a frame's header. Codes 7 to 31 are reserved.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -118,6 +122,7 @@ impl Method {
             Self::Float => 2,
             Self::Integer => 3,
             Self::Block => 4,
+            Self::Delta => 5,
             Self::Mixed => 6,
         }
     }
@@ -131,6 +136,7 @@ impl Method {
             Self::Float => "float",
             Self::Integer => "integer",
             Self::Block => "block",
+            Self::Delta => "delta",
             Self::Mixed => "mixed",
         }
     }
@@ -141,15 +147,15 @@ impl Method {
     pub(crate) const fn has_checks(self) -> bool {
         match self {
             Self::Raw | Self::Zstd => false,
-            Self::Float | Self::Integer | Self::Block | Self::Mixed => true,
+            Self::Float | Self::Integer | Self::Block | Self::Delta | Self::Mixed => true,
         }
     }
 
     /// Whether frames of this method may have these references.
     fn may_refer(self, references: &References) -> bool {
-        let shares = self.has_checks() && self != Self::Mixed;
-        let shared = references.codebook.is_none() || shares;
-        shared && references.base.is_none() && references.companion.is_none()
+        let codebook = references.codebook.is_none();
+        let base = references.base.is_some() == (self == Self::Delta);
+        codebook && base && references.companion.is_none()
     }
 }
 
@@ -282,6 +288,14 @@ pub fn frame_info(frame: &[u8]) -> Result<FrameInfo> {
         Method::Float | Method::Integer | Method::Block => {
             read_checks(raw_len, &mut input)?;
             planes_info(method, input.finish())?
+        }
+        Method::Delta => {
+            read_checks(raw_len, &mut input)?;
+            vec![PlaneInfo {
+                name: "difference",
+                coder: Coder::Context.as_str(),
+                coded_len: input.len(),
+            }]
         }
     };
     Ok(FrameInfo {

@@ -11,6 +11,7 @@ mod cluster;
 mod codec;
 #[cfg(any(test, feature = "testing"))]
 pub mod conformance;
+mod delta;
 pub mod entropy;
 mod error;
 mod frame;

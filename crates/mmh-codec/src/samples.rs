@@ -97,6 +97,28 @@ pub fn weights(dtype: Dtype, row_len: usize, len: usize, rng_seed: u64) -> Vec<u
     out
 }
 
+/// What training makes of floating point numbers: about half of them move by up to 2^`octaves`
+/// places, at most 16 octaves, but none in each third row of 64.
+#[must_use]
+pub fn moved(base: &[u8], dtype: Dtype, octaves: usize, rng_seed: u64) -> Vec<u8> {
+    let noise = &mut Noise::new(rng_seed);
+    let len = usize::try_from(dtype.block().1).unwrap_or(1);
+    let mut raw = base.to_vec();
+    let rows = raw.chunks_mut(64 * len).enumerate();
+    for (_, row) in rows.filter(|(i, _)| i % 3 > 0) {
+        for number in row.chunks_exact_mut(len) {
+            let mut bits = [0; 8];
+            bits[..len].copy_from_slice(number);
+            let step = (noise.bits() & 0xffff) >> (16 - noise.below(octaves.min(16) + 1));
+            let up = noise.below(2) == 0;
+            let step = if up { step } else { step.wrapping_neg() };
+            let bits = u64::from_le_bytes(bits).wrapping_add(step);
+            number.copy_from_slice(&bits.to_le_bytes()[..len]);
+        }
+    }
+    raw
+}
+
 #[allow(
     clippy::cast_possible_truncation,
     reason = "rounding to the nearest is what is wanted"

@@ -6,7 +6,7 @@
 )]
 
 use super::join::{Fields, Packed};
-use super::{Bases, Kernels, Keys, Parts, Seen, join_avx2, portable};
+use super::{Bases, Kernels, Keys, Moves, Parts, Seen, join_avx2, moves, portable};
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::Avx2;
 
@@ -49,4 +49,7 @@ compiled! {
     join_avx2::join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]);
     join_avx2::join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]);
     join_avx2::join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]);
+    moves::move_words(numbers: &mut [[u8; 2]], symbols: &[u8], moves: &Moves, fields: &[u8], at: usize) -> usize;
+    moves::move_doubles(numbers: &mut [[u8; 4]], symbols: &[u8], moves: &Moves, fields: &[u8], at: usize) -> usize;
+    moves::decay(numbers: &mut [[u8; 4]], factor: f32, steps: u16);
 }

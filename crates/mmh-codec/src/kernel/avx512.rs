@@ -10,6 +10,7 @@ use std::arch::x86_64::*;
 use super::join_avx512::{
     decode_bf16, decode_f16, join_bf16, join_f16, join_f32, unpack_bytes, unpack_words,
 };
+use super::moves_avx512::{decay, move_doubles, move_words};
 use super::portable;
 use super::{Bases, Kernels, Keys, Parts, RARE, Seen};
 use crate::cluster::{Histogram, Prices};
@@ -47,6 +48,9 @@ impl Kernels {
             join_bf16: safe!(join_bf16(fields, raw)),
             join_f16: safe!(join_f16(fields, raw)),
             join_f32: safe!(join_f32(fields, raw)),
+            move_words: safe!(move_words(numbers, symbols, moves, fields, at)),
+            move_doubles: safe!(move_doubles(numbers, symbols, moves, fields, at)),
+            decay: safe!(decay(numbers, factor, steps)),
         }
     }
 }

@@ -10,12 +10,16 @@ mod join;
 mod join_avx2;
 #[cfg(target_arch = "x86_64")]
 mod join_avx512;
+mod moves;
+#[cfg(target_arch = "x86_64")]
+mod moves_avx512;
 mod portable;
 
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::DecodeSet;
 use crate::error::Result;
 pub(crate) use join::{Fields, Packed, Values};
+pub(crate) use moves::{FIELD_REACH, Moves, field};
 
 /// The symbol of each value of the plane `exponent`; [`RARE`] for a value without one.
 pub(crate) type Keys = [u8; 512];
@@ -25,6 +29,11 @@ pub(crate) const RARE: u8 = 255;
 /// Set, classes of groups, block; values of symbols; packed mantissas; a buffer; the numbers.
 pub(crate) type DecodeHalves =
     fn((&DecodeSet, &[u8], &[u8]), &Values, &[u8], &mut Vec<u8>, &mut [[u8; 2]]) -> Result<()>;
+
+/// Numbers, their symbols, what these stand for; fields, and the bit that they begin at. Gives the
+/// bit that they end at.
+pub(crate) type MoveNumbers<const LEN: usize> =
+    fn(&mut [[u8; LEN]], &[u8], &Moves, &[u8], usize) -> usize;
 
 /// A set of loops.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +66,12 @@ pub struct Kernels {
     pub(crate) join_f16: fn(Fields<'_>, &mut [[u8; 2]]),
     /// Joins symbols, mantissas and low halves to numbers of binary32.
     pub(crate) join_f32: fn(Fields<'_>, &mut [[u8; 4]]),
+    /// Moves numbers of 16 bits by differences.
+    pub(crate) move_words: MoveNumbers<2>,
+    /// Moves numbers of 32 bits by differences.
+    pub(crate) move_doubles: MoveNumbers<4>,
+    /// Multiplies numbers of binary32 by a factor, as often as is said.
+    pub(crate) decay: fn(&mut [[u8; 4]], f32, u16),
 }
 
 impl Kernels {
@@ -76,6 +91,9 @@ impl Kernels {
         join_bf16: join::join_bf16,
         join_f16: join::join_f16,
         join_f32: join::join_f32,
+        move_words: moves::move_words,
+        move_doubles: moves::move_doubles,
+        decay: moves::decay,
     };
 }
 

@@ -8,7 +8,7 @@ use crate::entropy::{
 use crate::samples::Noise;
 
 /// The forms that this machine has, beside the plain one.
-fn others() -> Vec<Kernels> {
+pub(super) fn others() -> Vec<Kernels> {
     #[cfg(target_arch = "x86_64")]
     let found = [
         crate::entropy::Avx2::detect().map(Kernels::avx2),

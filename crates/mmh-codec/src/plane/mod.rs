@@ -12,9 +12,11 @@ mod rans;
 mod segments;
 mod split;
 
+pub(crate) use blob::{put_blob, read_blob};
 pub(crate) use dense::find as find_grid;
 pub(crate) use floats::Scratch;
 pub(crate) use numbers::{Buffers, Numbers};
+pub(crate) use rans::{put_in_context, read_in_context};
 pub use segments::BLOCK_LEN;
 pub(crate) use segments::Rows;
 

@@ -1,8 +1,9 @@
 //! Frames written by earlier versions are read for ever. `examples/golden.rs` writes them.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use mmh_codec::{Decoder, Method, frame_info};
+use mmh_codec::{Base, Context, Decoder, Method, frame_info, references};
 use mmh_core::Digest;
 use mmh_core::limits::CHUNK_LEN_MAX;
 
@@ -10,11 +11,13 @@ fn place() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/v1/codec")
 }
 
-/// Each line of the manifest: name, bytes of content, digest of the frame, digest of the content.
+/// Each line of the manifest: name, bytes of content, digest of the frame, digest of the content. A
+/// delta's base is the content of a line before, known by its digest.
 #[test]
 fn golden_frames_decode_to_what_they_held() {
     let manifest = std::fs::read_to_string(place().join("MANIFEST")).unwrap();
     let mut methods = Vec::new();
+    let mut contents: HashMap<[u8; 32], Vec<u8>> = HashMap::new();
     for line in manifest.lines() {
         let fields: Vec<&str> = line.split(' ').collect();
         let [name, raw_len, frame_digest, raw_digest] = fields[..] else {
@@ -27,12 +30,21 @@ fn golden_frames_decode_to_what_they_held() {
             "{name} was changed"
         );
         let mut raw = Vec::new();
+        let base = references(&frame).unwrap().base.map(|id| Base {
+            id,
+            raw: &contents[&id],
+        });
+        let context = Context {
+            base,
+            ..Context::default()
+        };
         Decoder::new()
-            .decode(&frame, CHUNK_LEN_MAX, &mut raw)
+            .decode_with(&frame, &context, CHUNK_LEN_MAX, &mut raw)
             .unwrap();
         assert_eq!(raw.len().to_string(), raw_len, "{name}");
         assert_eq!(Digest::of(&raw).to_string(), raw_digest, "{name}");
         methods.push(frame_info(&frame).unwrap().method);
+        contents.insert(*Digest::of(&raw).as_bytes(), raw);
     }
     assert!(manifest.lines().count() > 50, "the manifest is whole");
     for method in Method::ALL {

@@ -34,17 +34,9 @@ fn a_frame_that_states_too_much_is_refused() {
     );
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     for method in Method::ALL {
-        let huge = [
-            FRAME_VERSION,
-            method.code(),
-            0xff,
-            0xff,
-            0xff,
-            0xff,
-            0x0f,
-            0,
-            0,
-        ];
+        let refers = u8::from(method == Method::Delta) << 6;
+        let head = [FRAME_VERSION, method.code() | refers];
+        let huge = [&head[..], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0; 34]].concat();
         let error = Decoder::new()
             .decode(&huge, usize::MAX, &mut Vec::new())
             .unwrap_err();
@@ -98,6 +90,7 @@ fn method_codes_never_change() {
             (2, "float"),
             (3, "integer"),
             (4, "block"),
+            (5, "delta"),
             (6, "mixed")
         ]
     );

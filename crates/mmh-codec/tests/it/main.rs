@@ -2,6 +2,7 @@
 
 mod by_hand;
 mod choice;
+mod deltas;
 mod differential;
 mod engines;
 mod golden;

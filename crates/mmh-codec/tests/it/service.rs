@@ -52,7 +52,9 @@ fn by_method() -> Vec<(Method, Vec<u8>, Vec<u8>)> {
         .expect("the content can be coded");
     frames.push((method, raw, frame));
     let methods: Vec<_> = frames.iter().map(|(method, ..)| *method).collect();
-    assert_eq!(methods, Method::ALL);
+    // Deltas need a base besides.
+    let alone = Method::ALL.into_iter().filter(|m| *m != Method::Delta);
+    assert_eq!(methods, alone.collect::<Vec<_>>());
     frames
 }
 

@@ -1,6 +1,7 @@
 //! A second decoder, written from FORMAT.md alone and in the plainest way: one bit, one slot and
 //! one symbol at a time. `None` is any error. It shares no code with the crate.
 
+mod delta;
 mod dense;
 mod layout;
 mod mixed;
@@ -90,8 +91,20 @@ fn zstd(frame: &[u8], n: usize) -> Option<Vec<u8>> {
     (own_len == frame.len() && content.len() == n).then_some(content)
 }
 
+/// Method 5 and the bit that says that there is a base.
+const DELTA: u8 = 5 | 1 << 6;
+
 /// The content of a frame that states at most `limit` bytes.
 pub(crate) fn decode(frame: &[u8], limit: usize) -> Option<Vec<u8>> {
+    decode_given(frame, None, limit)
+}
+
+/// The same of a frame that may refer to a base, of which a name and the content are given.
+pub(crate) fn decode_given(
+    frame: &[u8],
+    base: Option<(&[u8; 32], &[u8])>,
+    limit: usize,
+) -> Option<Vec<u8>> {
     let mut input = Bytes(frame);
     if input.u8()? != 1 {
         return None;
@@ -102,18 +115,39 @@ pub(crate) fn decode(frame: &[u8], limit: usize) -> Option<Vec<u8>> {
         0 => (input.0.len() == raw_len).then(|| input.0.to_vec()),
         1 => zstd(input.0, raw_len),
         _ => {
+            let mut given: &[u8] = &[];
+            if method == DELTA {
+                let id = input.take(32)?;
+                given = base.filter(|(name, _)| name[..] == *id)?.1;
+            }
             let checks = input.take(4 * raw_len.div_ceil(256 << 10))?;
             let content = match method {
+                DELTA => delta::body(input, raw_len, given)?,
                 6 => mixed::body(input, raw_len)?,
                 _ => body(method, input, raw_len)?,
             };
-            let own = content
-                .chunks(256 << 10)
-                .map(twox_hash::XxHash3_64::oneshot);
-            let low: Vec<u8> = own.flat_map(|h| h.to_le_bytes()[..4].to_vec()).collect();
-            (low == checks).then_some(content)
+            (checks_of(&content) == checks).then_some(content)
         }
     }
+}
+
+fn checks_of(content: &[u8]) -> Vec<u8> {
+    let own = content
+        .chunks(256 << 10)
+        .map(twox_hash::XxHash3_64::oneshot);
+    own.flat_map(|h| h.to_le_bytes()[..4].to_vec()).collect()
+}
+
+/// Makes the checks of a damaged delta right, if it has any content.
+pub(crate) fn mend_delta(frame: &mut [u8], base: &[u8]) -> Option<()> {
+    let mut input = Bytes(frame.get(2..)?);
+    let raw_len = input.varint()?;
+    input.take(32)?;
+    let at = frame.len() - input.0.len();
+    let n_checks = input.take(4 * raw_len.div_ceil(256 << 10))?.len();
+    let checks = checks_of(&delta::body(input, raw_len, base)?);
+    frame[at..at + n_checks].copy_from_slice(&checks);
+    Some(())
 }
 
 fn body(method: u8, mut input: Bytes<'_>, raw_len: usize) -> Option<Vec<u8>> {

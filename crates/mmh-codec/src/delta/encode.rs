@@ -1,0 +1,296 @@
+//! Writing deltas: a sample tells whether one pays, then the base is compared with everything.
+
+use super::bits::BitWriter;
+use super::magnitude::{Magnitudes, half_octave};
+use super::number::{self, Number, class, put_bits};
+use super::replay::Replay;
+use super::rows::Rows;
+use super::{CLASSES, Shape};
+use crate::entropy::{Alphabet, Levels, SYMBOLS_MAX};
+use crate::error::Result;
+use crate::input::put_sized;
+use crate::layout::{FloatFormat, Layout};
+use crate::log2::{LOG_BITS, ONE_BIT, entropy, log2};
+use crate::plane::{PlaneEncoder, put_blob, put_in_context};
+use crate::settings::Hint;
+
+/// Numbers that a sample has about.
+const SAMPLE: usize = 16 << 10;
+/// Numbers that lie together in the sample.
+const SAMPLE_RUN: usize = 256;
+/// A class table costs about this many bits.
+const TABLE_BITS: u64 = 120;
+
+/// Appends the body of `raw` given `base`, of the same length. Gives false, and appends nothing,
+/// where a sample says that it does not pay.
+pub(crate) fn put_delta(
+    encoder: &mut PlaneEncoder<'_>,
+    (layout, format): (Layout, FloatFormat),
+    (raw, base): (&[u8], &[u8]),
+    hint: &Hint,
+    out: &mut Vec<u8>,
+) -> Result<bool> {
+    match format {
+        FloatFormat::Bf16 => put::<number::Bf16>(encoder, layout, (raw, base), hint, out),
+        FloatFormat::F16 => put::<number::F16>(encoder, layout, (raw, base), hint, out),
+        FloatFormat::F32 => put::<number::F32>(encoder, layout, (raw, base), hint, out),
+        FloatFormat::F64 => Ok(false),
+    }
+}
+
+fn put<N: Number>(
+    encoder: &mut PlaneEncoder<'_>,
+    layout: Layout,
+    (raw, base): (&[u8], &[u8]),
+    hint: &Hint,
+    out: &mut Vec<u8>,
+) -> Result<bool> {
+    let n = raw.len() / N::LEN;
+    let (units, tail) = raw.split_at(n * N::LEN);
+    let sample = sample::<N>(units, base);
+    let Some(replay) = replay_that_pays::<N>(&sample, (units, base)) else {
+        return Ok(false);
+    };
+    let mut predicted = base[..units.len()].to_vec();
+    N::predict(&mut predicted, replay, &encoder.engine.kernels());
+    let rows = Rows::of(hint.row_len, hint.first);
+    let plan = Plan::of::<N>(units, base, &predicted, rows);
+    out.push(layout.code());
+    out.extend_from_slice(tail);
+    Replay::put(replay, out);
+    out.push(plan.magnitudes.low());
+    rows.put(out);
+    put_blob(&plan.values, encoder.packer, out)?;
+    out.extend_from_slice(&plan.first.to_le_bytes());
+    plan.shape.put(out);
+    if !plan.symbols.is_empty() {
+        let mut coded = Vec::new();
+        let levels = (&plan.levels[..], Alphabet::ThirtyTwo);
+        put_in_context(
+            encoder.engine,
+            &plan.symbols,
+            &plan.classes,
+            levels,
+            &mut coded,
+        )?;
+        put_sized(out, &coded);
+    }
+    out.extend_from_slice(&plan.bits);
+    Ok(true)
+}
+
+/// Old and new numbers from places all over the content.
+fn sample<N: Number>(units: &[u8], base: &[u8]) -> Vec<(u32, u32)> {
+    let runs = (units.len() / N::LEN).div_ceil(SAMPLE_RUN);
+    let step = (runs * SAMPLE_RUN / SAMPLE).max(1);
+    let run = SAMPLE_RUN * N::LEN;
+    let pairs = base.chunks(run).zip(units.chunks(run)).step_by(step);
+    pairs
+        .flat_map(|(old, new)| N::bits(old).zip(N::bits(new)))
+        .collect()
+}
+
+/// The replay that makes differences cheapest, or none of it; `None` where also these do not take
+/// clearly fewer bits than the numbers themselves.
+fn replay_that_pays<N: Number>(
+    sample: &[(u32, u32)],
+    (units, base): (&[u8], &[u8]),
+) -> Option<Option<Replay>> {
+    let mut best = (cost::<N>(sample, None), None);
+    if N::BITS == 32 {
+        let pairs = N::bits(base).zip(N::bits(units));
+        for replay in [Replay::find(sample), Replay::below(pairs)] {
+            let cost = cost::<N>(sample, replay);
+            if cost < best.0 {
+                best = (cost, replay);
+            }
+        }
+    }
+    (best.0 < cost_alone::<N>(sample) / 16 * 15).then_some(best.1)
+}
+
+/// About what the differences of a sample cost, in the context of their exponent.
+fn cost<N: Number>(sample: &[(u32, u32)], replay: Option<Replay>) -> u64 {
+    let mut counts = [[0u32; 64]; 32];
+    let (mut bits, mut changed, mut signed) = (0, 0, false);
+    for &(old, new) in sample {
+        let predicted = replay.map_or(old, |replay| replay.predict(old));
+        let difference = N::difference(new, predicted);
+        let half = half_octave(difference.unsigned_abs());
+        let context = N::exponent(old) & 31;
+        counts[usize::try_from(context).unwrap_or(0)][usize::from(half)] += 1;
+        bits += u64::from(half / 2).saturating_sub(1);
+        changed += u64::from(half > 0);
+        signed |= difference < 0;
+    }
+    let symbols: u64 = counts.iter().map(|counts| entropy(counts)).sum();
+    let signs = if signed { changed } else { 0 };
+    symbols + (bits + signs) * ONE_BIT
+}
+
+/// About what the numbers of a sample cost by themselves.
+fn cost_alone<N: Number>(sample: &[(u32, u32)]) -> u64 {
+    let below = if N::BITS == 32 { 22 } else { N::BITS - 9 };
+    let (mut counts, mut any) = (vec![0u32; 512], 0);
+    for &(_, new) in sample {
+        counts[(new >> below & 511) as usize] += 1;
+        any |= new;
+    }
+    let low = u64::from(below.saturating_sub(any.trailing_zeros()));
+    entropy(&counts) + sample.len() as u64 * low * ONE_BIT
+}
+
+/// Everything of a delta but its frame.
+struct Plan {
+    magnitudes: Magnitudes,
+    first: i16,
+    /// For each row, 0 where it is as predicted, else its size above `first`.
+    values: Vec<u8>,
+    shape: Shape,
+    levels: Vec<Levels>,
+    classes: Vec<u8>,
+    symbols: Vec<u8>,
+    bits: Vec<u8>,
+}
+
+impl Plan {
+    fn of<N: Number>(units: &[u8], base: &[u8], predicted: &[u8], rows: Rows) -> Self {
+        let n = units.len() / N::LEN;
+        let of_row = |bytes: &[u8], range: &std::ops::Range<usize>| -> Vec<u32> {
+            N::bits(&bytes[range.start * N::LEN..range.end * N::LEN]).collect()
+        };
+        let mut changed = Vec::new();
+        let mut sizes = Vec::new();
+        let mut halves = [0u32; 64];
+        let mut centre = (0i64, 0i64);
+        for range in rows.ranges(n) {
+            let (new, expected) = (of_row(units, &range), of_row(predicted, &range));
+            if new == expected {
+                sizes.push(None);
+                continue;
+            }
+            let old = of_row(base, &range);
+            let pairs = new.iter().zip(&expected);
+            let differences: Vec<i32> = pairs.map(|(&a, &b)| N::difference(a, b)).collect();
+            for difference in &differences {
+                halves[usize::from(half_octave(difference.unsigned_abs()))] += 1;
+            }
+            let exponents: Vec<i32> = old.iter().map(|&bits| N::exponent(bits)).collect();
+            let size = size_of_update(&differences, &exponents);
+            let spread: i32 = exponents.iter().map(|e| size - 2 * e).sum();
+            centre = (
+                centre.0 + i64::from(spread),
+                centre.1 + exponents.len() as i64,
+            );
+            sizes.push(Some(size));
+            changed.push((differences, exponents));
+        }
+        // Classes lie around the middle of all.
+        let shift = CLASSES / 2 - i32::try_from(centre.0 / centre.1.max(1)).unwrap_or(0);
+        let least = sizes.iter().flatten().min().copied().unwrap_or(0) + shift - 1;
+        let first = i16::try_from(least).unwrap_or(0);
+        let value = |size: &Option<i32>| match size {
+            None => 0,
+            Some(size) => {
+                let above = size + shift - i32::from(first);
+                above.clamp(1, 255).to_le_bytes()[0]
+            }
+        };
+        let values: Vec<u8> = sizes.iter().map(value).collect();
+        let magnitudes = Magnitudes::new(window(&halves, N::BITS), N::BITS);
+        let mut plan = Self {
+            magnitudes,
+            first,
+            values,
+            shape: Shape {
+                merged: 0,
+                signed: changed.iter().flat_map(|(d, _)| d).any(|&d| d < 0),
+            },
+            levels: Vec::new(),
+            classes: Vec::new(),
+            symbols: Vec::new(),
+            bits: Vec::new(),
+        };
+        plan.code(&changed);
+        plan
+    }
+
+    /// Symbols, their classes, and the bits below them.
+    fn code(&mut self, changed: &[(Vec<i32>, Vec<i32>)]) {
+        let mut bits = BitWriter::default();
+        let magnitudes = (&self.magnitudes, self.shape.signed);
+        let mut counts = vec![[0u32; SYMBOLS_MAX]; 32];
+        let values = self.values.iter().filter(|&&value| value > 0);
+        for ((differences, exponents), &value) in changed.iter().zip(values) {
+            let size = i32::from(self.first) + i32::from(value);
+            for (&difference, &exponent) in differences.iter().zip(exponents) {
+                let symbol = self.magnitudes.symbol(difference.unsigned_abs());
+                let class = class(size, exponent);
+                counts[usize::from(class)][usize::from(symbol)] += 1;
+                self.symbols.push(symbol);
+                self.classes.push(class);
+                put_bits(difference, symbol, magnitudes, &mut bits);
+            }
+        }
+        self.bits = bits.finish();
+        let (merged, counts) = merge(counts);
+        self.shape.merged = merged;
+        self.classes.iter_mut().for_each(|class| *class >>= merged);
+        self.levels = counts.iter().map(Levels::from_counts).collect();
+    }
+}
+
+/// Halves the number of classes as long as that makes symbols and tables shorter.
+fn merge(counts: Vec<[u32; SYMBOLS_MAX]>) -> (u8, Vec<[u32; SYMBOLS_MAX]>) {
+    let cost = |counts: &[[u32; SYMBOLS_MAX]]| -> u64 {
+        let used = counts.iter().filter(|c| c.iter().any(|&n| n > 0)).count() as u64;
+        counts.iter().map(|c| entropy(c)).sum::<u64>() + used * TABLE_BITS * ONE_BIT
+    };
+    let (mut merged, mut best) = (0, counts);
+    while best.len() > 1 {
+        let pairs: Vec<[u32; SYMBOLS_MAX]> = best
+            .chunks(2)
+            .map(|pair| std::array::from_fn(|i| pair.iter().map(|c| c[i]).sum()))
+            .collect();
+        if cost(&pairs) >= cost(&best) {
+            break;
+        }
+        (merged, best) = (merged + 1, pairs);
+    }
+    (merged, best)
+}
+
+/// The logarithm of a row's mean update, in half octaves: of differences times their steps.
+fn size_of_update(differences: &[i32], exponents: &[i32]) -> i32 {
+    /// Steps further below the largest do not count.
+    const REACH: i32 = 20;
+    let top = exponents.iter().copied().max().unwrap_or(0) - REACH;
+    let scaled = |(&difference, &exponent): (&i32, &i32)| {
+        let magnitude = u64::from(difference.unsigned_abs());
+        match exponent - top {
+            up @ 0.. => magnitude << up.min(REACH),
+            down => magnitude >> (-down).min(63),
+        }
+    };
+    let sum: u64 = differences.iter().zip(exponents).map(scaled).sum();
+    let mean = i64::from(log2(sum)) - i64::from(log2(differences.len() as u64));
+    let halves = mean >> (LOG_BITS - 1);
+    i32::try_from(halves).unwrap_or(0) + 2 * top
+}
+
+/// Where the window of magnitudes begins so that few lie above it.
+fn window(halves: &[u32; 64], bits: u32) -> u8 {
+    const RARE: u32 = 512;
+    if bits == 16 {
+        return 0;
+    }
+    let total: u32 = halves.iter().sum();
+    let mut above = 0;
+    for (half, &count) in (0u8..64).zip(halves).rev() {
+        above += count;
+        if above > total / RARE {
+            return half.saturating_sub(30);
+        }
+    }
+    0
+}

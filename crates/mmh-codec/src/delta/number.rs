@@ -1,0 +1,149 @@
+//! The numbers that deltas are made of, and the loops over them.
+
+use super::CLASSES;
+use super::bits::{BitReader, BitWriter};
+use super::magnitude::Magnitudes;
+use super::replay::Replay;
+use crate::kernel::{Kernels, Moves};
+
+/// A format of floating point numbers as an integer type.
+pub(super) trait Number {
+    /// Bytes of a number.
+    const LEN: usize;
+    /// Bits of a number.
+    const BITS: u32;
+
+    /// The bits of each number.
+    fn bits(raw: &[u8]) -> impl Iterator<Item = u32>;
+
+    /// Its place among all numbers in order.
+    fn place(bits: u32) -> i32;
+
+    /// The biased exponent.
+    fn exponent(bits: u32) -> i32;
+
+    /// Replaces numbers of the base by what is predicted of them.
+    fn predict(numbers: &mut [u8], replay: Option<Replay>, kernels: &Kernels);
+
+    /// Fills `classes` with that of each number of a row whose size is `value`, halved `halvings`
+    /// times.
+    fn classes(base: &[u8], value: i32, halvings: u8, classes: &mut [u8]);
+
+    /// Moves each number of a row by the difference that its symbol and the next bits name.
+    fn apply(
+        row: &mut [u8],
+        symbols: &[u8],
+        moves: &Moves,
+        bits: &mut BitReader,
+        kernels: &Kernels,
+    );
+
+    /// The difference of two numbers' places, as it is read back.
+    fn difference(new: u32, predicted: u32) -> i32;
+}
+
+/// The class of a difference: how large it is to be expected, in half octaves.
+pub(super) fn class(value: i32, exponent: i32) -> u8 {
+    (value - 2 * exponent).clamp(0, CLASSES - 1).to_le_bytes()[0]
+}
+
+/// Appends the sign, where there are signs, and the low bits of a difference that has `symbol`.
+pub(super) fn put_bits(
+    difference: i32,
+    symbol: u8,
+    (magnitudes, signed): (&Magnitudes, bool),
+    bits: &mut BitWriter,
+) {
+    if symbol > 0 {
+        let (least, n) = magnitudes.of(symbol);
+        let low = u64::from(difference.unsigned_abs() - least);
+        let signs = u32::from(signed);
+        bits.put(u64::from(difference < 0) | low << signs, n + signs);
+    }
+}
+
+macro_rules! number {
+    ($name:ident, $uint:ty, $int:ty, $exponent_at:literal, $exponent_bits:literal, $move:ident, $predict:expr) => {
+        #[derive(Debug)]
+        pub(super) struct $name;
+
+        impl $name {
+            /// Sign and magnitude become a number that grows with the value.
+            #[inline(always)]
+            fn turn(bits: $uint) -> $uint {
+                let negative = bits.cast_signed() >> (<$uint>::BITS - 1);
+                bits ^ (negative.cast_unsigned() >> 1)
+            }
+        }
+
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_lossless,
+            trivial_numeric_casts,
+            reason = "one text serves 16 and 32 bits; places are taken modulo their width"
+        )]
+        impl Number for $name {
+            const LEN: usize = size_of::<$uint>();
+            const BITS: u32 = <$uint>::BITS;
+
+            fn bits(raw: &[u8]) -> impl Iterator<Item = u32> {
+                let numbers = raw.as_chunks::<{ size_of::<$uint>() }>().0;
+                numbers.iter().map(|b| <$uint>::from_le_bytes(*b) as u32)
+            }
+
+            fn place(bits: u32) -> i32 {
+                Self::turn(bits as $uint).cast_signed() as i32
+            }
+
+            fn exponent(bits: u32) -> i32 {
+                (bits >> $exponent_at & ((1 << $exponent_bits) - 1)).cast_signed()
+            }
+
+            fn difference(new: u32, predicted: u32) -> i32 {
+                let wrapped = Self::place(new).wrapping_sub(Self::place(predicted));
+                wrapped as $int as i32
+            }
+
+            fn predict(numbers: &mut [u8], replay: Option<Replay>, kernels: &Kernels) {
+                let predict: fn(&mut [u8], Option<Replay>, &Kernels) = $predict;
+                predict(numbers, replay, kernels);
+            }
+
+            fn classes(base: &[u8], value: i32, halvings: u8, classes: &mut [u8]) {
+                // Further away all exponents have the same class, and 16 bits do.
+                let value = value.clamp(-2048, 2048) as $int;
+                let numbers = base.as_chunks::<{ size_of::<$uint>() }>().0;
+                for (class, number) in classes.iter_mut().zip(numbers) {
+                    let bits = <$uint>::from_le_bytes(*number);
+                    let exponent = bits >> $exponent_at & ((1 << $exponent_bits) - 1);
+                    let expected = value - 2 * exponent.cast_signed();
+                    *class = expected.max(0).min(CLASSES as $int - 1) as u8 >> halvings;
+                }
+            }
+
+            fn apply(
+                row: &mut [u8],
+                symbols: &[u8],
+                moves: &Moves,
+                bits: &mut BitReader,
+                kernels: &Kernels,
+            ) {
+                let numbers = row.as_chunks_mut::<{ size_of::<$uint>() }>().0;
+                bits.read(|fields, at| (kernels.$move)(numbers, symbols, moves, fields, at));
+            }
+        }
+    };
+}
+
+/// Prediction is the base itself: these formats are not what optimisers multiply.
+fn same(_: &mut [u8], _: Option<Replay>, _: &Kernels) {}
+
+fn replayed(numbers: &mut [u8], replay: Option<Replay>, kernels: &Kernels) {
+    if let Some(replay) = replay {
+        replay.predict_all(numbers.as_chunks_mut().0, kernels);
+    }
+}
+
+number!(Bf16, u16, i16, 7, 8, move_words, same);
+number!(F16, u16, i16, 10, 5, move_words, same);
+number!(F32, u32, i32, 23, 8, move_doubles, replayed);

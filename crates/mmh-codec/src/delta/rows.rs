@@ -1,0 +1,104 @@
+//! The rows that a delta has a size for: those of the tensor, or runs of a fixed length.
+
+use std::ops::Range;
+
+use crate::error::{Result, corrupt};
+use crate::input::{Input, put_varint};
+
+/// Numbers in a row where those of the tensor are too short or too long.
+const DEFAULT_LEN: usize = 512;
+/// Shortest row that has a size of its own.
+const LEN_MIN: usize = 64;
+/// Longest.
+const LEN_MAX: usize = 1 << 16;
+
+/// The first row may be shorter, and the last ends with the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Rows {
+    first: usize,
+    len: usize,
+}
+
+impl Rows {
+    /// Rows of a tensor of which `before` numbers of the first row lie before the content.
+    pub(super) fn of(len: u64, before: u64) -> Self {
+        match usize::try_from(len) {
+            Ok(len) if (LEN_MIN..=4096).contains(&len) => {
+                let before = usize::try_from(before % len as u64).unwrap_or(0);
+                Self {
+                    first: len - before,
+                    len,
+                }
+            }
+            _ => Self {
+                first: DEFAULT_LEN,
+                len: DEFAULT_LEN,
+            },
+        }
+    }
+
+    pub(super) fn count(self, n: usize) -> usize {
+        if n == 0 {
+            0
+        } else {
+            1 + n.saturating_sub(self.first).div_ceil(self.len)
+        }
+    }
+
+    /// The ranges of numbers, which tile `0..n`.
+    pub(super) fn ranges(self, n: usize) -> impl Iterator<Item = Range<usize>> {
+        (0..self.count(n)).map(move |i| {
+            let end = self.first + i * self.len;
+            let start = if i == 0 { 0 } else { end - self.len };
+            start..end.min(n)
+        })
+    }
+
+    pub(super) fn put(self, out: &mut Vec<u8>) {
+        put_varint(out, self.first);
+        put_varint(out, self.len);
+    }
+
+    pub(super) fn read(input: &mut Input<'_>) -> Result<Self> {
+        let (first, len) = (input.varint()?, input.varint()?);
+        if first == 0 || first > len || !(LEN_MIN..=LEN_MAX).contains(&len) {
+            return corrupt("rows of a delta have no possible length");
+        }
+        Ok(Self { first, len })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_tile_the_content() {
+        for (len, before) in [(64, 0), (384, 100), (3, 0), (0, 7), (5000, 1), (4096, 4095)] {
+            let rows = Rows::of(len, before);
+            for n in [0, 1, 63, 64, 65, 1000, 4097] {
+                let mut end = 0;
+                for range in rows.ranges(n) {
+                    assert_eq!(range.start, end);
+                    assert!(!range.is_empty());
+                    end = range.end;
+                }
+                assert_eq!(end, n);
+                assert_eq!(rows.ranges(n).count(), rows.count(n));
+            }
+            let mut out = Vec::new();
+            rows.put(&mut out);
+            assert_eq!(Rows::read(&mut Input::new(&out)), Ok(rows));
+        }
+    }
+
+    #[test]
+    fn impossible_rows_are_refused() {
+        for (first, len) in [(0, 64), (65, 64), (1, 63), (1, (1 << 16) + 1)] {
+            let mut out = Vec::new();
+            put_varint(&mut out, first);
+            put_varint(&mut out, len);
+            assert!(Rows::read(&mut Input::new(&out)).is_err(), "{first} {len}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Deltas against the model: both readers make the same of every frame and base.
+
+use mmh_codec::samples::{Noise, moved, weights};
+use mmh_codec::{Base, Context, Decoder, Encoder, Hint, Method, Settings, frame_info};
+use mmh_core::Dtype;
+use proptest::prelude::*;
+
+use crate::model;
+
+const ID: [u8; 32] = [9; 32];
+const LIMIT: usize = 1 << 20;
+
+fn given(raw: &[u8]) -> Context<'_> {
+    Context {
+        base: Some(Base { id: ID, raw }),
+        ..Context::default()
+    }
+}
+
+fn frame_of(raw: &[u8], base: &[u8], hint: &Hint) -> (Method, Vec<u8>) {
+    let mut frame = Vec::new();
+    let method = Encoder::new(Settings::default())
+        .encode_with(raw, hint, &given(base), &mut frame)
+        .expect("the content can be coded");
+    assert_eq!(
+        frame_info(&frame).expect("the frame is whole").method,
+        method
+    );
+    (method, frame)
+}
+
+fn agree(frame: &[u8], base: &[u8], what: &dyn std::fmt::Debug) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let result = Decoder::new().decode_with(frame, &given(base), LIMIT, &mut out);
+    let ours = result.clone().ok().map(|()| out);
+    let theirs = model::decode_given(frame, Some((&ID, base)), LIMIT);
+    assert!(
+        ours == theirs,
+        "{what:?}: the crate says {result:?}, the model {}: {frame:02x?}",
+        if theirs.is_some() { "content" } else { "error" },
+    );
+    ours
+}
+
+const FLOATS: [(Dtype, usize); 3] = [(Dtype::BF16, 2), (Dtype::F16, 2), (Dtype::F32, 4)];
+
+#[test]
+fn deltas_are_written_as_the_specification_says() {
+    for (dtype, _) in FLOATS {
+        for (row, first, octaves) in [(64, 0, 3), (100, 37, 8), (0, 5, 12), (700, 699, 1)] {
+            let base = weights(dtype, 96, 30_011, 5);
+            let raw = moved(&base, dtype, octaves, row);
+            let hint = Hint {
+                first,
+                ..Hint::tensor(dtype, row)
+            };
+            let (_, frame) = frame_of(&raw, &base, &hint);
+            assert!(agree(&frame, &base, &(dtype, row)) == Some(raw), "{dtype}");
+        }
+    }
+}
+
+/// Positive numbers that fall by a factor and then rise need no signs.
+#[test]
+fn second_moments_are_written_as_the_specification_says() {
+    let noise = &mut Noise::new(8);
+    let numbers = (0..20_000u32).map(|i| (i * 7919 % 10_007 + 1) as f32 * 1e-9);
+    let old: Vec<f32> = numbers.collect();
+    let new = old
+        .iter()
+        .map(|v| v * 0.98 + v * f32::from(noise.below(100)) * 1e-4);
+    let new: Vec<u8> = new.flat_map(f32::to_le_bytes).collect();
+    let base: Vec<u8> = old.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let (method, frame) = frame_of(&new, &base, &Hint::tensor(Dtype::F32, 200));
+    assert_eq!(method, Method::Delta);
+    // 23 bits and a few of a larger exponent, if nothing were known.
+    assert!(frame.len() * 32 < new.len() * 22, "{}", frame.len());
+    assert!(agree(&frame, &base, &"moments") == Some(new));
+}
+
+#[test]
+fn readers_agree_on_flipped_bits_of_deltas() {
+    for (dtype, len) in FLOATS {
+        let base = weights(dtype, 64, 64 * 20 * len, 5);
+        let raw = moved(&base, dtype, 6, 4);
+        let (method, frame) = frame_of(&raw, &base, &Hint::tensor(dtype, 64));
+        assert_eq!(method, Method::Delta, "{dtype}");
+        let mut mended = 0;
+        // Behind the base's name, where every bit makes it another base.
+        for bit in 8 * 36..8 * frame.len().min(250) {
+            let mut bad = frame.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            // Without the checks, which find everything.
+            model::mend_delta(&mut bad, &base);
+            mended += usize::from(agree(&bad, &base, &(dtype, bit)).is_some());
+        }
+        assert!(mended > 0, "some damage makes other content");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Checks made right, so that what the readers make of the body is compared and not only refused.
+    #[test]
+    fn readers_agree_on_damaged_deltas(
+        which in 0usize..3, rng_seed in any::<u64>(), len in 1usize..900, octaves in 0usize..16,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+    ) {
+        let (dtype, each) = FLOATS[which];
+        let base = weights(dtype, 64, len * each, rng_seed);
+        let raw = moved(&base, dtype, octaves, rng_seed);
+        let (_, mut frame) = frame_of(&raw, &base, &Hint::tensor(dtype, 64));
+        for (at, value) in damage {
+            let at = at.index(frame.len().min(160));
+            frame[at] = value;
+        }
+        model::mend_delta(&mut frame, &base);
+        agree(&frame, &base, &dtype);
+    }
+
+    /// Bodies of small numbers, which are codes, widths and lengths more often than noise is.
+    #[test]
+    fn readers_agree_on_delta_bodies_of_small_numbers(
+        raw_len in 0u8..100,
+        head in prop::collection::vec(0u8..4, 0..6),
+        rest in prop::collection::vec(prop_oneof![0u8..10, 0u8..10, Just(64u8), 0u8..=255], 0..60),
+    ) {
+        let base = weights(Dtype::BF16, 8, usize::from(raw_len), 1);
+        let checks = &[0; 4][..4 * usize::from(raw_len > 0)];
+        let mut frame = [&[1, 5 | 1 << 6, raw_len][..], &ID, checks, &head, &rest].concat();
+        model::mend_delta(&mut frame, &base);
+        agree(&frame, &base, &head);
+    }
+}
