@@ -304,6 +304,39 @@ mod tests {
         }
     }
 
+    fn by_sample(format: FloatFormat, raw: &[u8], rows: Rows) -> bool {
+        let mut encoder = PlaneEncoder {
+            engine: &crate::entropy::Reference,
+            packer: &mut crate::zstd::Packer::new(3),
+            scratch: &mut crate::plane::Scratch::default(),
+            effort: crate::cluster::Effort {
+                classes_max: 8,
+                rounds: 3,
+            },
+            dense: true,
+        };
+        denser_by_sample(&mut encoder, format, raw, rows).unwrap()
+    }
+
+    /// Kernels pay, rows alone do not, and what is too small or too odd to say is left open.
+    #[test]
+    fn a_sample_tells_convolutions_from_weights() {
+        let n = SAMPLED_MIN * 2;
+        let like = crate::samples::convolution(Dtype::BF16, [3, 3, 1], 32, n, 1);
+        for before in [0, 5, 287] {
+            assert!(by_sample(FloatFormat::Bf16, &like, Rows::new(288, before)));
+        }
+        let plain = crate::samples::weights(Dtype::BF16, 288, 2 * n, 1);
+        let grid = find_grid(FloatFormat::Bf16, &plain, Rows::new(288, 0));
+        assert!(grid.is_none() || !by_sample(FloatFormat::Bf16, &plain, Rows::new(288, 0)));
+        for row_len in [0, 1, n as u64 / 2, n as u64 * 3, u64::MAX] {
+            for before in [0, 1, 1000, u64::MAX] {
+                let rows = Rows::new(row_len, before);
+                assert!(by_sample(FloatFormat::Bf16, &plain, rows), "nothing to say");
+            }
+        }
+    }
+
     #[test]
     fn rows_are_counted_in_values_of_each_plane() {
         let hint = Hint {
