@@ -43,6 +43,7 @@ pub(crate) fn put_body(
                 first: hint.first.saturating_add(skipped),
                 ..*hint
             };
+            let mut planes = Vec::with_capacity(blocks.fields.len());
             for field in &blocks.fields {
                 let rows = rows(hint, field.per_block, blocks.elements);
                 let shape = Shape {
@@ -50,7 +51,9 @@ pub(crate) fn put_body(
                     rows,
                     sequential,
                 };
-                encoder.put(&field.split(units, blocks.len), shape, out)?;
+                let plane = field.split(units, blocks.len);
+                encoder.put_field((field, &plane), &planes, shape, out)?;
+                planes.push(plane);
             }
         }
         Division::Float(format) => {
@@ -171,7 +174,7 @@ fn head_len(blocks: &Blocks, raw: &[u8], hint: &Hint) -> usize {
         blocks
             .fields
             .iter()
-            .map(|field| sample_cost(&field.split(&raw[..n], blocks.len)))
+            .map(|field| sample_cost(&field.split(&raw[..n], blocks.len).widened()))
             .sum()
     };
     if cost(&raw[head..]) < cost(raw) {
@@ -225,14 +228,13 @@ pub(crate) fn read_body(
     let n_units = rest.len() / division.unit_len();
     let (units, tail) = rest.split_at_mut(n_units * division.unit_len());
     match division {
-        Division::Blocks(Blocks { len, fields, .. }) => {
-            // Fields set the bits that they have.
-            units.fill(0);
-            for field in fields {
-                let mut values = vec![0; n_units * field.per_block];
-                decoder.read(&mut input, field.width, &mut values)?;
-                field.join(&mut values, units, len);
+        Division::Blocks(blocks) => {
+            let mut planes = Vec::with_capacity(blocks.fields.len());
+            for field in &blocks.fields {
+                let n = n_units * field.per_block;
+                planes.push(decoder.read_field(&mut input, (field, n), &planes)?);
             }
+            blocks.join(&planes, units);
         }
         Division::Signed(format) => {
             read_numbers(decoder, &mut input, (format, true), units)?;

@@ -1,6 +1,13 @@
 //! Blocks of packed fields as planes: a table of runs says which bits of a block are which
 //! symbols of which plane.
 
+use std::borrow::Cow;
+
+use super::context::Context;
+
+/// About so many bytes are joined at a time, field after field, so that they stay near.
+const PART_LEN: usize = 32 << 10;
+
 /// Consecutive bytes of a block, each of which holds some bits of one symbol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
@@ -56,8 +63,19 @@ impl Run {
     }
 }
 
+/// Consecutive bytes of a block, each of which holds the same bit of 8 consecutive symbols.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bits {
+    /// The first byte of the block.
+    pub(crate) byte: usize,
+    /// Bytes: an eighth of the field's symbols.
+    pub(crate) n: usize,
+    /// Where the bits go in the symbols.
+    pub(crate) at: u32,
+}
+
 /// One field of a block.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Field {
     pub(crate) name: &'static str,
     /// Bits of a symbol.
@@ -67,6 +85,9 @@ pub(crate) struct Field {
     /// Whether the top bit is inverted, so that signed numbers keep their order.
     pub(crate) signed: bool,
     pub(crate) runs: Vec<Run>,
+    pub(crate) bits: Option<Bits>,
+    /// What its values depend on, if that is known.
+    pub(crate) context: Option<Context>,
 }
 
 /// How a block is divided.
@@ -79,72 +100,202 @@ pub(crate) struct Blocks {
     pub(crate) fields: Vec<Field>,
 }
 
-impl Field {
-    fn flip(&self) -> u16 {
-        u16::from(self.signed) << (self.width - 1)
+/// The values of a field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Plane {
+    /// Of at most 8 bits.
+    Bytes(Vec<u8>),
+    /// Of more.
+    Words(Vec<u16>),
+}
+
+impl Plane {
+    /// How many values.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Bytes(values) => values.len(),
+            Self::Words(values) => values.len(),
+        }
     }
 
-    /// The field's plane of whole blocks.
-    pub(crate) fn split(&self, raw: &[u8], block_len: usize) -> Vec<u16> {
-        let mut values = vec![self.flip(); raw.len() / block_len * self.per_block];
-        for run in &self.runs {
-            let mask = run.mask();
-            let take = |value: &mut u16, byte: &u8| {
-                *value ^= u16::from(byte >> run.shift & mask) << run.at;
-            };
-            let (run, per_block, block_len) = whole(run, self.per_block, block_len, raw.len());
-            let blocks = raw
-                .chunks_exact(block_len)
-                .zip(values.chunks_exact_mut(per_block));
-            for (block, values) in blocks {
-                let bytes = &block[run.byte..run.byte + run.n];
-                if run.step == 1 {
-                    let values = &mut values[run.symbol..run.symbol + run.n];
-                    values
-                        .iter_mut()
-                        .zip(bytes)
-                        .for_each(|(value, byte)| take(value, byte));
-                } else {
-                    let values = values[run.symbol..].iter_mut().step_by(run.step);
-                    values
-                        .zip(bytes)
-                        .for_each(|(value, byte)| take(value, byte));
-                }
+    /// The values in their wider form.
+    pub(crate) fn widened(&self) -> Cow<'_, [u16]> {
+        match self {
+            Self::Bytes(values) => values.iter().copied().map(u16::from).collect(),
+            Self::Words(values) => Cow::Borrowed(values),
+        }
+    }
+}
+
+impl Blocks {
+    /// Writes the fields into whole blocks.
+    pub(crate) fn join(&self, planes: &[Plane], raw: &mut [u8]) {
+        let part_len = (PART_LEN / self.len).max(1) * self.len;
+        for (i, part) in raw.chunks_mut(part_len).enumerate() {
+            // Fields set the bits that they have.
+            part.fill(0);
+            let first = i * (part_len / self.len);
+            for (field, plane) in self.fields.iter().zip(planes) {
+                field.join(plane, first, part, self.len);
             }
         }
-        values
+    }
+}
+
+impl Field {
+    /// The field's plane of whole blocks.
+    pub(crate) fn split(&self, raw: &[u8], block_len: usize) -> Plane {
+        let n = raw.len() / block_len * self.per_block;
+        if self.width > 8 {
+            let mut values = vec![0; n];
+            self.split_words(raw, block_len, &mut values);
+            return Plane::Words(values);
+        }
+        let mut values = vec![0; n];
+        for run in &self.runs {
+            let (run, per_block, block_len) = whole(run, self.per_block, block_len, raw.len());
+            let blocks = raw.chunks_exact(block_len);
+            for (block, values) in blocks.zip(values.chunks_exact_mut(per_block)) {
+                run.take(block, values);
+            }
+        }
+        if let Some(bits) = &self.bits {
+            let blocks = raw.chunks_exact(block_len);
+            for (block, values) in blocks.zip(values.chunks_exact_mut(self.per_block)) {
+                bits.take(block, values);
+            }
+        }
+        if self.signed {
+            values
+                .iter_mut()
+                .for_each(|value| *value ^= 1 << (self.width - 1));
+        }
+        Plane::Bytes(values)
     }
 
-    /// Writes the field into whole blocks, whose bits of this field must be zero.
-    pub(crate) fn join(&self, values: &mut [u16], raw: &mut [u8], block_len: usize) {
-        let flip = self.flip();
-        values.iter_mut().for_each(|value| *value ^= flip);
+    /// The numbers of a field of two bytes each.
+    fn split_words(&self, raw: &[u8], block_len: usize, values: &mut [u16]) {
+        for run in self.runs.iter().filter(|run| run.n == 1) {
+            let blocks = raw.chunks_exact(block_len);
+            for (block, values) in blocks.zip(values.chunks_exact_mut(self.per_block)) {
+                values[run.symbol] |= u16::from(block[run.byte]) << run.at;
+            }
+        }
+    }
+
+    /// Writes the values from those of block `first` on into whole blocks, whose bits of this
+    /// field must be zero.
+    fn join(&self, plane: &Plane, first: usize, raw: &mut [u8], block_len: usize) {
+        let range = first * self.per_block..(first + raw.len() / block_len) * self.per_block;
+        let values = match plane {
+            Plane::Words(values) => return self.join_words(&values[range], raw, block_len),
+            Plane::Bytes(values) => &values[range],
+        };
+        let flip = u8::from(self.signed) << (self.width - 1);
         let len = raw.len();
         for run in &self.runs {
-            let mask = run.mask();
-            let put = |byte: &mut u8, value: &u16| {
-                *byte |= ((value >> run.at).to_le_bytes()[0] & mask) << run.shift;
-            };
             let (run, per_block, block_len) = whole(run, self.per_block, block_len, len);
-            let blocks = raw
-                .chunks_exact_mut(block_len)
-                .zip(values.chunks_exact(per_block));
-            for (block, values) in blocks {
-                let bytes = &mut block[run.byte..run.byte + run.n];
-                if run.step == 1 {
-                    let values = &values[run.symbol..run.symbol + run.n];
-                    bytes
-                        .iter_mut()
-                        .zip(values)
-                        .for_each(|(byte, value)| put(byte, value));
-                } else {
-                    let values = values[run.symbol..].iter().step_by(run.step);
-                    bytes
-                        .iter_mut()
-                        .zip(values)
-                        .for_each(|(byte, value)| put(byte, value));
-                }
+            let blocks = raw.chunks_exact_mut(block_len);
+            for (block, values) in blocks.zip(values.chunks_exact(per_block)) {
+                run.put(values, flip, block);
             }
+        }
+        if let Some(bits) = &self.bits {
+            let blocks = raw.chunks_exact_mut(block_len);
+            for (block, values) in blocks.zip(values.chunks_exact(self.per_block)) {
+                bits.put(values, block);
+            }
+        }
+    }
+
+    fn join_words(&self, values: &[u16], raw: &mut [u8], block_len: usize) {
+        for run in self.runs.iter().filter(|run| run.n == 1) {
+            let blocks = raw.chunks_exact_mut(block_len);
+            for (block, values) in blocks.zip(values.chunks_exact(self.per_block)) {
+                block[run.byte] = (values[run.symbol] >> run.at).to_le_bytes()[0];
+            }
+        }
+    }
+}
+
+impl Run {
+    /// Sets the bits of symbols from a block.
+    #[inline]
+    fn take(&self, block: &[u8], values: &mut [u8]) {
+        let mask = self.mask();
+        let bytes = &block[self.byte..self.byte + self.n];
+        if self.step != 1 {
+            let values = values[self.symbol..].iter_mut().step_by(self.step);
+            for (value, byte) in values.zip(bytes) {
+                *value |= (byte >> self.shift & mask) << self.at;
+            }
+            return;
+        }
+        let masks = u64::from_le_bytes([mask; 8]);
+        let (values, values_left) = values[self.symbol..self.symbol + self.n].as_chunks_mut::<8>();
+        let (bytes, bytes_left) = bytes.as_chunks::<8>();
+        for (values, bytes) in values.iter_mut().zip(bytes) {
+            // What crosses from one byte to the next is masked.
+            let taken = u64::from_le_bytes(*bytes) >> self.shift & masks;
+            *values = (u64::from_le_bytes(*values) | taken << self.at).to_le_bytes();
+        }
+        for (value, byte) in values_left.iter_mut().zip(bytes_left) {
+            *value |= (byte >> self.shift & mask) << self.at;
+        }
+    }
+
+    /// Sets the bits of a block from symbols, whose bits `flip` are inverted.
+    #[inline]
+    fn put(&self, values: &[u8], flip: u8, block: &mut [u8]) {
+        let mask = self.mask();
+        let bytes = &mut block[self.byte..self.byte + self.n];
+        let put = |byte: &mut u8, value: u8| {
+            *byte |= ((value ^ flip) >> self.at & mask) << self.shift;
+        };
+        if self.step != 1 {
+            let values = values[self.symbol..].iter().step_by(self.step);
+            bytes
+                .iter_mut()
+                .zip(values)
+                .for_each(|(byte, &value)| put(byte, value));
+            return;
+        }
+        let masks = u64::from_le_bytes([mask; 8]);
+        let flips = u64::from_le_bytes([flip; 8]);
+        let (values, values_left) = values[self.symbol..self.symbol + self.n].as_chunks::<8>();
+        let (bytes, bytes_left) = bytes.as_chunks_mut::<8>();
+        for (bytes, values) in bytes.iter_mut().zip(values) {
+            let taken = (u64::from_le_bytes(*values) ^ flips) >> self.at & masks;
+            *bytes = (u64::from_le_bytes(*bytes) | taken << self.shift).to_le_bytes();
+        }
+        bytes_left
+            .iter_mut()
+            .zip(values_left)
+            .for_each(|(byte, &value)| put(byte, value));
+    }
+}
+
+impl Bits {
+    /// Sets the bits of symbols from a block.
+    #[inline]
+    fn take(&self, block: &[u8], values: &mut [u8]) {
+        let bytes = &block[self.byte..self.byte + self.n];
+        for (values, &byte) in values.as_chunks_mut::<8>().0.iter_mut().zip(bytes) {
+            for (i, value) in values.iter_mut().enumerate() {
+                *value |= (byte >> i & 1) << self.at;
+            }
+        }
+    }
+
+    /// Sets the bytes of a block from symbols.
+    #[inline]
+    fn put(&self, values: &[u8], block: &mut [u8]) {
+        // The lowest bit of byte i goes to bit 56 + i.
+        const GATHER: u64 = 0x0102_0408_1020_4080;
+        let bytes = &mut block[self.byte..self.byte + self.n];
+        for (values, byte) in values.as_chunks::<8>().0.iter().zip(bytes) {
+            let lowest = u64::from_le_bytes(*values) >> self.at & 0x0101_0101_0101_0101;
+            *byte = lowest.wrapping_mul(GATHER).to_le_bytes()[7];
         }
     }
 }
@@ -171,7 +322,12 @@ mod tests {
             per_block,
             signed,
             runs,
+            ..Field::default()
         }
+    }
+
+    fn split(field: &Field, raw: &[u8], block_len: usize) -> Vec<u16> {
+        field.split(raw, block_len).widened().into_owned()
     }
 
     #[test]
@@ -179,10 +335,9 @@ mod tests {
         let runs = vec![Run::new(0, 1, 2).bits(0, 4), Run::new(2, 1, 2).bits(4, 4)];
         let codes = field(4, 4, false, runs);
         let raw = [9, 0x21, 0x43, 8, 0x65, 0x87];
-        let mut values = codes.split(&raw, 3);
-        assert_eq!(values, [1, 3, 2, 4, 5, 7, 6, 8]);
+        assert_eq!(split(&codes, &raw, 3), [1, 3, 2, 4, 5, 7, 6, 8]);
         let mut back = [9, 0, 0, 8, 0, 0];
-        codes.join(&mut values, &mut back, 3);
+        codes.join(&codes.split(&raw, 3), 0, &mut back, 3);
         assert_eq!(back, raw);
     }
 
@@ -194,27 +349,99 @@ mod tests {
             Run::new(1, 2, 1).bits(7, 1).at(4),
         ];
         let codes = field(5, 2, false, runs);
-        assert_eq!(codes.split(&[0x0a, 0x0b, 0x80], 3), [0x0a, 0x1b]);
+        assert_eq!(split(&codes, &[0x0a, 0x0b, 0x80], 3), [0x0a, 0x1b]);
+    }
+
+    /// 19 symbols: two words of 8 and 3 single ones, of the low and the high parts of bytes.
+    #[test]
+    fn long_runs_are_like_short_ones() {
+        for (shift, bits, at, signed) in [(0, 8, 0, true), (3, 4, 1, false), (6, 2, 6, true)] {
+            let codes = field(
+                8,
+                19,
+                signed,
+                vec![Run::new(0, 1, 19).bits(shift, bits).at(at)],
+            );
+            let raw: Vec<u8> = (0..40u8).map(|i| i.wrapping_mul(91)).collect();
+            let values = split(&codes, &raw, 20);
+            for (i, value) in values.iter().enumerate() {
+                let byte = raw[i / 19 * 20 + 1 + i % 19];
+                let taken = (byte >> shift & (u8::MAX >> (8 - bits))) << at;
+                assert_eq!(*value, u16::from(taken ^ u8::from(signed) << 7), "{i}");
+            }
+            let (mut back, mut expected) = (vec![0; 40], raw);
+            codes.join(&codes.split(&expected, 20), 0, &mut back, 20);
+            expected
+                .iter_mut()
+                .for_each(|byte| *byte &= (u8::MAX >> (8 - bits)) << shift);
+            (expected[0], expected[20]) = (0, 0);
+            assert_eq!(back, expected);
+        }
+    }
+
+    #[test]
+    fn a_byte_has_one_bit_of_eight_symbols() {
+        let codes = Field {
+            bits: Some(Bits {
+                byte: 1,
+                n: 2,
+                at: 4,
+            }),
+            ..field(5, 16, false, Vec::new())
+        };
+        let raw = [7, 0b1000_0101, 0b0000_0010];
+        let values = split(&codes, &raw, 3);
+        let set: Vec<usize> = (0..16).filter(|&i| values[i] == 16).collect();
+        assert_eq!(set, [0, 2, 7, 9]);
+        let mut back = [7, 0, 0];
+        codes.join(&codes.split(&raw, 3), 0, &mut back, 3);
+        assert_eq!(back, raw);
     }
 
     #[test]
     fn a_step_spreads_consecutive_bytes() {
         let runs = vec![Run::new(0, 0, 2).step(2), Run::new(1, 2, 2).step(2)];
-        assert_eq!(
-            field(8, 4, false, runs).split(&[1, 2, 3, 4], 4),
-            [1, 3, 2, 4]
-        );
+        let codes = field(8, 4, false, runs);
+        assert_eq!(split(&codes, &[1, 2, 3, 4], 4), [1, 3, 2, 4]);
+        let mut back = [0; 4];
+        codes.join(&codes.split(&[1, 2, 3, 4], 4), 0, &mut back, 4);
+        assert_eq!(back, [1, 2, 3, 4]);
     }
 
     #[test]
     fn signed_bytes_keep_their_order() {
         let bytes = field(8, 1, true, vec![Run::new(0, 0, 1)]);
         let raw = [0x80, 0xff, 0, 1, 0x7f];
-        let mut values = bytes.split(&raw, 1);
-        assert_eq!(values, [0, 127, 128, 129, 255]);
+        assert_eq!(split(&bytes, &raw, 1), [0, 127, 128, 129, 255]);
         let mut back = [0; 5];
-        bytes.join(&mut values, &mut back, 1);
+        bytes.join(&bytes.split(&raw, 1), 0, &mut back, 1);
         assert_eq!(back, raw);
-        assert!(bytes.split(&[], 1).is_empty());
+        assert_eq!(bytes.split(&[], 1).len(), 0);
+    }
+
+    /// More blocks than one part, the last part short.
+    #[test]
+    fn parts_are_joined_one_after_the_other() {
+        let blocks = Blocks {
+            len: 3,
+            elements: 1,
+            fields: vec![
+                field(
+                    16,
+                    1,
+                    false,
+                    vec![Run::new(0, 0, 1), Run::new(0, 1, 1).at(8)],
+                ),
+                field(8, 1, true, vec![Run::new(0, 2, 1)]),
+            ],
+        };
+        let raw: Vec<u8> = (0..PART_LEN + 30)
+            .map(|i| (i * 7 % 251).to_le_bytes()[0])
+            .collect();
+        let raw = &raw[..raw.len() / 3 * 3];
+        let planes: Vec<Plane> = blocks.fields.iter().map(|f| f.split(raw, 3)).collect();
+        let mut back = vec![0xff; raw.len()];
+        blocks.join(&planes, &mut back);
+        assert!(back == raw);
     }
 }

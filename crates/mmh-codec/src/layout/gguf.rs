@@ -1,7 +1,8 @@
 //! The fields of GGUF's quantised blocks. Source: the block structures of llama.cpp's
 //! `ggml-common.h` and the loops that read them in `ggml-quants.c`.
 
-use super::block::{Blocks, Field, Run};
+use super::block::{Bits, Blocks, Field, Run};
+use super::context::{Context, Keys, Scale};
 
 /// The type numbers of GGUF whose blocks are split.
 #[cfg(test)]
@@ -11,7 +12,7 @@ const TYPES: [u8; 24] = [
 
 /// How the blocks of a GGUF type are divided; `None` for other types.
 pub(crate) fn blocks(gguf_type: u8) -> Option<Blocks> {
-    let (elements, fields) = match gguf_type {
+    let (elements, mut fields) = match gguf_type {
         2 | 20 => (32, vec![half("scale", 0), nibbles("codes", 2, 1)]),
         3 => (
             32,
@@ -81,6 +82,9 @@ pub(crate) fn blocks(gguf_type: u8) -> Option<Blocks> {
         39 => (32, vec![bytes("scale", 0, 1), nibbles("codes", 1, 1)]),
         _ => return None,
     };
+    for (field, context) in contexts(gguf_type) {
+        fields[field].context = Some(context);
+    }
     let bits: usize = fields
         .iter()
         .map(|field| field.width as usize * field.per_block)
@@ -92,13 +96,48 @@ pub(crate) fn blocks(gguf_type: u8) -> Option<Blocks> {
     })
 }
 
+/// What is known of fields, by their index.
+fn contexts(gguf_type: u8) -> Vec<(usize, Context)> {
+    let unit = |unit, centre, keys| Context { unit, centre, keys };
+    let whole = |whole| Scale { whole, part: None };
+    let scaled = |whole, field, zero| Scale {
+        whole,
+        part: Some((field, zero)),
+    };
+    let step = |scale| Keys::Step(scale);
+    let zero = |step, minimum| Keys::Zero { step, minimum };
+    let minimums = |units: usize| {
+        let values = unit(1, None, Keys::Value(2));
+        let zero = zero(scaled(0, 2, 0), scaled(1, 3, 0));
+        vec![(3, values), (4, unit(256 / units, None, zero))]
+    };
+    match gguf_type {
+        2 => vec![(1, unit(32, Some(8), step(whole(0))))],
+        3 | 7 => vec![(2, unit(32, None, zero(whole(0), whole(1))))],
+        6 => vec![(1, unit(32, Some(16), step(whole(0))))],
+        8 => vec![(1, unit(32, Some(128), step(whole(0))))],
+        9 => vec![(2, unit(32, Some(128), step(whole(0))))],
+        10 => minimums(16),
+        11 => vec![(2, unit(16, Some(4), step(scaled(0, 1, 32))))],
+        12 | 13 => minimums(8),
+        14 => vec![
+            (1, unit(16, Some(128), Keys::None)),
+            (2, unit(16, Some(32), step(scaled(0, 1, 128)))),
+        ],
+        20 => vec![(1, unit(32, None, step(whole(0))))],
+        23 => vec![(2, unit(32, None, step(scaled(0, 1, 32))))],
+        39 => vec![(1, unit(32, None, step(whole(0))))],
+        _ => Vec::new(),
+    }
+}
+
 fn field(name: &'static str, width: u32, per_block: usize, runs: Vec<Run>) -> Field {
     Field {
         name,
         width,
         per_block,
-        signed: false,
         runs,
+        ..Field::default()
     }
 }
 
@@ -142,12 +181,14 @@ fn nibbles(name: &'static str, byte: usize, groups: usize) -> Field {
 
 /// 32 nibbles, and their fifth bits in the order of elements.
 fn fives(name: &'static str, byte: usize, high: usize) -> Field {
-    let mut runs = nibbles(name, byte, 1).runs;
-    runs.extend((0..8).map(|bit| {
-        let symbol = bit as usize;
-        Run::new(symbol, high, 4).step(8).bits(bit, 1).at(4)
-    }));
-    field(name, 5, 32, runs)
+    Field {
+        bits: Some(Bits {
+            byte: high,
+            n: 4,
+            at: 4,
+        }),
+        ..field(name, 5, 32, nibbles(name, byte, 1).runs)
+    }
 }
 
 /// Groups of 32 bytes: the low halves are 32 elements, the high halves the next 32.
@@ -307,6 +348,39 @@ fn iq4_xs() -> Vec<Field> {
 mod tests {
     use super::*;
 
+    fn split(field: &Field, raw: &[u8], block_len: usize) -> Vec<u16> {
+        field.split(raw, block_len).widened().into_owned()
+    }
+
+    /// A unit divides its block, and what keys are computed from stands before it.
+    #[test]
+    fn contexts_look_at_fields_before_their_own() {
+        for kind in TYPES {
+            let fields = blocks(kind).unwrap().fields;
+            for (i, field) in fields.iter().enumerate() {
+                let Some(context) = field.context else {
+                    continue;
+                };
+                assert!(field.per_block.is_multiple_of(context.unit), "type {kind}");
+                let parts = |scale: Scale| {
+                    assert!(scale.whole < i && fields[scale.whole].per_block == 1);
+                    if let Some((part, zero)) = scale.part {
+                        assert!(part < i && u32::from(zero) < 1 << fields[part].width);
+                        assert_eq!(fields[part].per_block, field.per_block / context.unit);
+                    }
+                };
+                match context.keys {
+                    Keys::None => {}
+                    Keys::Value(of) => assert!(of < i && fields[of].width <= 8),
+                    Keys::Step(step) => parts(step),
+                    Keys::Zero { step, minimum } => {
+                        [step, minimum].map(parts).into_iter().collect()
+                    }
+                }
+            }
+        }
+    }
+
     /// Every bit of a block belongs to exactly one bit of one symbol, and the other way round:
     /// what makes a split lossless.
     #[test]
@@ -327,6 +401,13 @@ mod tests {
                         *symbol |= bits;
                     }
                 }
+                for (i, symbol) in given.iter_mut().enumerate() {
+                    let Some(bits) = field.bits else { break };
+                    let mask = 1 << (i % 8);
+                    assert_eq!(taken[bits.byte + i / 8] & mask, 0, "type {kind}");
+                    taken[bits.byte + i / 8] |= mask;
+                    *symbol |= 1 << bits.at;
+                }
                 let all = u16::MAX >> (16 - field.width);
                 assert!(
                     given.iter().all(|&bits| bits == all),
@@ -346,7 +427,7 @@ mod tests {
             .collect();
         let q = &raw[4..16];
         let fields = q4_k();
-        let (scales, minimums) = (fields[2].split(&raw, 144), fields[3].split(&raw, 144));
+        let (scales, minimums) = (split(&fields[2], &raw, 144), split(&fields[3], &raw, 144));
         for j in 0..8 {
             let (scale, minimum) = if j < 4 {
                 (q[j] & 63, q[j + 4] & 63)
@@ -370,7 +451,7 @@ mod tests {
         let raw: Vec<u8> = (0..210u32)
             .map(|i| u8::try_from(i * 149 % 253).unwrap())
             .collect();
-        let codes = q6_k()[2].split(&raw, 210);
+        let codes = split(&q6_k()[2], &raw, 210);
         for half in 0..2 {
             for l in 0..32 {
                 let (ql, qh) = (&raw[64 * half..], u16::from(raw[128 + 32 * half + l]));
@@ -394,7 +475,7 @@ mod tests {
         raw[2..6].copy_from_slice(&(1u32 << 3 | 1 << 20).to_le_bytes());
         raw[6 + 3] = 0x07;
         raw[6 + 4] = 0x90;
-        let codes = fives("codes", 6, 2).split(&raw, 22);
+        let codes = split(&fives("codes", 6, 2), &raw, 22);
         assert_eq!((codes[3], codes[19], codes[20]), (0x17, 0, 0x19));
     }
 }

@@ -1,12 +1,16 @@
 //! How the content of a frame is divided into planes.
 
 mod block;
+mod context;
 mod float;
 mod gguf;
 
 use mmh_core::Dtype;
 
-pub(crate) use block::{Blocks, Field};
+pub(crate) use block::{Blocks, Field, Plane};
+pub(crate) use context::Context;
+#[cfg(test)]
+pub(crate) use context::Keys;
 pub(crate) use float::FloatFormat;
 
 use crate::error::{Error, Result};
@@ -203,8 +207,8 @@ fn field(name: &'static str, width: u32, runs: Vec<Run>) -> Field {
         name,
         width,
         per_block: 1,
-        signed: false,
         runs,
+        ..Field::default()
     }
 }
 
@@ -281,7 +285,7 @@ mod tests {
     #[test]
     fn small_floats_have_their_sign_at_the_low_end() {
         let split = |layout: Layout, raw: &[u8]| match layout.division() {
-            Division::Blocks(blocks) => blocks.fields[0].split(raw, 1),
+            Division::Blocks(blocks) => blocks.fields[0].split(raw, 1).widened().into_owned(),
             Division::Float(_) | Division::Signed(_) => Vec::new(),
         };
         assert_eq!(split(Layout::Float8, &[0x80, 0x01, 0xff]), [1, 2, 255]);

@@ -5,6 +5,7 @@ mod blob;
 mod choose;
 mod dense;
 mod floats;
+mod grouped;
 mod numbers;
 mod packed;
 mod ranked;
@@ -24,9 +25,10 @@ use crate::cluster::Effort;
 use crate::entropy::Engine;
 use crate::error::{Error, Result, corrupt};
 use crate::input::{Input, put_sized};
+use crate::layout::{Field, Plane};
 use crate::zstd::{Packer, Unpacker};
 
-/// How a plane is coded. The code stands before the plane; 8 to 31 are reserved.
+/// How a plane is coded. The code stands before the plane; 9 to 31 are reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coder {
     /// One value for all.
@@ -45,10 +47,12 @@ pub(crate) enum Coder {
     Zstd,
     /// Relative to scales, in the context of neighbours, see [`dense`].
     Dense,
+    /// Units in the order of their classes, see [`grouped`].
+    Grouped,
 }
 
 impl Coder {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Constant,
         Self::Packed,
         Self::Ranked,
@@ -57,6 +61,7 @@ impl Coder {
         Self::Bytes,
         Self::Zstd,
         Self::Dense,
+        Self::Grouped,
     ];
 
     const fn code(self) -> u8 {
@@ -69,6 +74,7 @@ impl Coder {
             Self::Bytes => 5,
             Self::Zstd => 6,
             Self::Dense => 7,
+            Self::Grouped => 8,
         }
     }
 
@@ -82,6 +88,7 @@ impl Coder {
             Self::Bytes => "bytes",
             Self::Zstd => "zstd",
             Self::Dense => "dense",
+            Self::Grouped => "grouped",
         }
     }
 
@@ -133,6 +140,25 @@ impl PlaneEncoder<'_> {
         put_record(coder, &coded, out);
         Ok(())
     }
+
+    /// Appends a record of a field; `before` are the fields before it.
+    pub(crate) fn put_field(
+        &mut self,
+        (field, plane): (&Field, &Plane),
+        before: &[Plane],
+        shape: Shape,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        if let (Some(context), Plane::Bytes(values)) = (&field.context, plane) {
+            let keys = context.keys(before, values.len() / context.unit);
+            let mut coded = Vec::new();
+            if self.put_grouped(values, shape, (context, &keys), &mut coded)? {
+                put_record(Coder::Grouped, &coded, out);
+                return Ok(());
+            }
+        }
+        self.put(&plane.widened(), shape, out)
+    }
 }
 
 fn put_record(coder: Coder, coded: &[u8], out: &mut Vec<u8>) {
@@ -160,6 +186,34 @@ impl PlaneDecoder<'_> {
         values: &mut [u16],
     ) -> Result<()> {
         self.record(input, width, values, Nesting::Top)
+    }
+
+    /// The field of `n` values in one record; `before` are the fields before it.
+    pub(crate) fn read_field(
+        &mut self,
+        input: &mut Input<'_>,
+        (field, n): (&Field, usize),
+        before: &[Plane],
+    ) -> Result<Plane> {
+        if Coder::read(&mut { *input })? == Coder::Grouped {
+            Coder::read(input)?;
+            let Some(context) = field.context.filter(|_| field.width <= 8) else {
+                return corrupt("a plane is grouped by nothing");
+            };
+            let input = &mut Input::new(input.sized()?);
+            let keys = context.keys(before, n / context.unit);
+            let mut values = vec![0; n];
+            self.grouped(input, field.width, (&context, &keys), &mut values)?;
+            input.expect_end()?;
+            return Ok(Plane::Bytes(values));
+        }
+        let mut values = vec![0; n];
+        self.read(input, field.width, &mut values)?;
+        if field.width > 8 {
+            return Ok(Plane::Words(values));
+        }
+        let narrow = values.iter().map(|value| value.to_le_bytes()[0]);
+        Ok(Plane::Bytes(narrow.collect()))
     }
 
     fn record(
@@ -352,10 +406,10 @@ mod tests {
         put_record(Coder::Context, &[1, 1, 0], &mut context);
         assert!(read(&context, 8).is_err(), "no context at the top");
         assert_eq!(
-            read(&[8, 0], 8).unwrap_err(),
+            read(&[9, 0], 8).unwrap_err(),
             Error::UnknownCode {
                 what: "plane coder",
-                code: 8
+                code: 9
             }
         );
     }

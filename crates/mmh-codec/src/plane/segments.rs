@@ -107,20 +107,26 @@ impl Segments {
 /// The blocks of a plane of `n` values: each of [`BLOCK_LEN`], the last between a half and one
 /// and a half of it.
 pub(crate) fn blocks(n: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
-    let count = n_blocks(n);
+    parts(n, BLOCK_LEN)
+}
+
+/// Parts of `n` things: each of `len`, the last between a half and one and a half of it.
+pub(crate) fn parts(n: usize, len: usize) -> impl ExactSizeIterator<Item = Range<usize>> {
+    let count = n_parts(n, len);
     (0..count).map(move |i| {
-        let end = if i + 1 == count {
-            n
-        } else {
-            (i + 1) * BLOCK_LEN
-        };
-        i * BLOCK_LEN..end
+        let end = if i + 1 == count { n } else { (i + 1) * len };
+        i * len..end
     })
 }
 
 /// How many blocks a plane has: at least one.
 pub(crate) fn n_blocks(n: usize) -> usize {
-    ((n + BLOCK_LEN / 2) / BLOCK_LEN).max(1)
+    n_parts(n, BLOCK_LEN)
+}
+
+/// How many parts of about `len` there are: at least one.
+pub(crate) fn n_parts(n: usize, len: usize) -> usize {
+    ((n + len / 2) / len).max(1)
 }
 
 #[cfg(test)]

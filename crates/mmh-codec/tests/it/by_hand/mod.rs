@@ -235,7 +235,7 @@ fn reserved_codes_are_unsupported() {
             refuses("layout", &[1, method, 0, layout, 0], ErrorKind::Unsupported);
         }
     }
-    for coder in 8..=31 {
+    for coder in 9..=31 {
         refuses(
             "coder",
             &bytes(1, &record(coder, &[0, 0])),

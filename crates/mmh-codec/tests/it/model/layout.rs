@@ -8,6 +8,8 @@ pub(super) struct Plane {
 
 pub(super) struct Layout {
     pub(super) method: u8,
+    /// The GGUF type, if it is one.
+    pub(super) kind: Option<u8>,
     pub(super) unit: usize,
     pub(super) planes: Vec<Plane>,
 }
@@ -33,6 +35,7 @@ impl Layout {
         let unit = bits / 8;
         Some(Self {
             method,
+            kind: code.checked_sub(64),
             unit,
             planes,
         })

@@ -3,6 +3,7 @@
 
 mod delta;
 mod dense;
+mod grouped;
 mod layout;
 mod mixed;
 mod symbols;
@@ -155,10 +156,21 @@ fn body(method: u8, mut input: Bytes<'_>, raw_len: usize) -> Option<Vec<u8>> {
     let head_len = input.varint()?;
     let n = raw_len.checked_sub(head_len)? / layout.unit;
     let mut units = vec![0u8; n * layout.unit];
+    let mut planes: Vec<Vec<u16>> = Vec::new();
     for plane in &layout.planes {
         let per_unit = plane.symbols.len();
         let width = plane.symbols[0].len();
-        let values = record(&mut input, width, n * per_unit, Within::Frame)?;
+        let values = if input.0.first() == Some(&8) {
+            input.u8()?;
+            let mut content = input.sized()?;
+            let keys = grouped::keys(layout.kind?, &planes, n * per_unit)?;
+            let values = grouped::read(&mut content, width, n * per_unit, &keys)?;
+            content.end()?;
+            values
+        } else {
+            record(&mut input, width, n * per_unit, Within::Frame)?
+        };
+        planes.push(values.clone());
         for (i, value) in values.into_iter().enumerate() {
             let unit = &mut units[i / per_unit * layout.unit..][..layout.unit];
             let value = value ^ u16::from(plane.inverted) << (width - 1);

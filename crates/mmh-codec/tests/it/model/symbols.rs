@@ -184,7 +184,7 @@ fn slots(freqs: &[u64], alphabet: usize) -> Slots {
     slots
 }
 
-fn block(coded: &[u8], class_of: &[&Slots]) -> Option<Vec<u16>> {
+pub(super) fn block(coded: &[u8], class_of: &[&Slots]) -> Option<Vec<u16>> {
     let mut input = Bytes(coded);
     let mut widths = Vec::new();
     for _ in 0..32 {

@@ -1,0 +1,390 @@
+//! The encoder of grouped planes.
+
+use super::super::rans::alphabet_of;
+use super::super::segments::{n_parts, parts};
+use super::super::{PlaneEncoder, Shape};
+use super::units::{Arrangement, Extremes};
+use super::{EXTREMES, KEYS, SYMBOL_BITS, units_of_part};
+use crate::cluster::{Effort, cost};
+use crate::entropy::{
+    Alphabet, Classes, EncodeSet, Levels, PROB_BITS, STATES_LEN, SYMBOLS_MAX, put_tables,
+};
+use crate::error::Result;
+use crate::input::{put_sized, put_varint};
+use crate::layout::Context;
+use crate::log2::{LOG_BITS, ONE_BIT, entropy, log2};
+use crate::plane::blob::put_blob;
+
+/// Fewer values are coded in other ways.
+const VALUES_MIN: usize = 4096;
+/// Rounds of assigning and averaging.
+const ROUNDS: usize = 4;
+/// Cost of a symbol that a class has never seen, in bits.
+const UNSEEN_BITS: u64 = 16;
+
+type Counts = [u32; SYMBOLS_MAX];
+
+impl PlaneEncoder<'_> {
+    /// Writes `values` in units to the empty `out` if that is cheaper than packing or one
+    /// distribution for all.
+    pub(in crate::plane) fn put_grouped(
+        &mut self,
+        values: &[u8],
+        shape: Shape,
+        (context, keys): (&Context, &[u8]),
+        out: &mut Vec<u8>,
+    ) -> Result<bool> {
+        if values.len() < VALUES_MIN || values.iter().all(|&value| value == values[0]) {
+            return Ok(false);
+        }
+        let plane = Units::of(values, shape.width, context);
+        let mut counts = vec![[0; SYMBOLS_MAX]; KEYS];
+        for (unit, &key) in plane.kept.chunks_exact(plane.n_kept).zip(keys) {
+            let counts = &mut counts[usize::from(key)];
+            for &value in unit {
+                counts[usize::from(value >> plane.lower_width) % SYMBOLS_MAX] += 1;
+            }
+        }
+        let grouping = group(&counts, plane.alphabet, self.effort);
+        if grouping.cost + plane.cost(context.unit) >= plain_cost(values, shape.width) {
+            return Ok(false);
+        }
+        plane.put(self, shape, (context, keys), &grouping.classes, out)?;
+        Ok(true)
+    }
+}
+
+/// About what values cost packed or with one distribution, in bits times 2^10.
+fn plain_cost(values: &[u8], width: u32) -> u64 {
+    let mut counts = [0; 256];
+    values.iter().for_each(|&v| counts[usize::from(v)] += 1);
+    entropy(&counts).min(values.len() as u64 * u64::from(width) * ONE_BIT)
+}
+
+/// A plane in units.
+struct Units {
+    extremes: Option<Extremes>,
+    /// The other values, unit after unit.
+    kept: Vec<u8>,
+    /// Of each unit.
+    n_kept: usize,
+    lower_width: u32,
+    alphabet: Alphabet,
+}
+
+impl Units {
+    fn of(values: &[u8], width: u32, context: &Context) -> Self {
+        let lower_width = width.saturating_sub(SYMBOL_BITS);
+        let alphabet = alphabet_of(1 << (width - lower_width));
+        let (extremes, kept) = match context.centre {
+            Some(centre) => {
+                let (extremes, kept) = take_extremes(values, context.unit, centre);
+                (Some(extremes), kept)
+            }
+            None => (None, values.to_vec()),
+        };
+        Self {
+            n_kept: context.unit - usize::from(extremes.is_some()),
+            extremes,
+            kept,
+            lower_width,
+            alphabet,
+        }
+    }
+
+    /// About what it takes beside the symbols, in bits times 2^10.
+    fn cost(&self, unit: usize) -> u64 {
+        let lower = self.kept.len() as u64 * u64::from(self.lower_width) * ONE_BIT;
+        let n_units = self.kept.len() / self.n_kept;
+        let n_parts = n_parts(n_units, units_of_part(unit));
+        let states = (n_parts * STATES_LEN * 8) as u64 * ONE_BIT;
+        let extremes = self.extremes.as_ref().map_or(0, |extremes| {
+            plain_cost(&extremes.places, unit.ilog2()) + plain_cost(&extremes.values, 8)
+        });
+        lower + states + extremes
+    }
+
+    fn put(
+        &self,
+        encoder: &mut PlaneEncoder<'_>,
+        shape: Shape,
+        (context, keys): (&Context, &[u8]),
+        classes: &[u8; KEYS],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        match &self.extremes {
+            None => out.push(0),
+            Some(Extremes { places, values }) => {
+                out.push(EXTREMES);
+                for (values, width) in [(places, context.unit.ilog2()), (values, shape.width)] {
+                    let values: Vec<u16> = values.iter().copied().map(u16::from).collect();
+                    let shape = Shape {
+                        width,
+                        rows: crate::plane::Rows::default(),
+                        sequential: false,
+                    };
+                    encoder.put(&values, shape, out)?;
+                }
+            }
+        }
+        out.push(self.lower_width.to_le_bytes()[0]);
+        put_blob(classes, encoder.packer, out)?;
+        let (symbols, groups, ends) = self.arranged(context.unit, keys, classes);
+        let levels = levels_of(&symbols, &groups, &ends);
+        put_varint(out, levels.len());
+        put_sized(out, &put_tables(&levels, self.alphabet));
+        if self.lower_width > 0 {
+            let pack = encoder.engine.kernels().pack_bytes;
+            let lower: Vec<u8> = self
+                .kept
+                .iter()
+                .map(|v| v & ((1 << self.lower_width) - 1))
+                .collect();
+            pack(&lower, 0, self.lower_width, out);
+        }
+        let set = EncodeSet::new(&levels, self.alphabet);
+        let (mut lens, mut coded) = (Vec::new(), Vec::new());
+        let mut start = (0, 0);
+        for (i, &end) in ends.iter().enumerate() {
+            let before = coded.len();
+            let groups = Classes::Groups(&groups[start.1..end.1]);
+            encoder
+                .engine
+                .encode(&set, groups, &symbols[start.0..end.0], &mut coded)?;
+            if i + 1 < ends.len() {
+                put_varint(&mut lens, coded.len() - before);
+            }
+            start = end;
+        }
+        out.extend_from_slice(&lens);
+        out.extend_from_slice(&coded);
+        Ok(())
+    }
+
+    /// The symbols and the classes of groups of all parts, and where each part of them ends.
+    fn arranged(
+        &self,
+        unit: usize,
+        keys: &[u8],
+        classes: &[u8; KEYS],
+    ) -> (Vec<u8>, Vec<u8>, Vec<(usize, usize)>) {
+        let mut arrangement = Arrangement::default();
+        let (mut symbols, mut groups) = (vec![0; self.kept.len()], Vec::new());
+        let mut ends = Vec::new();
+        for part in parts(keys.len(), units_of_part(unit)) {
+            arrangement.arrange(&keys[part.clone()], classes, self.n_kept);
+            let range = part.start * self.n_kept..part.end * self.n_kept;
+            let target = &mut symbols[range.clone()];
+            let units = self.kept[range.clone()].chunks_exact(self.n_kept);
+            for (unit, &start) in units.zip(&arrangement.starts) {
+                let target = &mut target[start as usize..start as usize + self.n_kept];
+                for (symbol, value) in target.iter_mut().zip(unit) {
+                    *symbol = value >> self.lower_width;
+                }
+            }
+            groups.extend_from_slice(&arrangement.groups);
+            ends.push((range.end, groups.len()));
+        }
+        (symbols, groups, ends)
+    }
+}
+
+/// Takes from each unit the first of the values that lie farthest from the centre, of equally far
+/// ones on both sides the lower.
+fn take_extremes(values: &[u8], unit: usize, centre: u8) -> (Extremes, Vec<u8>) {
+    let mut extremes = Extremes::default();
+    let mut kept = Vec::with_capacity(values.len());
+    for unit in values.chunks_exact(unit) {
+        let distance =
+            |value: u8| 2 * u16::from(value.abs_diff(centre)) + u16::from(value < centre);
+        let farthest = unit
+            .iter()
+            .fold(0, |most, &value| distance(value).max(most));
+        let place = unit
+            .iter()
+            .position(|&value| distance(value) == farthest)
+            .unwrap_or(0);
+        extremes.places.push(u8::try_from(place).unwrap_or(0));
+        extremes.values.push(unit[place]);
+        kept.extend_from_slice(&unit[..place]);
+        kept.extend_from_slice(&unit[place + 1..]);
+    }
+    (extremes, kept)
+}
+
+/// The distribution of each class, from the groups that it has.
+fn levels_of(symbols: &[u8], groups: &[u8], ends: &[(usize, usize)]) -> Vec<Levels> {
+    let n_classes = groups
+        .iter()
+        .max()
+        .map_or(1, |&highest| usize::from(highest) + 1);
+    let mut counts = vec![[0; SYMBOLS_MAX]; n_classes];
+    let mut start = (0, 0);
+    for &end in ends {
+        let part = symbols[start.0..end.0].chunks(crate::entropy::LANES);
+        for (group, &class) in part.zip(&groups[start.1..end.1]) {
+            let counts = &mut counts[usize::from(class)];
+            group
+                .iter()
+                .for_each(|&s| counts[usize::from(s) % SYMBOLS_MAX] += 1);
+        }
+        start = end;
+    }
+    counts.iter().map(Levels::from_counts).collect()
+}
+
+/// Classes for keys.
+struct Grouping {
+    classes: [u8; KEYS],
+    /// About what symbols and tables take, in bits times 2^10.
+    cost: u64,
+}
+
+/// The cheapest of a few numbers of classes for keys with these counts of symbols.
+fn group(counts: &[Counts], alphabet: Alphabet, effort: Effort) -> Grouping {
+    let mut best = grouping(counts, 1, alphabet);
+    for n_classes in [8, 32] {
+        let n_classes = n_classes.min(effort.classes_max);
+        let found = grouping(counts, n_classes, alphabet);
+        if found.cost >= best.cost {
+            break;
+        }
+        best = found;
+    }
+    best
+}
+
+fn grouping(counts: &[Counts], n_classes: usize, alphabet: Alphabet) -> Grouping {
+    let weights: Vec<u64> = counts
+        .iter()
+        .map(|counts| counts.iter().map(|&c| u64::from(c)).sum())
+        .collect();
+    let total = weights.iter().sum::<u64>().max(1);
+    let mut classes = [0u8; KEYS];
+    let mut before = 0;
+    for (class, weight) in classes.iter_mut().zip(&weights) {
+        let middle = (before + weight / 2) * n_classes as u64 / total;
+        *class = u8::try_from(middle.min(n_classes as u64 - 1)).unwrap_or(0);
+        before += weight;
+    }
+    if n_classes > 1 {
+        for _ in 0..ROUNDS {
+            let prices: Vec<_> = averages(counts, &classes, n_classes)
+                .iter()
+                .map(|counts| prices(&Levels::from_counts(counts)))
+                .collect();
+            for ((class, counts), &weight) in classes.iter_mut().zip(counts).zip(&weights) {
+                if weight > 0 {
+                    *class = cheapest(counts, &prices);
+                }
+            }
+        }
+    }
+    rename(&mut classes, &weights);
+    let n_classes = usize::from(classes.iter().copied().max().unwrap_or(0)) + 1;
+    let sums = averages(counts, &classes, n_classes);
+    let levels: Vec<Levels> = sums.iter().map(Levels::from_counts).collect();
+    let symbols: u64 = sums
+        .iter()
+        .zip(&levels)
+        .map(|(sums, levels)| cost(sums, levels))
+        .sum();
+    let tables = 8 * (put_tables(&levels, alphabet).len() + KEYS / 2) as u64 * ONE_BIT;
+    Grouping {
+        classes,
+        cost: symbols + tables,
+    }
+}
+
+/// Gives classes numbers without gaps; keys that do not occur get class 0.
+fn rename(classes: &mut [u8; KEYS], weights: &[u64]) {
+    let mut names = [None; KEYS];
+    let mut next = 0;
+    for (class, &weight) in classes.iter_mut().zip(weights) {
+        if weight == 0 {
+            *class = 0;
+            continue;
+        }
+        let name = names[usize::from(*class)].get_or_insert(next);
+        next += u8::from(*name == next);
+        *class = *name;
+    }
+}
+
+fn averages(counts: &[Counts], classes: &[u8; KEYS], n_classes: usize) -> Vec<Counts> {
+    let mut sums = vec![[0; SYMBOLS_MAX]; n_classes];
+    for (counts, &class) in counts.iter().zip(classes) {
+        for (sum, count) in sums[usize::from(class)].iter_mut().zip(counts) {
+            *sum += count;
+        }
+    }
+    sums
+}
+
+/// What symbols cost, in bits times 2^10.
+fn prices(levels: &Levels) -> [u64; SYMBOLS_MAX] {
+    let freqs = levels.frequencies();
+    std::array::from_fn(|symbol| {
+        if levels.0[symbol] == 0 {
+            UNSEEN_BITS * ONE_BIT
+        } else {
+            u64::from((PROB_BITS << LOG_BITS) - log2(u64::from(freqs[symbol])))
+        }
+    })
+}
+
+fn cheapest(counts: &Counts, prices: &[[u64; SYMBOLS_MAX]]) -> u8 {
+    let costs = prices.iter().map(|prices| -> u64 {
+        counts
+            .iter()
+            .zip(prices)
+            .map(|(&count, price)| u64::from(count) * price)
+            .sum()
+    });
+    let best = (0u8..).zip(costs).min_by_key(|&(_, cost)| cost);
+    best.map_or(0, |(class, _)| class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_the_farthest_values_is_taken() {
+        let (extremes, kept) = take_extremes(&[7, 12, 4, 12, 8, 8, 8, 8], 4, 8);
+        assert_eq!((extremes.places, extremes.values), (vec![2, 0], vec![4, 8]));
+        assert_eq!(kept, [7, 12, 12, 8, 8, 8]);
+    }
+
+    #[test]
+    fn keys_with_like_counts_share_a_class() {
+        let mut counts = vec![[0; SYMBOLS_MAX]; KEYS];
+        for (key, counts) in counts.iter_mut().enumerate().take(60) {
+            let at = if key % 2 == 0 { 3 } else { 20 };
+            counts[at..at + 3].copy_from_slice(&[400, 900, 300]);
+        }
+        let effort = Effort {
+            classes_max: 32,
+            rounds: 4,
+        };
+        let found = group(&counts, Alphabet::ThirtyTwo, effort);
+        let [even, odd] = [found.classes[0], found.classes[1]];
+        assert_ne!(even, odd);
+        for key in 0..60 {
+            let class = found.classes[key];
+            assert!((class == even) == (key % 2 == 0) || class > 1, "{key}");
+        }
+        assert_eq!(found.classes[60..], [0; 196]);
+        assert!(found.cost < grouping(&counts, 1, Alphabet::ThirtyTwo).cost);
+    }
+
+    #[test]
+    fn names_have_no_gaps() {
+        let mut classes = [9; KEYS];
+        classes[..4].copy_from_slice(&[5, 2, 5, 7]);
+        let mut weights = [0; KEYS];
+        weights[..5].fill(1);
+        rename(&mut classes, &weights);
+        assert_eq!(classes[..6], [0, 1, 0, 2, 3, 0]);
+    }
+}

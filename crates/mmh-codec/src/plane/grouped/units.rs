@@ -1,0 +1,227 @@
+//! Units in the order of their classes, and back.
+
+use std::ops::Range;
+
+use super::KEYS;
+use crate::entropy::{CLASSES_MAX, LANES};
+
+/// Where the units of a part lie among its symbols.
+#[derive(Debug, Default)]
+pub(super) struct Arrangement {
+    /// The first symbol of each unit.
+    pub(super) starts: Vec<u32>,
+    /// The class of each group of symbols: that of the unit with its first symbol.
+    pub(super) groups: Vec<u8>,
+}
+
+impl Arrangement {
+    /// Arranges units with these keys, `kept` symbols each, by the classes of their keys, which
+    /// are below [`CLASSES_MAX`].
+    pub(super) fn arrange(&mut self, keys: &[u8], classes: &[u8; KEYS], kept: usize) {
+        let kept = u32::try_from(kept).unwrap_or(0);
+        let mut counts = [0u32; CLASSES_MAX];
+        for &key in keys {
+            counts[usize::from(classes[usize::from(key)]) % CLASSES_MAX] += 1;
+        }
+        self.groups.clear();
+        let mut end = 0;
+        let mut next = [0; CLASSES_MAX];
+        for (class, (next, count)) in (0u8..).zip(next.iter_mut().zip(counts)) {
+            *next = end;
+            end += count * kept;
+            self.groups.resize((end as usize).div_ceil(LANES), class);
+        }
+        self.starts.clear();
+        self.starts.extend(keys.iter().map(|&key| {
+            let next = &mut next[usize::from(classes[usize::from(key)]) % CLASSES_MAX];
+            let start = *next;
+            *next += kept;
+            start
+        }));
+    }
+}
+
+/// The value of each unit that stands apart.
+#[derive(Debug, Default)]
+pub(super) struct Extremes {
+    /// Where it belongs.
+    pub(super) places: Vec<u8>,
+    pub(super) values: Vec<u8>,
+}
+
+impl Extremes {
+    pub(super) fn of(&self, units: Range<usize>) -> (&[u8], &[u8]) {
+        (&self.places[units.clone()], &self.values[units])
+    }
+}
+
+/// What values are made of. Symbols are in the order of the arrangement, lower bits in that of
+/// the units; both begin at index 1, and have [`padded`] bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) symbols: &'a [u8],
+    /// Looked at only if they have bits.
+    pub(super) lower: &'a [u8],
+    pub(super) lower_width: u32,
+}
+
+/// Bytes for `n` symbols, so that a whole unit can be read from one before and from each of them.
+pub(super) const fn padded(n: usize, unit: usize) -> usize {
+    n + unit + 1
+}
+
+/// Fills `values`, units of `unit` values, the first symbols of which are at `starts`. `extremes`:
+/// their places and values.
+pub(super) fn restore(
+    source: Source<'_>,
+    starts: &[u32],
+    extremes: Option<(&[u8], &[u8])>,
+    unit: usize,
+    values: &mut [u8],
+) {
+    match (extremes, unit) {
+        (None, 1) => restore_single(source, starts, values),
+        (None, 16) => restore_whole::<16>(source, starts, values),
+        (None, 32) => restore_whole::<32>(source, starts, values),
+        (Some(extremes), 16) => restore_around::<16>(source, starts, extremes, values),
+        (Some(extremes), 32) => restore_around::<32>(source, starts, extremes, values),
+        _ => restore_any(source, starts, extremes, unit, values),
+    }
+}
+
+fn restore_single(source: Source<'_>, starts: &[u32], values: &mut [u8]) {
+    for (i, (value, &start)) in values.iter_mut().zip(starts).enumerate() {
+        *value = source.value(start as usize, i);
+    }
+}
+
+fn restore_any(
+    source: Source<'_>,
+    starts: &[u32],
+    extremes: Option<(&[u8], &[u8])>,
+    unit: usize,
+    values: &mut [u8],
+) {
+    let kept = unit - usize::from(extremes.is_some());
+    for (i, (unit, &start)) in values.chunks_exact_mut(unit).zip(starts).enumerate() {
+        let (start, first) = (start as usize, i * kept);
+        let place = extremes.map_or(unit.len(), |(places, _)| usize::from(places[i]));
+        for (j, value) in unit.iter_mut().enumerate() {
+            *value = match extremes {
+                Some((_, extremes)) if j == place => extremes[i],
+                _ => {
+                    let k = j - usize::from(j > place);
+                    source.value(start + k, first + k)
+                }
+            };
+        }
+    }
+}
+
+fn restore_whole<const UNIT: usize>(source: Source<'_>, starts: &[u32], values: &mut [u8]) {
+    let units = values.as_chunks_mut::<UNIT>().0;
+    for (i, (unit, &start)) in units.iter_mut().zip(starts).enumerate() {
+        let Some(whole) = source.unit(start as usize + 1, i * UNIT + 1) else {
+            return;
+        };
+        *unit = whole;
+    }
+}
+
+fn restore_around<const UNIT: usize>(
+    source: Source<'_>,
+    starts: &[u32],
+    (places, extremes): (&[u8], &[u8]),
+    values: &mut [u8],
+) {
+    let units = values.as_chunks_mut::<UNIT>().0.iter_mut().zip(starts);
+    for (i, ((unit, &start), (&place, &extreme))) in
+        units.zip(places.iter().zip(extremes)).enumerate()
+    {
+        let (start, first) = (start as usize, i * (UNIT - 1));
+        let before = source.unit::<UNIT>(start + 1, first + 1);
+        let after = source.unit::<UNIT>(start, first);
+        let (Some(before), Some(after)) = (before, after) else {
+            return;
+        };
+        for (j, ((value, before), after)) in (0u8..).zip(unit.iter_mut().zip(before).zip(after)) {
+            let after = if j == place { extreme } else { after };
+            *value = if j < place { before } else { after };
+        }
+    }
+}
+
+impl Source<'_> {
+    fn value(&self, symbol: usize, lower: usize) -> u8 {
+        let symbol = self.symbols[symbol + 1];
+        if self.lower_width == 0 {
+            symbol
+        } else {
+            symbol << self.lower_width | self.lower[lower + 1]
+        }
+    }
+
+    /// A unit of values, from these places of the symbols and the lower bits on.
+    #[inline(always)]
+    fn unit<const UNIT: usize>(&self, symbol: usize, lower: usize) -> Option<[u8; UNIT]> {
+        let mut unit: [u8; UNIT] = *self.symbols.get(symbol..)?.first_chunk()?;
+        if self.lower_width > 0 {
+            let lower: &[u8; UNIT] = self.lower.get(lower..)?.first_chunk()?;
+            for (value, lower) in unit.iter_mut().zip(lower) {
+                *value = *value << (self.lower_width & 7) | lower;
+            }
+        }
+        Some(unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_stand_in_the_order_of_their_classes() {
+        let mut classes = [0; KEYS];
+        (classes[7], classes[9]) = (1, 2);
+        let mut arrangement = Arrangement::default();
+        arrangement.arrange(&[9, 7, 3, 7, 4], &classes, 40);
+        assert_eq!(arrangement.starts, [160, 80, 0, 120, 40]);
+        // Symbols 0, 64, 128 and 192 belong to classes 0, 0, 1, 2.
+        assert_eq!(arrangement.groups, [0, 0, 1, 2]);
+        arrangement.arrange(&[], &classes, 40);
+        assert!(arrangement.starts.is_empty() && arrangement.groups.is_empty());
+    }
+
+    /// The quick forms against the plain one.
+    #[test]
+    fn every_form_restores_the_same() {
+        let noise = &mut crate::samples::Noise::new(8);
+        for unit in [1usize, 8, 16, 32] {
+            for (apart, lower_width) in [(false, 0), (true, 0), (false, 3), (true, 3)] {
+                let n = 50;
+                let apart = apart && unit > 1;
+                let kept = unit - usize::from(apart);
+                let mut random = |len: usize, below: usize| -> Vec<u8> {
+                    (0..len).map(|_| noise.below(below)).collect()
+                };
+                let symbols = random(padded(n * kept, unit), 32);
+                let lower = random(padded(n * kept, unit), 8);
+                let places = random(n, unit);
+                let extremes = random(n, 255);
+                let mut arrangement = Arrangement::default();
+                let classes = std::array::from_fn(|key| u8::try_from(key % 5).unwrap());
+                arrangement.arrange(&random(n, 200), &classes, kept);
+                let source = Source {
+                    symbols: &symbols,
+                    lower: &lower,
+                    lower_width,
+                };
+                let extremes = apart.then_some((&places[..], &extremes[..]));
+                let (mut quick, mut plain) = (vec![1; n * unit], vec![2; n * unit]);
+                restore(source, &arrangement.starts, extremes, unit, &mut quick);
+                restore_any(source, &arrangement.starts, extremes, unit, &mut plain);
+                assert!(quick == plain, "{unit} {apart} {lower_width}");
+            }
+        }
+    }
+}
