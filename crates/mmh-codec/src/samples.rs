@@ -2,6 +2,8 @@
 
 use mmh_core::Dtype;
 
+use crate::layout::{Division, Field, Layout, Plane};
+
 /// A small generator of noise (xorshift64*), not for anything secret.
 #[derive(Debug, Clone)]
 pub struct Noise(u64);
@@ -141,6 +143,41 @@ fn half(x: f32) -> u16 {
 )]
 fn integer(x: f32) -> i64 {
     (x * 512.0) as i64
+}
+
+/// Blocks of a quantised type as a quantiser leaves them: scales in binary16 that vary, codes that
+/// spread the less the larger the scale, and one code at the end of its range in every 16. Empty
+/// for types that have no blocks.
+#[must_use]
+pub fn quantised(dtype: Dtype, n_blocks: usize, rng_seed: u64) -> Vec<u8> {
+    let Some(Division::Blocks(blocks)) = Layout::of(dtype).map(Layout::division) else {
+        return Vec::new();
+    };
+    let noise = &mut Noise::new(rng_seed);
+    let scales: Vec<u16> = (0..n_blocks)
+        .map(|_| 0x2000 + 16 * u16::from(noise.below(128)))
+        .collect();
+    let plane = |field: &Field| {
+        if field.width > 8 {
+            return Plane::Words(scales.repeat(field.per_block));
+        }
+        let top = u32::from(u8::MAX >> (8 - field.width));
+        let code = |i: usize| {
+            if i.is_multiple_of(16) && field.per_block > 8 {
+                return 0;
+            }
+            let scale = u32::from(scales[i / field.per_block] - 0x2000);
+            let spread = (top + 1) / 8 + (top + 1) * (2048 - scale) / 2560;
+            let drawn: u32 = (0..4).map(|_| u32::from(noise.below(256))).sum();
+            let code = top / 2 + spread * drawn / 1024 - spread / 2;
+            code.to_le_bytes()[0]
+        };
+        Plane::Bytes((0..n_blocks * field.per_block).map(code).collect())
+    };
+    let planes: Vec<Plane> = blocks.fields.iter().map(plane).collect();
+    let mut raw = vec![0; n_blocks * blocks.len];
+    blocks.join(&planes, &mut raw);
+    raw
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use mmh_codec::samples::{Noise, convolution, weights};
+use mmh_codec::samples::{Noise, convolution, quantised, weights};
 use mmh_codec::{Decoder, Encoder, Hint, Level, Method, Settings, frame_info, references};
 use mmh_core::{Digest, Dtype};
 use proptest::prelude::*;
@@ -236,6 +236,44 @@ fn dense_planes_are_as_the_specification_says() {
         }
     }
 }
+
+/// Every plane that has a context, and where a frame begins within a block.
+#[test]
+fn grouped_planes_are_as_the_specification_says() {
+    for (i, &dtype) in (0u64..).zip(Dtype::ALL) {
+        let (elements, len) = dtype.block();
+        if !matches!(elements, 32 | 256) {
+            continue;
+        }
+        let raw = quantised(dtype, 48_000 / elements as usize, i);
+        let hint = Hint::tensor(dtype, 1024);
+        let frame = frame_of(&raw, &hint, Level::Default);
+        let planes = frame_info(&frame).unwrap().planes;
+        let grouped = planes.iter().any(|plane| plane.coder == "grouped");
+        assert_eq!(grouped, GROUPED.contains(&dtype), "{dtype}: {planes:?}");
+        assert!(agree(&frame, &dtype) == Some(raw), "{dtype} of {len} bytes");
+        if grouped {
+            damaged(&frame, 20);
+        }
+    }
+}
+
+const GROUPED: [Dtype; 14] = [
+    Dtype::Q4_0,
+    Dtype::Q4_1,
+    Dtype::Q5_0,
+    Dtype::Q5_1,
+    Dtype::Q8_0,
+    Dtype::Q8_1,
+    Dtype::Q2_K,
+    Dtype::Q3_K,
+    Dtype::Q4_K,
+    Dtype::Q5_K,
+    Dtype::Q6_K,
+    Dtype::IQ4_NL,
+    Dtype::IQ4_XS,
+    Dtype::MXFP4,
+];
 
 /// Both decoders say the same of a frame with one bit flipped, for some bits near its head.
 fn damaged(frame: &[u8], n: usize) {

@@ -54,13 +54,7 @@ fn decoded(coded: &[u8], width: u32, how: (&Context, &[u8])) -> Result<Vec<u8>> 
 /// Every unit and width that layouts have, with and without extremes, over more than one part.
 #[test]
 fn grouped_planes_come_back_and_are_shorter() {
-    for (unit, n) in [
-        (1, 300_000),
-        (8, 2000),
-        (16, 3000),
-        (32, 9000),
-        (32, 13_000),
-    ] {
+    for (unit, n) in [(1, 300_000), (16, 9000), (32, 9000), (32, 13_000)] {
         for width in [3, 4, 5, 6, 8] {
             let (values, keys) = sample(unit, n, width);
             let plain = with_encoder(|encoder| {
