@@ -162,15 +162,24 @@ pub fn quantised(dtype: Dtype, n_blocks: usize, rng_seed: u64) -> Vec<u8> {
             return Plane::Words(scales.repeat(field.per_block));
         }
         let top = u32::from(u8::MAX >> (8 - field.width));
+        if matches!(field.name, "scales" | "minimums") {
+            // Both from the same start: a minimum goes with its scale.
+            let noise = &mut Noise::new(rng_seed + 1);
+            let n = (usize::from(u8::MAX >> (8 - field.width)) + 1) / 4;
+            let quarters = 3 * u8::try_from(n).unwrap_or(0);
+            let values = (0..n_blocks * field.per_block).map(|_| quarters + noise.below(n));
+            return Plane::Bytes(values.collect());
+        }
         let code = |i: usize| {
             if i.is_multiple_of(16) && field.per_block > 8 {
                 return 0;
             }
             let scale = u32::from(scales[i / field.per_block] - 0x2000);
-            let spread = (top + 1) / 8 + (top + 1) * (2048 - scale) / 2560;
+            // In units of 2^-11.
+            let spread = (top + 1) * (3072 - scale);
             let drawn: u32 = (0..4).map(|_| u32::from(noise.below(256))).sum();
-            let code = top / 2 + spread * drawn / 1024 - spread / 2;
-            code.to_le_bytes()[0]
+            let code = ((top + 1) * 1024 + spread * drawn / 1024).saturating_sub(spread / 2) / 2048;
+            code.min(top).to_le_bytes()[0]
         };
         Plane::Bytes((0..n_blocks * field.per_block).map(code).collect())
     };

@@ -436,7 +436,7 @@ mod tests {
             ],
         };
         let raw: Vec<u8> = (0..PART_LEN + 30)
-            .map(|i| (i * 7 % 251).to_le_bytes()[0])
+            .map(|i| u8::try_from(i * 7 % 251).unwrap())
             .collect();
         let raw = &raw[..raw.len() / 3 * 3];
         let planes: Vec<Plane> = blocks.fields.iter().map(|f| f.split(raw, 3)).collect();

@@ -49,7 +49,7 @@ impl PlaneEncoder<'_> {
         if grouping.cost + plane.cost(context.unit) >= plain_cost(values, shape.width) {
             return Ok(false);
         }
-        plane.put(self, shape, (context, keys), &grouping.classes, out)?;
+        plane.put(self, (context, keys), &grouping.classes, out)?;
         Ok(true)
     }
 }
@@ -68,6 +68,7 @@ struct Units {
     kept: Vec<u8>,
     /// Of each unit.
     n_kept: usize,
+    width: u32,
     lower_width: u32,
     alphabet: Alphabet,
 }
@@ -87,6 +88,7 @@ impl Units {
             n_kept: context.unit - usize::from(extremes.is_some()),
             extremes,
             kept,
+            width,
             lower_width,
             alphabet,
         }
@@ -107,7 +109,6 @@ impl Units {
     fn put(
         &self,
         encoder: &mut PlaneEncoder<'_>,
-        shape: Shape,
         (context, keys): (&Context, &[u8]),
         classes: &[u8; KEYS],
         out: &mut Vec<u8>,
@@ -116,7 +117,7 @@ impl Units {
             None => out.push(0),
             Some(Extremes { places, values }) => {
                 out.push(EXTREMES);
-                for (values, width) in [(places, context.unit.ilog2()), (values, shape.width)] {
+                for (values, width) in [(places, context.unit.ilog2()), (values, self.width)] {
                     let values: Vec<u16> = values.iter().copied().map(u16::from).collect();
                     let shape = Shape {
                         width,
