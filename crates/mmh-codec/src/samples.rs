@@ -162,6 +162,12 @@ pub fn quantised(dtype: Dtype, n_blocks: usize, rng_seed: u64) -> Vec<u8> {
             return Plane::Words(scales.repeat(field.per_block));
         }
         let top = u32::from(u8::MAX >> (8 - field.width));
+        if field.name == "scale" {
+            let exponents = scales
+                .iter()
+                .map(|scale| 110 + (scale >> 9).to_le_bytes()[0]);
+            return Plane::Bytes(exponents.collect());
+        }
         if matches!(field.name, "scales" | "minimums") {
             // Both from the same start: a minimum goes with its scale.
             let noise = &mut Noise::new(rng_seed + 1);
@@ -176,7 +182,7 @@ pub fn quantised(dtype: Dtype, n_blocks: usize, rng_seed: u64) -> Vec<u8> {
             }
             let scale = u32::from(scales[i / field.per_block] - 0x2000);
             // In units of 2^-11.
-            let spread = (top + 1) * (3072 - scale);
+            let spread = (top + 1) * (2304 - scale);
             let drawn: u32 = (0..4).map(|_| u32::from(noise.below(256))).sum();
             let code = ((top + 1) * 1024 + spread * drawn / 1024).saturating_sub(spread / 2) / 2048;
             code.min(top).to_le_bytes()[0]
