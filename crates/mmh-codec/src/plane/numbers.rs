@@ -253,15 +253,13 @@ impl<'a> Numbers<'a> {
             let place = &mut raw[(at - range.start) * len..][..len];
             let mut number = [0; 8];
             number[..len].copy_from_slice(place);
-            let number = u64::from_le_bytes(number);
+            let mut number = u64::from_le_bytes(number);
             let mask = ((1u64 << width) - 1) << below;
-            let mut replaced = number & !mask | (u64::from(value) << below) & mask;
+            number = number & !mask | (u64::from(value) << below) & mask;
             if self.signed {
                 let sign = 8 * len - 1;
-                replaced &= !(1 << sign);
-                replaced |= u64::from(value >> width) << sign;
+                number = number & !(1 << sign) | u64::from(value >> width) << sign;
             }
-            let number = replaced;
             place.copy_from_slice(&number.to_le_bytes()[..len]);
         }
     }
@@ -378,3 +376,6 @@ impl<'a> Side<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
