@@ -194,6 +194,9 @@ pub(crate) enum Command {
         /// How hard to compress [default: all levels, one after the other]
         #[arg(short, long)]
         level: Option<LevelArg>,
+        /// An older version of the file, whose tensors differences may be taken from
+        #[arg(long, value_name = "FILE")]
+        base: Option<PathBuf>,
         /// How often; the best round counts
         #[arg(short = 'n', long, value_name = "N", default_value_t = 3)]
         rounds: u32,

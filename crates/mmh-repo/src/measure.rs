@@ -1,19 +1,19 @@
 //! Measuring the codec on a file: what its chunks take, and how long coding and decoding them takes
 //! one thread, from memory to memory.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use mmh_codec::{Decoder, Encoder};
+use mmh_codec::{Base, Context, Decoder, Encoder};
 use mmh_core::ChunkId;
 use mmh_core::limits::CHUNK_LEN_MAX;
-use mmh_formats::ReadAt;
 use mmh_formats::read_at::FileSource;
+use mmh_formats::{Layout, ReadAt};
 use mmh_store::ChunkerParams;
 use serde::Serialize;
 
-use crate::cut::{Cutter, Job};
+use crate::cut::{Cutter, Job, Piece, Place, Slot};
 use crate::error::{Error, Result};
 use crate::repository::{Components, Settings};
 use crate::workshop::Workshop;
@@ -47,6 +47,60 @@ pub struct MeasureReport {
     pub copy_cpu_s: f64,
 }
 
+/// Chunks of tensors in an older file, by the tensor's name and the chunk's number in it.
+type Bases = HashMap<(String, usize), Vec<u8>>;
+
+/// Follows tensors through the pieces of a file.
+#[derive(Debug, Default)]
+struct Places(Option<(String, usize)>);
+
+impl Places {
+    /// The slots of chunks that lie in tensors, and where in which.
+    fn of(&mut self, pieces: &[Piece]) -> impl Iterator<Item = (Slot, (String, usize))> {
+        pieces.iter().filter_map(move |piece| {
+            self.0 = match (&piece.begins, piece.place, self.0.take()) {
+                (Some(info), Place::Begins, _) => Some((info.name.clone(), 0)),
+                (None, Place::Continues, Some((name, i))) => Some((name, i + 1)),
+                _ => None,
+            };
+            Some((piece.slot, self.0.clone()?))
+        })
+    }
+}
+
+fn open(path: &Path) -> Result<(FileSource, Layout)> {
+    let meta = std::fs::metadata(path).map_err(Error::io("read", path))?;
+    if !meta.is_file() {
+        let what = format!("{} is no file; name a file", path.display());
+        return Err(Error::Invalid(what));
+    }
+    let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
+    let source = FileSource::new(file).map_err(Error::io("read", path))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let layout = mmh_formats::probe(&source, &name)?;
+    Ok((source, layout))
+}
+
+/// The chunks of all tensors in the file at `path`, held in memory.
+fn bases(path: &Path, shop: &Workshop) -> Result<Bases> {
+    let (source, layout) = open(path)?;
+    let mut cutter = Cutter::new(&source, &layout, shop.chunking);
+    let (mut places, mut bases) = (Places::default(), Bases::new());
+    loop {
+        shop.components.cancel.check()?;
+        let batch = cutter.next_batch(BATCH_LEN)?;
+        if batch.pieces.is_empty() && batch.jobs.is_empty() {
+            return Ok(bases);
+        }
+        let mut of_slot: HashMap<Slot, _> = places.of(&batch.pieces).collect();
+        for job in batch.jobs {
+            if let Some(place) = of_slot.remove(&job.slot) {
+                bases.insert(place, job.raw);
+            }
+        }
+    }
+}
+
 #[derive(Debug, Default, Clone, Copy)]
 struct Times {
     encode: Duration,
@@ -55,7 +109,8 @@ struct Times {
     copy: Duration,
 }
 
-/// Codes every chunk of the file at `path` as adding it would, decodes the frames and compares.
+/// Codes every chunk of the file at `path` as adding it would, decodes the frames and compares. With
+/// a base, chunks of tensors are given those of the same name in that file, which is held in memory.
 /// Single-threaded; nothing is stored.
 ///
 /// # Errors
@@ -63,27 +118,23 @@ struct Times {
 /// other bytes, a fault of this program.
 pub fn measure(
     path: &Path,
+    base: Option<&Path>,
     rounds: u32,
     settings: Settings,
     components: Components,
 ) -> Result<MeasureReport> {
     let shop = Workshop::new(settings, components, &ChunkerParams::default())?;
-    let meta = std::fs::metadata(path).map_err(Error::io("read", path))?;
-    if !meta.is_file() {
-        return Err(Error::Invalid(format!(
-            "{} is no file; name a file",
-            path.display()
-        )));
-    }
-    let file = std::fs::File::open(path).map_err(Error::io("open", path))?;
-    let source = FileSource::new(file).map_err(Error::io("read", path))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let layout = mmh_formats::probe(&source, &name)?;
+    let bases = match base {
+        Some(base) => bases(base, &shop)?,
+        None => Bases::new(),
+    };
+    let (source, layout) = open(path)?;
     let progress = shop.components.progress.as_ref();
     progress.begin("measuring", Some(layout.len()));
     let mut cutter = Cutter::new(&source, &layout, shop.chunking);
     let mut bench = Bench::new(&shop);
     let (mut total, mut coded, mut chunks) = (Times::default(), 0, 0);
+    let mut places = Places::default();
     loop {
         shop.components.cancel.check()?;
         let batch = cutter.next_batch(BATCH_LEN)?;
@@ -91,9 +142,18 @@ pub fn measure(
             break;
         }
         chunks += batch.jobs.len() as u64;
+        let of_slot: HashMap<Slot, &[u8]> = places
+            .of(&batch.pieces)
+            .filter_map(|(slot, place)| Some((slot, &bases.get(&place)?[..])))
+            .collect();
+        let given: Vec<Option<&[u8]>> = batch
+            .jobs
+            .iter()
+            .map(|job| of_slot.get(&job.slot).copied())
+            .collect();
         let mut best: Option<Times> = None;
         for round in 0..rounds.max(1) {
-            let times = bench.round(&batch.jobs)?;
+            let times = bench.round(&batch.jobs, &given)?;
             best = Some(best.map_or(times, |best| best.least(times)));
             if round == 0 {
                 coded += bench.coded(&batch.jobs);
@@ -142,18 +202,22 @@ impl Bench {
     }
 
     /// Codes, decodes and compares all chunks once.
-    fn round(&mut self, jobs: &[Job]) -> Result<Times> {
+    fn round(&mut self, jobs: &[Job], bases: &[Option<&[u8]>]) -> Result<Times> {
         let mut times = Times::default();
         self.frames
             .resize_with(jobs.len().max(self.frames.len()), Vec::new);
         let start = cpu_time();
-        for (job, frame) in jobs.iter().zip(&mut self.frames) {
-            self.encoder.encode(&job.raw, &job.hint, frame)?;
+        for ((job, frame), base) in jobs.iter().zip(&mut self.frames).zip(bases) {
+            let context = context(*base);
+            self.encoder
+                .encode_with(&job.raw, &job.hint, &context, frame)?;
         }
         times.encode = cpu_time() - start;
-        for (job, frame) in jobs.iter().zip(&self.frames) {
+        for ((job, frame), base) in jobs.iter().zip(&self.frames).zip(bases) {
+            let (context, out) = (context(*base), &mut self.raw);
             let start = cpu_time();
-            self.decoder.decode(frame, CHUNK_LEN_MAX, &mut self.raw)?;
+            self.decoder
+                .decode_with(frame, &context, CHUNK_LEN_MAX, out)?;
             times.decode += cpu_time() - start;
             if self.raw != job.raw {
                 return Err(Error::Codec(mmh_codec::Error::VerifyFailed {
@@ -182,6 +246,13 @@ impl Bench {
             .zip(&self.frames)
             .filter(|(job, _)| self.seen.insert(ChunkId::of(&job.raw)));
         fresh.map(|(_, frame)| frame.len() as u64).sum()
+    }
+}
+
+fn context(base: Option<&[u8]>) -> Context<'_> {
+    Context {
+        base: base.map(|raw| Base { id: [0; 32], raw }),
+        ..Context::default()
     }
 }
 

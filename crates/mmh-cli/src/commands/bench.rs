@@ -13,6 +13,7 @@ use crate::session::Session;
 pub(crate) fn bench(
     session: &Session,
     file: &Path,
+    base: Option<&Path>,
     level: Option<LevelArg>,
     rounds: u32,
 ) -> Result<(), Failure> {
@@ -28,6 +29,7 @@ pub(crate) fn bench(
         };
         reports.push(mmh_repo::measure(
             file,
+            base,
             rounds,
             settings,
             session.components(),

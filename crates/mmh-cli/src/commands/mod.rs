@@ -97,8 +97,9 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
         Command::Bench {
             file,
             level,
+            base,
             rounds,
-        } => bench::bench(session, &file, level, rounds),
+        } => bench::bench(session, &file, base.as_deref(), level, rounds),
         Command::Inspect { file, .. } => inspect::inspect(session, &file),
         Command::Pack { input, output, .. } => portable::pack(session, &input, &output),
         Command::Unpack {

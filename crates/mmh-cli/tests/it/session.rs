@@ -101,6 +101,10 @@ fn json_is_one_document_of_the_same_facts() {
         "both code as add does"
     );
     assert!(measured[1]["decode_cpu_s"].as_f64().unwrap() > 0.0);
+    let file = "m/model.safetensors";
+    let given = s.json(&["bench", "-n", "1", "-l", "default", "--base", file, file]);
+    let coded = |report: &serde_json::Value| report["coded"].as_u64().unwrap();
+    assert!(4 * coded(&given[0]) < coded(&measured[1]), "{given}");
     assert_eq!(
         s.json(&["verify", "acme/m"])["findings"]
             .as_array()
