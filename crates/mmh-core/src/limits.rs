@@ -3,7 +3,7 @@
 /// Largest raw chunk. Readers hold at most a few of these.
 pub const CHUNK_LEN_MAX: usize = 4 << 20;
 /// Length of a tensor chunk (the last one of a tensor may be shorter).
-pub const TENSOR_CHUNK_LEN: usize = 1 << 20;
+pub const TENSOR_CHUNK_LEN: usize = 4 << 20;
 /// Largest canonical object; larger collections are split into pages.
 pub const OBJECT_LEN_MAX: usize = 4 << 20;
 /// Most chunks or tensors in one page of a file object.

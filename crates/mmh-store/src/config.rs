@@ -47,7 +47,7 @@ impl Default for ChunkerParams {
             min_len: 64 << 10,
             average_len: 256 << 10,
             max_len: 1 << 20,
-            tensor_len: 1 << 20,
+            tensor_len: 4 << 20,
         }
     }
 }

@@ -54,7 +54,7 @@ fn cut_and_join(bytes: &[u8], layout: &Layout, step: u64) -> (Vec<u8>, Vec<Vec<u
 
 #[test]
 fn a_large_tensor_is_cut_from_its_first_byte() {
-    let len = (2 << 20) + 12;
+    let len = (8 << 20) + 12;
     let bytes = vec![7u8; 1000 + len];
     let mut builder = LayoutBuilder::new(Container::Npy, bytes.len() as u64);
     builder
@@ -63,18 +63,18 @@ fn a_large_tensor_is_cut_from_its_first_byte() {
     let (joined, chunks) = cut_and_join(&bytes, &builder.finish().unwrap(), 1 << 20);
     assert_eq!(joined, bytes);
     let lens: Vec<_> = chunks.iter().map(Vec::len).collect();
-    assert_eq!(lens, [1000, 1 << 20, 1 << 20, 12]);
+    assert_eq!(lens, [1000, 4 << 20, 4 << 20, 12]);
 }
 
 #[test]
 fn blocks_are_not_torn() {
     let block = u64::from(Dtype::Q4_K.block().1);
-    let len = block * 20_000;
+    let len = block * 80_000;
     let bytes = vec![3u8; usize::try_from(len).unwrap()];
     let info = TensorInfo {
         name: "q".to_owned(),
         dtype: Dtype::Q4_K,
-        shape: vec![20_000 * 256],
+        shape: vec![80_000 * 256],
     };
     let mut builder = LayoutBuilder::new(Container::Gguf, len);
     builder.tensor(0, len, info).unwrap();
