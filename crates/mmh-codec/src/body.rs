@@ -1,6 +1,8 @@
 //! The body of the frames that are divided into planes: a layout, its planes in order, and the
 //! bytes before and after them that fill no unit.
 
+use std::ops::Range;
+
 use mmh_core::Dtype;
 use mmh_core::limits::TENSOR_CHUNK_LEN;
 
@@ -246,6 +248,46 @@ pub(crate) fn read_body(
     head.copy_from_slice(input.take(head.len())?);
     tail.copy_from_slice(input.take(tail.len())?);
     input.expect_end()
+}
+
+/// Replaces `out` with a part of the content that has `part`, a range within its `raw_len` bytes,
+/// and says which it is: of floats the blocks that are needed, of everything else all.
+pub(crate) fn read_part(
+    decoder: &mut PlaneDecoder<'_>,
+    (method, body): (Method, &[u8]),
+    raw_len: usize,
+    part: &Range<usize>,
+    out: &mut Vec<u8>,
+) -> Result<Range<usize>> {
+    let mut input = Input::new(body);
+    let layout = match read_layout(&mut input, method)? {
+        Division::Float(format) => Some((format, false)),
+        Division::Signed(format) => Some((format, true)),
+        Division::Blocks(_) => None,
+    };
+    let head_len = input.varint()?;
+    let Some((format, signed)) = layout.filter(|_| head_len == 0) else {
+        out.resize(raw_len, 0);
+        read_body(decoder, method, body, out)?;
+        return Ok(0..raw_len);
+    };
+    let len = format.len();
+    let numbers = Numbers::read(decoder, &mut input, (format, signed), raw_len / len)?;
+    let tail = input.take(raw_len % len)?;
+    input.expect_end()?;
+    let blocks = numbers.blocks_of(part.start / len..part.end.div_ceil(len));
+    let (first, last) = (numbers.range(blocks.start), numbers.range(blocks.end - 1));
+    let units = len * first.start..len * last.end;
+    out.resize(units.len(), 0);
+    for i in blocks {
+        let range = numbers.range(i);
+        let place = len * range.start - units.start..len * range.end - units.start;
+        numbers.block(decoder.engine, decoder.buffers, i, &mut out[place])?;
+    }
+    if part.end > units.end {
+        out.extend_from_slice(tail);
+    }
+    Ok(units.start..units.start + out.len())
 }
 
 /// Fills `units` with numbers, block by block; of a signed layout, if so told.

@@ -1,5 +1,7 @@
 //! The encoder and the decoder of frames, and the choice among the methods.
 
+mod range;
+
 use mmh_core::limits::CHUNK_LEN_MAX;
 
 use crate::body::{put_body, read_body};

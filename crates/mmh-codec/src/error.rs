@@ -45,10 +45,20 @@ pub enum Error {
     /// The frame needs content that the caller did not give.
     #[error("frame needs its {what} {}, which was not given", hex(id))]
     MissingReference {
-        /// Which reference it is: `codebook`, `base` or `companion`.
+        /// Which reference it is: `base` or `companion`.
         what: &'static str,
         /// Its name in the frame.
         id: crate::ContentId,
+    },
+    /// The caller asked for bytes that the content does not have.
+    #[error("bytes {start} to {end} are not within the {raw_len} of the content")]
+    RangeOutside {
+        /// The first byte asked for.
+        start: u64,
+        /// One after the last.
+        end: u64,
+        /// Bytes of content.
+        raw_len: u64,
     },
     /// The content to encode is larger than any chunk may be.
     #[error("chunk of {len} bytes exceeds the limit of {limit}")]
@@ -102,9 +112,10 @@ impl Error {
             Self::Corrupt { .. } | Self::FrameTooLarge { .. } => ErrorKind::Corrupt,
             Self::UnknownVersion { .. } | Self::UnknownCode { .. } => ErrorKind::Unsupported,
             Self::MissingReference { .. } => ErrorKind::NotFound,
-            Self::ChunkTooLarge { .. } | Self::UnknownLevel { .. } | Self::UnknownEngine { .. } => {
-                ErrorKind::Invalid
-            }
+            Self::ChunkTooLarge { .. }
+            | Self::RangeOutside { .. }
+            | Self::UnknownLevel { .. }
+            | Self::UnknownEngine { .. } => ErrorKind::Invalid,
             Self::VerifyFailed { .. } | Self::Unencodable { .. } | Self::Zstd { .. } => {
                 ErrorKind::Internal
             }
@@ -161,6 +172,16 @@ mod tests {
         };
         assert_eq!(missing.kind(), ErrorKind::NotFound);
         assert!(missing.to_string().contains(&"ab".repeat(32)));
+        let outside = Error::RangeOutside {
+            start: 1,
+            end: 9,
+            raw_len: 8,
+        };
+        assert_eq!(outside.kind(), ErrorKind::Invalid);
+        assert_eq!(
+            outside.to_string(),
+            "bytes 1 to 9 are not within the 8 of the content"
+        );
         let fault = Error::VerifyFailed {
             method: Method::Raw,
             len: 1,

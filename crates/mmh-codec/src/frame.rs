@@ -17,7 +17,8 @@ pub const CHECK_LEN: usize = 256 << 10;
 
 /// The bits of the second byte that are the method's code; the others say which references follow.
 pub const METHOD_BITS: u8 = 0x1f;
-const CODEBOOK_BIT: u8 = 0x20;
+/// Kept free, for distributions that frames share.
+const RESERVED_BIT: u8 = 0x20;
 const BASE_BIT: u8 = 0x40;
 const COMPANION_BIT: u8 = 0x80;
 
@@ -27,8 +28,6 @@ pub type ContentId = [u8; 32];
 /// The content that a frame needs besides itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct References {
-    /// Distributions shared with other frames.
-    pub codebook: Option<ContentId>,
     /// The content that this one differs from.
     pub base: Option<ContentId>,
     /// Content that says how much it differs, such as an optimiser's state.
@@ -44,18 +43,22 @@ impl References {
 
     /// Every id, in the order in which the frame has them.
     pub fn iter(&self) -> impl Iterator<Item = &ContentId> {
-        let all = [&self.codebook, &self.base, &self.companion];
+        let all = [&self.base, &self.companion];
         all.into_iter().flatten()
     }
 
     fn bits(&self) -> u8 {
         let bit = |reference: &Option<ContentId>, bit| if reference.is_some() { bit } else { 0 };
-        bit(&self.codebook, CODEBOOK_BIT)
-            | bit(&self.base, BASE_BIT)
-            | bit(&self.companion, COMPANION_BIT)
+        bit(&self.base, BASE_BIT) | bit(&self.companion, COMPANION_BIT)
     }
 
     fn read(bits: u8, input: &mut Input<'_>) -> Result<Self> {
+        if bits & RESERVED_BIT != 0 {
+            return Err(Error::UnknownCode {
+                what: "reference",
+                code: RESERVED_BIT,
+            });
+        }
         let mut next = |bit| -> Result<Option<ContentId>> {
             if bits & bit == 0 {
                 return Ok(None);
@@ -63,7 +66,6 @@ impl References {
             Ok(input.take(32)?.first_chunk().copied())
         };
         Ok(Self {
-            codebook: next(CODEBOOK_BIT)?,
             base: next(BASE_BIT)?,
             companion: next(COMPANION_BIT)?,
         })
@@ -78,8 +80,8 @@ pub fn references(frame: &[u8]) -> Result<References> {
     Ok(Header::read(&mut Input::new(frame))?.references)
 }
 
-/// Bytes of the longest header: version, method, length and three references.
-pub const HEADER_LEN_MAX: usize = 2 + 5 + 3 * 32;
+/// Bytes of the longest header: version, method, length and two references.
+pub const HEADER_LEN_MAX: usize = 2 + 5 + 2 * 32;
 
 /// How the content of a frame is coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -153,9 +155,8 @@ impl Method {
 
     /// Whether frames of this method may have these references.
     fn may_refer(self, references: &References) -> bool {
-        let codebook = references.codebook.is_none();
         let base = references.base.is_some() == (self == Self::Delta);
-        codebook && base && references.companion.is_none()
+        base && references.companion.is_none()
     }
 }
 

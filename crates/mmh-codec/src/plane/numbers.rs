@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::packed::PackedPlane;
 use super::ranked::read_values;
 use super::rans::{CodedSymbols, alphabet_of};
-use super::segments::{blocks, n_blocks};
+use super::segments::{BLOCK_LEN, blocks, n_blocks};
 use super::{Coder, PlaneDecoder};
 use crate::entropy::{Engine, SYMBOLS_MAX};
 use crate::error::{Result, corrupt};
@@ -98,6 +98,14 @@ impl<'a> Numbers<'a> {
     /// How many blocks there are.
     pub(crate) fn n_blocks(&self) -> usize {
         n_blocks(self.n)
+    }
+
+    /// The blocks that have these numbers; at least one.
+    pub(crate) fn blocks_of(&self, numbers: Range<usize>) -> Range<usize> {
+        let last = self.n_blocks() - 1;
+        let first = (numbers.start / BLOCK_LEN).min(last);
+        let end = numbers.end.div_ceil(BLOCK_LEN).clamp(first + 1, last + 1);
+        first..end
     }
 
     /// The numbers that block `i` has.

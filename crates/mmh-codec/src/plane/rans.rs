@@ -169,7 +169,7 @@ pub(super) fn read_set(input: &mut Input<'_>, alphabet: Alphabet) -> Result<Deco
     let n_classes = input.varint()?;
     if n_classes == 0 {
         return Err(Error::UnknownCode {
-            what: "codebook",
+            what: "number of classes",
             code: 0,
         });
     }

@@ -8,6 +8,7 @@ mod engines;
 mod golden;
 mod limits;
 mod model;
+mod ranges;
 mod round_trip;
 mod service;
 

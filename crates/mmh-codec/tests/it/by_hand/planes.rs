@@ -195,7 +195,7 @@ fn sets_of_distributions_are_checked() {
         ErrorKind::Corrupt,
     );
     refuses(
-        "a codebook elsewhere",
+        "tables kept elsewhere",
         &with(0, &set(&[], &[])),
         ErrorKind::Unsupported,
     );

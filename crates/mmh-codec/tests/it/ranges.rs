@@ -1,0 +1,107 @@
+//! Parts of content: whatever they are, they are what the whole has there.
+
+use mmh_codec::{BLOCK_LEN, Context, Decoder, Hint, Method, samples::weights};
+use mmh_core::{Dtype, ErrorKind};
+use proptest::prelude::*;
+
+use super::encode;
+
+fn check(frame: &[u8], raw: &[u8], ranges: impl IntoIterator<Item = (usize, usize)>) {
+    let (mut decoder, mut out) = (Decoder::new(), Vec::new());
+    for (start, end) in ranges {
+        let range = start.min(end)..start.max(end);
+        let context = Context::default();
+        decoder
+            .decode_range(frame, &context, range.clone(), &mut out)
+            .expect("the content has the range");
+        assert!(out == raw[range.clone()], "{range:?}");
+    }
+}
+
+proptest! {
+    /// Every element type, so every layout and most coders.
+    #[test]
+    fn a_range_is_what_the_whole_has_there(
+        kind in 0..Dtype::ALL.len(), row in 1usize..300, len in 0usize..9000, rng_seed in any::<u64>(),
+        places in prop::collection::vec(any::<[prop::sample::Index; 2]>(), 1..5),
+    ) {
+        let dtype = Dtype::ALL[kind];
+        let raw = weights(dtype, row, len, rng_seed);
+        let (_, frame) = encode(&raw, &Hint::tensor(dtype, row as u64));
+        check(&frame, &raw, places.iter().map(|p| p.map(|i| i.index(raw.len() + 1)).into()));
+    }
+}
+
+/// Around the borders of blocks and of checks, with a tail that is no whole number.
+#[test]
+fn ranges_of_several_blocks() {
+    for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32] {
+        let n = 2 * BLOCK_LEN + BLOCK_LEN / 2 + 77;
+        let mut raw = weights(dtype, 384, n * dtype.block().1 as usize, 7);
+        raw.push(9);
+        let (method, frame) = encode(&raw, &Hint::tensor(dtype, 384));
+        assert_eq!(method, Method::Float);
+        let block = BLOCK_LEN * dtype.block().1 as usize;
+        let len = raw.len();
+        let borders = [
+            0,
+            1,
+            262_143,
+            262_145,
+            block - 1,
+            block,
+            block + 3,
+            2 * block + 1,
+            len - 1,
+            len,
+        ];
+        let pairs = borders.iter().flat_map(|&a| borders.map(|b| (a, b)));
+        check(
+            &frame,
+            &raw,
+            pairs.filter(|(a, b)| a <= b && (b - a < 9 || a % 2 == 1)),
+        );
+    }
+}
+
+/// Content that is stored, packed as bytes, or a head before whole blocks: no layout is left out.
+#[test]
+fn ranges_of_other_methods() {
+    let noise: Vec<u8> = weights(Dtype::U8, 64, 5000, 1);
+    let text = b"the same words again and again ".repeat(40);
+    for (raw, dtype) in [(&noise, None), (&text, None), (&noise, Some(Dtype::Q4_K))] {
+        let hint = dtype.map_or(Hint::bytes(), |dtype| Hint::tensor(dtype, 0));
+        let (_, frame) = encode(raw, &hint);
+        check(
+            &frame,
+            raw,
+            [(0, 0), (0, raw.len()), (7, 90), (raw.len() - 1, raw.len())],
+        );
+    }
+}
+
+/// Every cut of a frame, and every bit of its first bytes: content or an error, and then nothing
+/// is left in the output.
+#[test]
+fn damaged_frames_are_errors() {
+    let raw = weights(Dtype::BF16, 64, 3000, 2);
+    let (_, frame) = encode(&raw, &Hint::tensor(Dtype::BF16, 64));
+    let (mut decoder, mut out) = (Decoder::new(), Vec::new());
+    let context = Context::default();
+    for cut in 0..frame.len() {
+        out.push(1);
+        let result = decoder.decode_range(&frame[..cut], &context, 9..99, &mut out);
+        assert!(result.is_err() && out.is_empty(), "{cut}");
+    }
+    for bit in 0..8 * 300 {
+        let mut frame = frame.clone();
+        frame[bit / 8] ^= 1 << (bit % 8);
+        match decoder.decode_range(&frame, &context, 9..99, &mut out) {
+            Ok(()) => assert_eq!(out, raw[9..99], "{bit}"),
+            Err(error) => assert!(
+                out.is_empty() && error.kind() != ErrorKind::Internal,
+                "{bit}"
+            ),
+        }
+    }
+}
