@@ -428,7 +428,7 @@ mod tests {
         assert_eq!(rows(&Hint::bytes(), 2, 1), Rows::default());
     }
 
-    /// 2^20 = 22 * 47662 + 12: the second chunk begins 12 bytes into a block.
+    /// 2^22 = 22 * 190650 + 4: the second chunk begins 4 bytes into a block.
     #[test]
     fn the_head_is_found_where_a_tensor_is_cut_within_a_block() {
         let blocks = blocks_of(Dtype::Q5_0);
@@ -437,21 +437,21 @@ mod tests {
             .map(|byte| byte.to_le_bytes()[0])
             .collect();
         let hint = Hint {
-            first: 32 * 47_662,
+            first: 32 * 190_650,
             ..Hint::tensor(Dtype::Q5_0, 0)
         };
-        assert_eq!(head_len(&blocks, &raw[12..], &hint), 10);
+        assert_eq!(head_len(&blocks, &raw[4..], &hint), 18);
         assert_eq!(
             head_len(&blocks, &raw, &hint),
             0,
             "the chunk begins with its block"
         );
         assert_eq!(
-            head_len(&blocks, &raw[12..], &Hint { first: 32, ..hint }),
+            head_len(&blocks, &raw[4..], &Hint { first: 32, ..hint }),
             0
         );
         assert_eq!(
-            head_len(&blocks, &raw[12..20], &hint),
+            head_len(&blocks, &raw[4..20], &hint),
             0,
             "shorter than the head"
         );
