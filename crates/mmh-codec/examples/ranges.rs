@@ -41,7 +41,9 @@ fn main() -> Result<(), Box<dyn Error>> {
             })
         };
         let threads: Vec<_> = starts.map(read).collect();
-        threads.into_iter().map(|t| t.join().map_err(|_| "a thread panicked"))
+        threads
+            .into_iter()
+            .map(|t| t.join().map_err(|_| "a thread panicked"))
             .collect::<Result<Vec<_>, _>>()
     })?;
     let parts = parts.into_iter().collect::<Result<Vec<_>, _>>()?;
