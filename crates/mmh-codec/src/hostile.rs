@@ -1,9 +1,11 @@
 //! What the codec must withstand: any content, any frame. The bodies are meant for tests and
 //! fuzz targets alike.
 
-use mmh_core::Dtype;
+use mmh_core::{Dtype, ErrorKind};
 
-use crate::{Decoder, Encoder, Error, FRAME_OVERHEAD_MAX, Hint, Level, Settings, frame_info};
+use crate::{
+    Context, Decoder, Encoder, Error, FRAME_OVERHEAD_MAX, Hint, Level, Settings, frame_info,
+};
 
 /// The most content that [`fuzz_frame`] accepts of a frame.
 pub const FUZZ_RAW_LEN_MAX: usize = 1 << 16;
@@ -22,10 +24,29 @@ pub fn fuzz_frame(bytes: &[u8]) {
         }
         Err(Error::Corrupt { .. } | Error::FrameTooLarge { .. }) => assert!(out.is_empty()),
         Err(Error::UnknownVersion { .. } | Error::UnknownCode { .. }) => assert!(out.is_empty()),
+        Err(Error::MissingReference { .. }) => assert!(out.is_empty()),
         Err(error) => panic!("{error}"),
     }
     // Also where decoding fails, the description may not panic.
     drop(frame_info(bytes));
+    fuzz_range(bytes, &out);
+}
+
+/// Decodes parts of a frame whose whole content is `whole`, or that has none if that is empty.
+fn fuzz_range(bytes: &[u8], whole: &[u8]) {
+    let places = [0, 1, whole.len() / 3, whole.len()];
+    let mut part = vec![1];
+    for range in places.windows(2).map(|pair| pair[0]..pair[1].max(pair[0])) {
+        let context = Context::default();
+        match Decoder::new().decode_range(bytes, &context, range.clone(), &mut part) {
+            // A part may be whole where the rest is damaged.
+            Ok(()) => assert!(whole.is_empty() || part == whole[range]),
+            Err(error) => {
+                assert!(part.is_empty() && whole.is_empty(), "{error}");
+                assert!(error.kind() != ErrorKind::Internal, "{error}");
+            }
+        }
+    }
 }
 
 /// Encodes content with a hint that its first bytes make up, and decodes it again.
