@@ -1,21 +1,23 @@
 //! Codes a file of bare elements in chunks and prints size and speed (of one core, in the time
 //! that the thread ran).
 //!
-//! `cargo run --release -p mmh-codec --example frame -- DTYPE FILE [ROW_LEN] [LEVEL] [ROUNDS] [CHUNK_LEN]`
+//! `cargo run --release -p mmh-codec --example frame -- DTYPE FILE [ROW_LEN] [LEVEL] [ROUNDS] [CHUNK_LEN] [BASE_FILE]`
 #![allow(clippy::print_stdout, reason = "a program for the terminal")]
 
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
-use mmh_codec::{Decoder, Encoder, Hint, Level, Settings, frame_info};
+use mmh_codec::{Base, Context, Decoder, Encoder, Hint, Level, Settings, frame_info};
 use mmh_core::Dtype;
 use mmh_core::limits::TENSOR_CHUNK_LEN;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [dtype, file, rest @ ..] = &args[..] else {
-        return Err("usage: frame DTYPE FILE [ROW_LEN] [LEVEL] [ROUNDS] [CHUNK_LEN]".into());
+        return Err(
+            "usage: frame DTYPE FILE [ROW_LEN] [LEVEL] [ROUNDS] [CHUNK_LEN] [BASE_FILE]".into(),
+        );
     };
     let dtype = if dtype == "bytes" {
         None
@@ -33,6 +35,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         .get(3)
         .map_or(Ok(TENSOR_CHUNK_LEN), |len| len.parse())?;
     let chunk_len = chunk_len / unit as usize * unit as usize;
+    let base_file = rest.get(4).map_or(Ok(Vec::new()), std::fs::read)?;
+    // One name for every chunk: what is given here is what the frames were made with.
+    let context_of = |i: usize| Context {
+        base: base_file
+            .chunks(chunk_len)
+            .nth(i)
+            .map(|raw| Base { id: [0; 32], raw }),
+        ..Context::default()
+    };
 
     let mut encoders = [false, true].map(|verify| Encoder::new(Settings { level, verify }));
     let mut frames = Vec::new();
@@ -47,8 +58,9 @@ fn main() -> Result<(), Box<dyn Error>> {
                 row_len,
                 first: (i * chunk_len / unit as usize * elements as usize) as u64,
             };
+            let context = context_of(i);
             let start = now();
-            encoder.encode(chunk, &hint, &mut frame)?;
+            encoder.encode_with(chunk, &hint, &context, &mut frame)?;
             time += now().saturating_sub(start);
             frames.push(frame.clone());
         }
@@ -59,9 +71,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut decoding = Duration::MAX;
     for _ in 0..rounds {
         let (mut back, mut time) = (Vec::new(), Duration::ZERO);
-        for (frame, chunk) in frames.iter().zip(content.chunks(chunk_len)) {
+        for (i, (frame, chunk)) in frames.iter().zip(content.chunks(chunk_len)).enumerate() {
+            let context = context_of(i);
             let start = now();
-            decoder.decode(frame, chunk.len(), &mut back)?;
+            decoder.decode_with(frame, &context, chunk.len(), &mut back)?;
             time += now().saturating_sub(start);
             assert_eq!(back, chunk, "a frame must decode to its content");
         }

@@ -63,13 +63,15 @@ impl BitWriter {
     /// Appends the lowest `n` bits of `value`, at most 34; the others must be zeros.
     pub(super) fn put(&mut self, value: u64, n: u32) {
         debug_assert!(n <= 34 && value >> n == 0);
+        // Fewer than 8 bits are kept from call to call, so that 34 more fit.
         self.last |= value << self.n;
         self.n += n;
-        while self.n >= 8 {
-            self.bytes.push(self.last.to_le_bytes()[0]);
-            self.last >>= 8;
-            self.n -= 8;
-        }
+        let whole = (self.n / 8) as usize;
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(&self.last.to_le_bytes());
+        self.bytes.truncate(start + whole);
+        self.last >>= 8 * whole;
+        self.n %= 8;
     }
 
     /// The bytes; the last is filled with zeros.

@@ -2,7 +2,7 @@
 
 use super::bits::BitWriter;
 use super::magnitude::{Magnitudes, half_octave};
-use super::number::{self, Number, class, put_bits};
+use super::number::{self, Number, put_bits};
 use super::replay::Replay;
 use super::rows::Rows;
 use super::{CLASSES, Shape};
@@ -153,58 +153,75 @@ struct Plan {
     bits: Vec<u8>,
 }
 
-impl Plan {
+/// Differences and the exponents of the base, of the rows that are not as predicted.
+struct Changed {
+    differences: Vec<i32>,
+    exponents: Vec<i32>,
+    /// For each row, if it is one of them, how far its update goes and how many numbers it has.
+    sizes: Vec<Option<(i32, usize)>>,
+}
+
+impl Changed {
     fn of<N: Number>(units: &[u8], base: &[u8], predicted: &[u8], rows: Rows) -> Self {
         let n = units.len() / N::LEN;
-        let of_row = |bytes: &[u8], range: &std::ops::Range<usize>| -> Vec<u32> {
-            N::bits(&bytes[range.start * N::LEN..range.end * N::LEN]).collect()
+        let (mut differences, mut exponents) = (vec![0; n], vec![0; n]);
+        let mut at = 0;
+        let size = |range: std::ops::Range<usize>| {
+            let bytes = range.start * N::LEN..range.end * N::LEN;
+            let (new, predicted) = (&units[bytes.clone()], &predicted[bytes.clone()]);
+            if new == predicted {
+                return None;
+            }
+            let here = at..at + range.len();
+            at = here.end;
+            let (differences, exponents) = (&mut differences[here.clone()], &mut exponents[here]);
+            N::compare(new, predicted, &base[bytes], differences, exponents);
+            Some((size_of_update(differences, exponents), range.len()))
         };
-        let mut changed = Vec::new();
-        let mut sizes = Vec::new();
-        let mut halves = [0u32; 64];
-        let mut centre = (0i64, 0i64);
-        for range in rows.ranges(n) {
-            let (new, expected) = (of_row(units, &range), of_row(predicted, &range));
-            if new == expected {
-                sizes.push(None);
-                continue;
-            }
-            let old = of_row(base, &range);
-            let pairs = new.iter().zip(&expected);
-            let differences: Vec<i32> = pairs.map(|(&a, &b)| N::difference(a, b)).collect();
-            for difference in &differences {
-                halves[usize::from(half_octave(difference.unsigned_abs()))] += 1;
-            }
-            let exponents: Vec<i32> = old.iter().map(|&bits| N::exponent(bits)).collect();
-            let size = size_of_update(&differences, &exponents);
-            let spread: i32 = exponents.iter().map(|e| size - 2 * e).sum();
-            centre = (
-                centre.0 + i64::from(spread),
-                centre.1 + exponents.len() as i64,
-            );
-            sizes.push(Some(size));
-            changed.push((differences, exponents));
+        let sizes = rows.ranges(n).map(size).collect();
+        differences.truncate(at);
+        exponents.truncate(at);
+        Self {
+            differences,
+            exponents,
+            sizes,
         }
-        // Classes lie around the middle of all.
-        let shift = CLASSES / 2 - i32::try_from(centre.0 / centre.1.max(1)).unwrap_or(0);
-        let least = sizes.iter().flatten().min().copied().unwrap_or(0) + shift - 1;
-        let first = i16::try_from(least).unwrap_or(0);
-        let value = |size: &Option<i32>| match size {
-            None => 0,
-            Some(size) => {
+    }
+
+    /// What brings classes around the middle of all.
+    fn shift(&self) -> i32 {
+        let sizes = self.sizes.iter().flatten();
+        let sizes: i64 = sizes.map(|&(size, n)| i64::from(size) * n as i64).sum();
+        let exponents: i64 = self.exponents.iter().map(|&e| i64::from(e)).sum();
+        let n = self.exponents.len().max(1) as i64;
+        CLASSES / 2 - i32::try_from((sizes - 2 * exponents) / n).unwrap_or(0)
+    }
+}
+
+impl Plan {
+    fn of<N: Number>(units: &[u8], base: &[u8], predicted: &[u8], rows: Rows) -> Self {
+        let changed = Changed::of::<N>(units, base, predicted, rows);
+        let shift = changed.shift();
+        let sizes = changed.sizes.iter().flatten().map(|&(size, _)| size);
+        let first = i16::try_from(sizes.min().unwrap_or(0) + shift - 1).unwrap_or(0);
+        let value = |size: &Option<(i32, usize)>| {
+            size.map_or(0, |(size, _)| {
                 let above = size + shift - i32::from(first);
                 above.clamp(1, 255).to_le_bytes()[0]
-            }
+            })
         };
-        let values: Vec<u8> = sizes.iter().map(value).collect();
-        let magnitudes = Magnitudes::new(window(&halves, N::BITS), N::BITS);
+        let low = if N::BITS == 16 {
+            0
+        } else {
+            window(&changed.differences)
+        };
         let mut plan = Self {
-            magnitudes,
+            magnitudes: Magnitudes::new(low, N::BITS),
             first,
-            values,
+            values: changed.sizes.iter().map(value).collect(),
             shape: Shape {
                 merged: 0,
-                signed: changed.iter().flat_map(|(d, _)| d).any(|&d| d < 0),
+                signed: changed.differences.iter().any(|&d| d < 0),
             },
             levels: Vec::new(),
             classes: Vec::new(),
@@ -216,20 +233,22 @@ impl Plan {
     }
 
     /// Symbols, their classes, and the bits below them.
-    fn code(&mut self, changed: &[(Vec<i32>, Vec<i32>)]) {
+    fn code(&mut self, changed: &Changed) {
         let mut bits = BitWriter::default();
         let magnitudes = (&self.magnitudes, self.shape.signed);
         let mut counts = vec![[0u32; SYMBOLS_MAX]; 32];
-        let values = self.values.iter().filter(|&&value| value > 0);
-        for ((differences, exponents), &value) in changed.iter().zip(values) {
+        let n = changed.differences.len();
+        (self.symbols, self.classes) = (vec![0; n], vec![0; n]);
+        let numbers = changed.differences.iter().zip(&changed.exponents);
+        let mut places = numbers.zip(self.symbols.iter_mut().zip(&mut self.classes));
+        for (row, &value) in changed.sizes.iter().zip(&self.values) {
             let size = i32::from(self.first) + i32::from(value);
-            for (&difference, &exponent) in differences.iter().zip(exponents) {
-                let symbol = self.magnitudes.symbol(difference.unsigned_abs());
-                let class = class(size, exponent);
-                counts[usize::from(class)][usize::from(symbol)] += 1;
-                self.symbols.push(symbol);
-                self.classes.push(class);
-                put_bits(difference, symbol, magnitudes, &mut bits);
+            let n = row.map_or(0, |(_, n)| n);
+            for ((&difference, &exponent), (symbol, class)) in places.by_ref().take(n) {
+                *symbol = self.magnitudes.symbol(difference.unsigned_abs());
+                *class = number::class(size, exponent);
+                counts[usize::from(*class)][usize::from(*symbol)] += 1;
+                put_bits(difference, *symbol, magnitudes, &mut bits);
             }
         }
         self.bits = bits.finish();
@@ -279,16 +298,16 @@ fn size_of_update(differences: &[i32], exponents: &[i32]) -> i32 {
 }
 
 /// Where the window of magnitudes begins so that few lie above it.
-fn window(halves: &[u32; 64], bits: u32) -> u8 {
-    const RARE: u32 = 512;
-    if bits == 16 {
-        return 0;
+fn window(differences: &[i32]) -> u8 {
+    const RARE: usize = 512;
+    let mut halves = [0usize; 64];
+    for difference in differences {
+        halves[usize::from(half_octave(difference.unsigned_abs()))] += 1;
     }
-    let total: u32 = halves.iter().sum();
     let mut above = 0;
-    for (half, &count) in (0u8..64).zip(halves).rev() {
+    for (half, &count) in (0u8..64).zip(&halves).rev() {
         above += count;
-        if above > total / RARE {
+        if above > differences.len() / RARE {
             return half.saturating_sub(30);
         }
     }

@@ -14,6 +14,8 @@ pub(super) struct Magnitudes {
     low: u8,
     /// For each symbol the least magnitude, and how many bits tell which one it is.
     of: [(u32, u32); 32],
+    /// The symbols of small magnitudes.
+    small: [u8; 256],
 }
 
 /// The half octave of a magnitude: 0 for 0, 1 for 1, and 2 k, 2 k + 1 for the halves of the
@@ -26,6 +28,14 @@ pub(super) fn half_octave(magnitude: u32) -> u8 {
             let upper = magnitude >> (octave - 1) & 1;
             (2 * octave + upper).to_le_bytes()[0]
         }
+    }
+}
+
+/// The symbol of a half octave in the window that begins above `low`.
+fn symbol(half: u8, low: u8) -> u8 {
+    match half {
+        0 => 0,
+        half => half.saturating_sub(low).clamp(1, BEYOND),
     }
 }
 
@@ -48,7 +58,11 @@ impl Magnitudes {
                 }
             }
         });
-        Self { low, of }
+        let small = std::array::from_fn(|magnitude| {
+            let magnitude = u32::try_from(magnitude).unwrap_or(0);
+            symbol(half_octave(magnitude), low)
+        });
+        Self { low, of, small }
     }
 
     pub(super) fn low(&self) -> u8 {
@@ -56,10 +70,11 @@ impl Magnitudes {
     }
 
     /// The symbol of a magnitude.
+    #[inline(always)]
     pub(super) fn symbol(&self, magnitude: u32) -> u8 {
-        match half_octave(magnitude) {
-            0 => 0,
-            half => half.saturating_sub(self.low).clamp(1, BEYOND),
+        match self.small.get(magnitude as usize) {
+            Some(&symbol) => symbol,
+            None => symbol(half_octave(magnitude), self.low),
         }
     }
 

@@ -38,6 +38,15 @@ pub(super) trait Number {
         kernels: &Kernels,
     );
 
+    /// Fills the differences of numbers from what was predicted, and the exponents of the base's.
+    fn compare(
+        new: &[u8],
+        predicted: &[u8],
+        base: &[u8],
+        differences: &mut [i32],
+        exponents: &mut [i32],
+    );
+
     /// The difference of two numbers' places, as it is read back.
     fn difference(new: u32, predicted: u32) -> i32;
 }
@@ -102,6 +111,25 @@ macro_rules! number {
             fn difference(new: u32, predicted: u32) -> i32 {
                 let wrapped = Self::place(new).wrapping_sub(Self::place(predicted));
                 wrapped as $int as i32
+            }
+
+            fn compare(
+                new: &[u8],
+                predicted: &[u8],
+                base: &[u8],
+                differences: &mut [i32],
+                exponents: &mut [i32],
+            ) {
+                let numbers = |raw| <[u8]>::as_chunks::<{ size_of::<$uint>() }>(raw).0;
+                let pairs = numbers(new).iter().zip(numbers(predicted));
+                for ((new, predicted), difference) in pairs.zip(differences) {
+                    let new = Self::turn(<$uint>::from_le_bytes(*new));
+                    let predicted = Self::turn(<$uint>::from_le_bytes(*predicted));
+                    *difference = new.wrapping_sub(predicted).cast_signed() as i32;
+                }
+                for (base, exponent) in numbers(base).iter().zip(exponents) {
+                    *exponent = Self::exponent(<$uint>::from_le_bytes(*base) as u32);
+                }
             }
 
             fn predict(numbers: &mut [u8], replay: Option<Replay>, kernels: &Kernels) {
