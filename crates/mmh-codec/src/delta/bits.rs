@@ -60,25 +60,24 @@ pub(super) struct BitWriter {
 }
 
 impl BitWriter {
-    /// Appends the lowest `n` bits of `value`, at most 34; the others must be zeros.
+    /// Appends the lowest `n` bits of `value`, at most 33; the others must be zeros.
     pub(super) fn put(&mut self, value: u64, n: u32) {
-        debug_assert!(n <= 34 && value >> n == 0);
-        // Fewer than 8 bits are kept from call to call, so that 34 more fit.
+        debug_assert!(n <= 33 && value >> n == 0);
+        // Fewer than 32 bits are kept from call to call, so that 33 more fit.
         self.last |= value << self.n;
         self.n += n;
-        let whole = (self.n / 8) as usize;
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(&self.last.to_le_bytes());
-        self.bytes.truncate(start + whole);
-        self.last >>= 8 * whole;
-        self.n %= 8;
+        while self.n >= 32 {
+            self.bytes.extend_from_slice(&self.last.to_le_bytes()[..4]);
+            self.last >>= 32;
+            self.n -= 32;
+        }
     }
 
     /// The bytes; the last is filled with zeros.
     pub(super) fn finish(mut self) -> Vec<u8> {
-        if self.n > 0 {
-            self.bytes.push(self.last.to_le_bytes()[0]);
-        }
+        let len = self.n.div_ceil(8) as usize;
+        self.bytes
+            .extend_from_slice(&self.last.to_le_bytes()[..len]);
         self.bytes
     }
 }

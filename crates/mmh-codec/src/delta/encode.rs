@@ -2,7 +2,7 @@
 
 use super::bits::BitWriter;
 use super::magnitude::{Magnitudes, half_octave};
-use super::number::{self, Number, put_bits};
+use super::number::{self, Number};
 use super::replay::Replay;
 use super::rows::Rows;
 use super::{CLASSES, Shape};
@@ -96,32 +96,37 @@ fn replay_that_pays<N: Number>(
     sample: &[(u32, u32)],
     (units, base): (&[u8], &[u8]),
 ) -> Option<Option<Replay>> {
-    let mut best = (cost::<N>(sample, None), None);
+    let pairs = || N::bits(base).zip(N::bits(units));
+    let cost = |replay| {
+        // All are asked: a sample would miss the few negative ones that make all have a sign.
+        let signed = pairs().any(|(old, new)| difference::<N>(old, new, replay) < 0);
+        cost::<N>(sample, replay, signed)
+    };
+    let mut best = (cost(None), None);
     if N::BITS == 32 {
-        let pairs = N::bits(base).zip(N::bits(units));
-        for replay in [Replay::find(sample), Replay::below(pairs)] {
-            let cost = cost::<N>(sample, replay);
-            if cost < best.0 {
-                best = (cost, replay);
+        for replay in [Replay::find(sample), Replay::below(pairs())] {
+            if replay.is_some() && cost(replay) < best.0 {
+                best = (cost(replay), replay);
             }
         }
     }
     (best.0 < cost_alone::<N>(sample) / 16 * 15).then_some(best.1)
 }
 
+fn difference<N: Number>(old: u32, new: u32, replay: Option<Replay>) -> i32 {
+    N::difference(new, replay.map_or(old, |replay| replay.predict(old)))
+}
+
 /// About what the differences of a sample cost, in the context of their exponent.
-fn cost<N: Number>(sample: &[(u32, u32)], replay: Option<Replay>) -> u64 {
+fn cost<N: Number>(sample: &[(u32, u32)], replay: Option<Replay>, signed: bool) -> u64 {
     let mut counts = [[0u32; 64]; 32];
-    let (mut bits, mut changed, mut signed) = (0, 0, false);
+    let (mut bits, mut changed) = (0, 0);
     for &(old, new) in sample {
-        let predicted = replay.map_or(old, |replay| replay.predict(old));
-        let difference = N::difference(new, predicted);
-        let half = half_octave(difference.unsigned_abs());
+        let half = half_octave(difference::<N>(old, new, replay).unsigned_abs());
         let context = N::exponent(old) & 31;
         counts[usize::try_from(context).unwrap_or(0)][usize::from(half)] += 1;
         bits += u64::from(half / 2).saturating_sub(1);
         changed += u64::from(half > 0);
-        signed |= difference < 0;
     }
     let symbols: u64 = counts.iter().map(|counts| entropy(counts)).sum();
     let signs = if signed { changed } else { 0 };
@@ -192,7 +197,9 @@ impl Changed {
     fn shift(&self) -> i32 {
         let sizes = self.sizes.iter().flatten();
         let sizes: i64 = sizes.map(|&(size, n)| i64::from(size) * n as i64).sum();
-        let exponents: i64 = self.exponents.iter().map(|&e| i64::from(e)).sum();
+        // Of a part no sum is beyond 32 bits.
+        let parts = self.exponents.chunks(1 << 16);
+        let exponents: i64 = parts.map(|part| i64::from(part.iter().sum::<i32>())).sum();
         let n = self.exponents.len().max(1) as i64;
         CLASSES / 2 - i32::try_from((sizes - 2 * exponents) / n).unwrap_or(0)
     }
@@ -235,20 +242,28 @@ impl Plan {
     /// Symbols, their classes, and the bits below them.
     fn code(&mut self, changed: &Changed) {
         let mut bits = BitWriter::default();
-        let magnitudes = (&self.magnitudes, self.shape.signed);
+        let moves = self.magnitudes.moves(self.shape.signed);
         let mut counts = vec![[0u32; SYMBOLS_MAX]; 32];
         let n = changed.differences.len();
         (self.symbols, self.classes) = (vec![0; n], vec![0; n]);
-        let numbers = changed.differences.iter().zip(&changed.exponents);
-        let mut places = numbers.zip(self.symbols.iter_mut().zip(&mut self.classes));
+        let mut end = 0;
         for (row, &value) in changed.sizes.iter().zip(&self.values) {
             let size = i32::from(self.first) + i32::from(value);
-            let n = row.map_or(0, |(_, n)| n);
-            for ((&difference, &exponent), (symbol, class)) in places.by_ref().take(n) {
-                *symbol = self.magnitudes.symbol(difference.unsigned_abs());
+            let start = end;
+            end += row.map_or(0, |(_, n)| n);
+            let differences = &changed.differences[start..end];
+            let exponents = &changed.exponents[start..end];
+            let symbols = &mut self.symbols[start..end];
+            let classes = &mut self.classes[start..end];
+            for (class, &exponent) in classes.iter_mut().zip(exponents) {
                 *class = number::class(size, exponent);
-                counts[usize::from(*class)][usize::from(*symbol)] += 1;
-                put_bits(difference, *symbol, magnitudes, &mut bits);
+            }
+            for (symbol, &difference) in symbols.iter_mut().zip(differences) {
+                *symbol = self.magnitudes.symbol(difference.unsigned_abs());
+                number::put_bits(difference, *symbol, &moves, &mut bits);
+            }
+            for (class, symbol) in classes.iter().zip(symbols) {
+                counts[usize::from(class & 31)][usize::from(*symbol & 31)] += 1;
             }
         }
         self.bits = bits.finish();
@@ -299,7 +314,7 @@ fn size_of_update(differences: &[i32], exponents: &[i32]) -> i32 {
 
 /// Where the window of magnitudes begins so that few lie above it.
 fn window(differences: &[i32]) -> u8 {
-    const RARE: usize = 512;
+    const RARE: usize = 8192;
     let mut halves = [0usize; 64];
     for difference in differences {
         halves[usize::from(half_octave(difference.unsigned_abs()))] += 1;

@@ -2,7 +2,6 @@
 
 use super::CLASSES;
 use super::bits::{BitReader, BitWriter};
-use super::magnitude::Magnitudes;
 use super::replay::Replay;
 use crate::kernel::{Kernels, Moves};
 
@@ -57,18 +56,13 @@ pub(super) fn class(value: i32, exponent: i32) -> u8 {
 }
 
 /// Appends the sign, where there are signs, and the low bits of a difference that has `symbol`.
-pub(super) fn put_bits(
-    difference: i32,
-    symbol: u8,
-    (magnitudes, signed): (&Magnitudes, bool),
-    bits: &mut BitWriter,
-) {
-    if symbol > 0 {
-        let (least, n) = magnitudes.of(symbol);
-        let low = u64::from(difference.unsigned_abs() - least);
-        let signs = u32::from(signed);
-        bits.put(u64::from(difference < 0) | low << signs, n + signs);
-    }
+#[inline(always)]
+pub(super) fn put_bits(difference: i32, symbol: u8, moves: &Moves, bits: &mut BitWriter) {
+    let symbol = usize::from(symbol & 31);
+    let low = difference.unsigned_abs().wrapping_sub(moves.least[symbol]);
+    let sign = u64::from(difference < 0);
+    let width = u32::from(moves.widths[symbol]);
+    bits.put(sign | u64::from(low) << moves.signs, width);
 }
 
 macro_rules! number {
