@@ -78,12 +78,6 @@ impl Magnitudes {
         }
     }
 
-    /// The least magnitude of a symbol, and its bits without the sign.
-    #[inline(always)]
-    pub(super) fn of(&self, symbol: u8) -> (u32, u32) {
-        self.of[usize::from(symbol & 31)]
-    }
-
     /// What symbols stand for, with or without signs.
     pub(super) fn moves(&self, signed: bool) -> Moves {
         let signs = u32::from(signed);
@@ -133,7 +127,7 @@ mod tests {
                         continue;
                     };
                     let symbol = magnitudes.symbol(magnitude);
-                    let (least, n) = magnitudes.of(symbol);
+                    let (least, n) = magnitudes.of[usize::from(symbol)];
                     assert!(magnitude >= least, "{low}: {magnitude} by {symbol}");
                     assert!(
                         u64::from(magnitude - least) < 1 << n,
