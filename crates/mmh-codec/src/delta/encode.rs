@@ -1,7 +1,7 @@
 //! Writing deltas: a sample tells whether one pays, then the base is compared with everything.
 
 use super::bits::BitWriter;
-use super::magnitude::{Magnitudes, half_octave};
+use super::magnitude::{self, Magnitudes, half_octave};
 use super::number::{self, Number};
 use super::replay::Replay;
 use super::rows::Rows;
@@ -312,19 +312,21 @@ fn size_of_update(differences: &[i32], exponents: &[i32]) -> i32 {
     i32::try_from(halves).unwrap_or(0) + 2 * top
 }
 
-/// Where the window of magnitudes begins so that few lie above it.
+/// Where the window of magnitudes begins that takes the fewest bits.
 fn window(differences: &[i32]) -> u8 {
-    const RARE: usize = 8192;
-    let mut halves = [0usize; 64];
+    let mut halves = [0u32; 64];
     for difference in differences {
         halves[usize::from(half_octave(difference.unsigned_abs()))] += 1;
     }
-    let mut above = 0;
-    for (half, &count) in (0u8..64).zip(&halves).rev() {
-        above += count;
-        if above > differences.len() / RARE {
-            return half.saturating_sub(30);
+    let cost = |low: &u8| {
+        let moves = Magnitudes::new(*low, 32).moves(false);
+        let (mut symbols, mut bits) = ([0u32; SYMBOLS_MAX], 0);
+        for (half, &count) in (0u8..).zip(&halves) {
+            let symbol = usize::from(magnitude::symbol(half, *low));
+            symbols[symbol] += count;
+            bits += u64::from(count) * u64::from(moves.widths[symbol]);
         }
-    }
-    0
+        entropy(&symbols) + bits * ONE_BIT
+    };
+    (0..=33).min_by_key(cost).unwrap_or(0)
 }

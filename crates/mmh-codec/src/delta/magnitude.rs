@@ -32,7 +32,7 @@ pub(super) fn half_octave(magnitude: u32) -> u8 {
 }
 
 /// The symbol of a half octave in the window that begins above `low`.
-fn symbol(half: u8, low: u8) -> u8 {
+pub(super) fn symbol(half: u8, low: u8) -> u8 {
     match half {
         0 => 0,
         half => half.saturating_sub(low).clamp(1, BEYOND),

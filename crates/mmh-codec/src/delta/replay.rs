@@ -67,30 +67,34 @@ impl Replay {
     /// The replay that reproduces most numbers of a sample, if it reproduces one in this many.
     pub(super) fn find(pairs: &[(u32, u32)]) -> Option<Self> {
         const SHARE: usize = 50;
+        const PROBES: usize = 64;
+        const JUDGES: usize = 512;
         let moved: Vec<(u32, u32)> = pairs
             .iter()
             .copied()
             .filter(|(old, new)| old != new && plain(*old) && plain(*new))
             .collect();
-        let mut best = (moved.len() / SHARE, None);
-        let mut tried = Vec::new();
-        for &(old, new) in moved.iter().step_by(moved.len() / 64 + 1) {
-            for replay in candidates(f32::from_bits(old), f32::from_bits(new)) {
+        let some = |n: usize| moved.iter().step_by(moved.len() / n + 1);
+        // What only decays moves least.
+        let mut probes: Vec<_> = some(PROBES).collect();
+        probes.sort_unstable_by_key(|(old, new)| (old.abs_diff(*new), *old));
+        let judges: Vec<_> = some(JUDGES).collect();
+        let mut best = (judges.len() / SHARE, None);
+        let (mut tried, mut work) = (Vec::new(), WORK_MAX);
+        for &(old, new) in probes {
+            for replay in candidates(old, new, &mut work) {
                 if tried.contains(&replay) {
                     continue;
                 }
                 tried.push(replay);
-                let hit = |&&(old, new): &&(u32, u32)| replay.predict(old) == new;
-                let some = moved.iter().step_by(moved.len() / 256 + 1);
-                let hits = some.filter(hit).count();
-                if hits > best.0.min(128 / SHARE) {
-                    let hits = moved.iter().filter(hit).count();
-                    if hits > best.0 {
-                        best = (hits, Some(replay));
-                    }
+                work = work.saturating_sub(judges.len() * usize::from(replay.steps));
+                let hit = |&&&(old, new): &&&(u32, u32)| replay.predict(old) == new;
+                let hits = judges.iter().filter(hit).count();
+                if hits > best.0 {
+                    best = (hits, Some(replay));
                 }
             }
-            if tried.len() > TRIED_MAX {
+            if work == 0 || best.0 > judges.len() / 2 {
                 break;
             }
         }
@@ -126,8 +130,8 @@ impl Replay {
     }
 }
 
-/// Candidates that are tried in all.
-const TRIED_MAX: usize = 4096;
+/// Multiplications that a search takes about.
+const WORK_MAX: usize = 1 << 22;
 
 /// Normal numbers, whose ratio tells a factor.
 fn plain(bits: u32) -> bool {
@@ -136,10 +140,11 @@ fn plain(bits: u32) -> bool {
 
 /// Factors that may have made `new` of `old`: one less a few steps of single precision, as a
 /// learning rate times a decay gives it, or a round number, as moments of optimisers have it.
-fn candidates(old: f32, new: f32) -> Vec<Replay> {
+fn candidates(old_bits: u32, new_bits: u32, work: &mut usize) -> Vec<Replay> {
     const ROUND: [f32; 8] = [0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 0.9999];
     // Steps of 2^-24 below one.
     const FINE: u32 = 24;
+    let (old, new) = (f32::from_bits(old_bits), f32::from_bits(new_bits));
     let ratio = new / old;
     let mut found = Vec::new();
     if !(ratio > 0.0 && ratio < 1.0) {
@@ -163,16 +168,27 @@ fn candidates(old: f32, new: f32) -> Vec<Replay> {
             let factor = (1.0 - f32::EPSILON / 2.0 * as_f32(fine)).to_bits();
             let about = shrunk / f64::from(fine);
             for near in -2..=2i32 {
-                let steps = about + f64::from(near);
-                let whole = (1..=1024u16).find(|&n| (f64::from(n) - steps).abs() <= 0.5);
-                if let Some(steps) = whole {
+                let steps = whole(about + f64::from(near));
+                if (1..=1024).contains(&steps) {
                     found.push(Replay { factor, steps });
                 }
             }
         }
     }
-    found.retain(|replay| replay.predict(old.to_bits()) == new.to_bits());
+    found.retain(|replay| {
+        *work = work.saturating_sub(usize::from(replay.steps));
+        *work > 0 && replay.predict(old_bits) == new_bits
+    });
     found
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a cast takes what is beyond for the nearest"
+)]
+fn whole(x: f64) -> u16 {
+    (x + 0.5) as u16
 }
 
 #[allow(clippy::cast_precision_loss, reason = "at most 64")]
