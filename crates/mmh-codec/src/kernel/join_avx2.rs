@@ -201,7 +201,8 @@ impl Table {
     #[target_feature(enable = "avx2")]
     fn of(&self, symbols: __m256i) -> __m256i {
         let symbols = _mm256_and_si256(symbols, _mm256_set1_epi8(31));
-        let [first, last] = self.0.map(|half| _mm256_shuffle_epi8(half, symbols));
+        let first = _mm256_shuffle_epi8(self.0[0], symbols);
+        let last = _mm256_shuffle_epi8(self.0[1], symbols);
         // Bit 4 of a symbol becomes the top bit of its byte.
         _mm256_blendv_epi8(first, last, _mm256_slli_epi16::<3>(symbols))
     }

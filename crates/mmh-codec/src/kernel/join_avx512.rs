@@ -198,7 +198,7 @@ fn upper_halves(symbols: __m512i, bytes: __m512i, values: __m512i) -> [__m512i; 
 /// them, and hands over 64 symbols at a time, with the `REACH` bytes from their mantissas on and the
 /// place of their numbers. Gives how many numbers that were; the symbols of the others are in `tail`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 fn decode_steps<const PART: usize, const REACH: usize>(
     (set, groups, coded): (&DecodeSet, &[u8], &[u8]),
     packed: &[u8],

@@ -59,7 +59,12 @@ fn of_groups<const WIDE: bool>(
         };
         let mut entries = [[_mm256_setzero_si256(); 2]; 4];
         for (half, part) in group.as_chunks_mut::<32>().0.iter_mut().enumerate() {
-            let found = planes.look_up::<WIDE>(states.map(|quarter| quarter[half]));
+            let found = planes.look_up::<WIDE>([
+                states[0][half],
+                states[1][half],
+                states[2][half],
+                states[3][half],
+            ]);
             for (entry, found) in entries.iter_mut().zip(found.entries) {
                 entry[half] = found;
             }
@@ -280,8 +285,15 @@ impl Planes {
     #[inline]
     #[target_feature(enable = "avx2")]
     fn look_up<const WIDE: bool>(&self, states: [__m256i; 4]) -> Found {
-        let [a, b, c, d] = states.map(|state| _mm256_and_si256(state, slot_mask()));
-        let (ab, cd) = (_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d));
+        let [a, b, c, d] = states;
+        let slots = |a, b| {
+            let (a, b) = (
+                _mm256_and_si256(a, slot_mask()),
+                _mm256_and_si256(b, slot_mask()),
+            );
+            _mm256_packus_epi32(a, b)
+        };
+        let (ab, cd) = (slots(a, b), slots(c, d));
         let (bucket, inside) = if WIDE {
             let bits = _mm256_set1_epi16(0x7f);
             (
@@ -300,12 +312,15 @@ impl Planes {
         let second = _mm256_cmpeq_epi8(_mm256_max_epu8(inside, threshold), inside);
         let symbol = _mm256_blendv_epi8(bucket, by_bucket.of(&self.other), second);
         let by_symbol = Index::<WIDE>::new(symbol);
-        let frequency = [0, 1].map(|i| by_symbol.of(&self.frequency[i]));
+        let [low, high] = &self.frequency;
+        let frequency = [by_symbol.of(low), by_symbol.of(high)];
         let [first_side, second_side] = &self.offsets;
-        let offset = [0, 1].map(|i| {
-            let (first, other) = (by_bucket.of(&first_side[i]), by_bucket.of(&second_side[i]));
-            _mm256_blendv_epi8(first, other, second)
-        });
+        let low = (by_bucket.of(&first_side[0]), by_bucket.of(&second_side[0]));
+        let high = (by_bucket.of(&first_side[1]), by_bucket.of(&second_side[1]));
+        let offset = [
+            _mm256_blendv_epi8(low.0, low.1, second),
+            _mm256_blendv_epi8(high.0, high.1, second),
+        ];
         let frequencies = unpack_bytes(frequency);
         let offsets = unpack_bytes(offset);
         let [a, b] = unpack_words([offsets[0], frequencies[0]]);
@@ -358,11 +373,15 @@ impl<const WIDE: bool> Index<WIDE> {
     #[inline]
     #[target_feature(enable = "avx2")]
     fn of(&self, plane: &[u8; SYMBOLS_MAX]) -> __m256i {
-        let [first, last] = [0, 16].map(|start| {
-            // SAFETY: a plane has the bytes of two vectors, the second of which begins at 16.
-            let half = unsafe { _mm_loadu_si128(plane.as_ptr().add(start).cast()) };
-            _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(half), self.places)
-        });
+        // SAFETY: a plane has the bytes of two vectors, the second of which begins at 16.
+        let (first, last) = unsafe {
+            (
+                _mm_loadu_si128(plane.as_ptr().cast()),
+                _mm_loadu_si128(plane.as_ptr().add(16).cast()),
+            )
+        };
+        let first = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(first), self.places);
+        let last = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(last), self.places);
         if WIDE {
             _mm256_blendv_epi8(first, last, self.upper)
         } else {

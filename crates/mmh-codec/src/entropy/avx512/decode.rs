@@ -59,8 +59,10 @@ pub(super) fn decode(
 
 /// Decodes at most `n` groups and hands over the symbols of each. Gives where it stopped, and how
 /// many groups it did: not all, where the words do not fill what a step may load.
+///
+/// It has the target features of its callers, without which their closures would not be inlined.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 pub(crate) fn decode_groups<'a>(
     block: &Block<'a>,
     n: usize,
@@ -75,7 +77,7 @@ pub(crate) fn decode_groups<'a>(
 }
 
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
 fn of_groups<const WIDE: bool>(
     cursor: &mut Cursor<'_>,
     block: &Block<'_>,
@@ -144,8 +146,13 @@ fn of_symbols(
         let Some(classes) = known(each, set.tables.len()) else {
             break;
         };
-        let slots = states.map(|state| _mm512_and_si512(state, _mm512_set1_epi32(SLOT_MASK)));
-        let buckets = merge(slots.map(|slot| _mm512_srl_epi32(slot, bucket_bits)));
+        // Loops, since what is called from `map` would not be inlined.
+        let (mut slots, mut buckets) = (states, states);
+        for (slot, bucket) in slots.iter_mut().zip(&mut buckets) {
+            *slot = _mm512_and_si512(*slot, _mm512_set1_epi32(SLOT_MASK));
+            *bucket = _mm512_srl_epi32(*slot, bucket_bits);
+        }
+        let buckets = merge(buckets);
         let second = thresholds.reached(classes, buckets, merge(slots));
         // In its table, a number lies behind the thresholds, among those of its side.
         let places = _mm512_mask_add_epi8(buckets, second, buckets, _mm512_set1_epi8(32));
@@ -303,7 +310,9 @@ impl<const WIDE: bool> Table<WIDE> {
         };
         let threshold = Self::look_up(bucket, self.threshold);
         let second = _mm512_cmpge_epu32_mask(slot, threshold);
-        let [first_side, second_side] = self.entries.map(|side| Self::look_up(bucket, side));
+        let [first_side, second_side] = self.entries;
+        let first_side = Self::look_up(bucket, first_side);
+        let second_side = Self::look_up(bucket, second_side);
         _mm512_mask_mov_epi32(first_side, second, second_side)
     }
 }
