@@ -1,3 +1,5 @@
+//! Grouped planes come back, take the place that their contexts promise, and refuse what no encoder writes.
+
 use super::*;
 use crate::layout::Keys;
 use crate::plane::testing::{plane_decoder, shape, with_encoder};
