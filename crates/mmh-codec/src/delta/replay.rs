@@ -138,57 +138,28 @@ fn plain(bits: u32) -> bool {
     (1..=253).contains(&F32::exponent(bits))
 }
 
-/// Factors that may have made `new` of `old`: one less a few steps of single precision, as a
-/// learning rate times a decay gives it, or a round number, as moments of optimisers have it.
-fn candidates(old_bits: u32, new_bits: u32, work: &mut usize) -> Vec<Replay> {
+/// Factors that make `new` of `old`: one less a few steps of single precision, as a learning rate
+/// times a decay gives it, or a round number, as moments of optimisers have it.
+fn candidates(old: u32, new: u32, work: &mut usize) -> Vec<Replay> {
     const ROUND: [f32; 8] = [0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 0.9999];
-    // Steps of 2^-24 below one.
-    const FINE: u32 = 24;
-    let (old, new) = (f32::from_bits(old_bits), f32::from_bits(new_bits));
-    let ratio = new / old;
-    let mut found = Vec::new();
-    if !(ratio > 0.0 && ratio < 1.0) {
-        return found;
-    }
-    for factor in ROUND {
-        let (mut value, mut steps) = (old, 0u16);
-        while value.abs() > new.abs() && usize::from(steps) < 512 {
+    const STEPS: u16 = 1024;
+    // Signs are equal, and the magnitude is smaller.
+    let falls = new < old && (old ^ new) >> 31 == 0;
+    let fine = (1..=64u32).filter(|fine| falls && (old - new) / (fine + 1) <= u32::from(STEPS));
+    let fine = fine.map(|fine| 1.0 - f32::EPSILON / 2.0 * as_f32(fine));
+    let made = |factor: f32| {
+        let (mut value, mut steps) = (f32::from_bits(old), 0);
+        while value.to_bits() > new && steps < STEPS {
             value *= factor;
             steps += 1;
         }
-        if value.to_bits() == new.to_bits() {
-            let factor = factor.to_bits();
-            found.push(Replay { factor, steps });
-        }
-    }
-    // By how many of the finest steps it shrank in all, which the factor and the count share.
-    let shrunk = (1.0 - f64::from(ratio)) * f64::from(1u32 << FINE);
-    if shrunk < 1e5 {
-        for fine in 1..=64u32 {
-            let factor = (1.0 - f32::EPSILON / 2.0 * as_f32(fine)).to_bits();
-            let about = shrunk / f64::from(fine);
-            for near in -2..=2i32 {
-                let steps = whole(about + f64::from(near));
-                if (1..=1024).contains(&steps) {
-                    found.push(Replay { factor, steps });
-                }
-            }
-        }
-    }
-    found.retain(|replay| {
-        *work = work.saturating_sub(usize::from(replay.steps));
-        *work > 0 && replay.predict(old_bits) == new_bits
-    });
-    found
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a cast takes what is beyond for the nearest"
-)]
-fn whole(x: f64) -> u16 {
-    (x + 0.5) as u16
+        *work = work.saturating_sub(usize::from(steps));
+        let factor = factor.to_bits();
+        (value.to_bits() == new && steps > 0).then_some(Replay { factor, steps })
+    };
+    fine.chain(ROUND.into_iter().filter(|_| falls))
+        .filter_map(made)
+        .collect()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "at most 64")]
