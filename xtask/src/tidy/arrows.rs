@@ -110,7 +110,7 @@ mod tests {
             package("mmh-store", "mmh-store", &[("mmh-repo", Some("dev"))]),
             package("mmh-core", "mmh-core", &[("mmh-codec", None)]),
             package("mmh-codec", "mmh-codec", &[("tokio", None)]),
-            package("xtask", "xtask", &[("mmh-core", None)]),
+            package("xtask", "xtask", &[("mmh-store", None)]),
             package("mmh-store", "store", &[]),
             package("mmh-new", "mmh-new", &[]),
         ] {
