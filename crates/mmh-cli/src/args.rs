@@ -52,6 +52,9 @@ pub(crate) struct Global {
     /// Threads for computation [default: all cores]
     #[arg(short = 'j', long, value_name = "N", global = true)]
     pub(crate) threads: Option<usize>,
+    /// The entropy coder's engine [default: the fastest that this machine has]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) engine: Option<String>,
     /// Who you are, for snapshots and the operation log
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) author: Option<String>,
@@ -90,6 +93,10 @@ pub(crate) enum Command {
         /// Why
         #[arg(short, long)]
         message: Option<String>,
+        /// Code new tensors as differences from those of NAME[@REV][:PATH], instead of from what
+        /// the branch holds already and what a model card names as `base_model`
+        #[arg(long, value_name = "NAME")]
+        base: Option<Target>,
         /// Make the tree exactly this, dropping what else the branch holds
         #[arg(long)]
         replace: bool,
@@ -180,6 +187,9 @@ pub(crate) enum Command {
     Inspect {
         /// A file outside the repository
         file: PathBuf,
+        /// Code tensors as differences from those of this file or folder
+        #[arg(long, value_name = "FILE")]
+        base: Vec<PathBuf>,
         /// How hard to compress
         #[arg(short, long)]
         level: Option<LevelArg>,
@@ -203,6 +213,13 @@ pub(crate) enum Command {
     },
     /// Pack a file or folder into one portable `.mmh` file
     Pack {
+        /// Code tensors as differences from those of this file or folder, which is needed again to
+        /// unpack
+        #[arg(long, value_name = "FILE")]
+        base: Vec<PathBuf>,
+        /// Replace OUTPUT if it exists
+        #[arg(short, long)]
+        force: bool,
         /// How hard to compress
         #[arg(short, long)]
         level: Option<LevelArg>,
@@ -213,6 +230,9 @@ pub(crate) enum Command {
     },
     /// Unpack a `.mmh` file
     Unpack {
+        /// What the file was packed on top of
+        #[arg(long, value_name = "FILE")]
+        base: Vec<PathBuf>,
         /// Replace files that differ
         #[arg(long)]
         overwrite: bool,

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use mmh_core::ErrorKind;
+use mmh_repo::entropy;
 use serde::Deserialize;
 
 use crate::args::{Global, LevelArg};
@@ -24,6 +25,7 @@ pub(crate) struct Config {
     pub(crate) author: Setting<String>,
     pub(crate) threads: Setting<usize>,
     pub(crate) level: Setting<mmh_repo::Level>,
+    pub(crate) engine: Setting<&'static str>,
 }
 
 /// A settings file. Unknown keys are errors.
@@ -34,10 +36,17 @@ struct File {
     author: Option<String>,
     threads: Option<usize>,
     level: Option<String>,
+    engine: Option<String>,
 }
 
 /// The variables that are read, each of one setting.
-const VARIABLES: [&str; 4] = ["MMH_REPOSITORY", "MMH_AUTHOR", "MMH_THREADS", "MMH_LEVEL"];
+const VARIABLES: [&str; 5] = [
+    "MMH_REPOSITORY",
+    "MMH_AUTHOR",
+    "MMH_THREADS",
+    "MMH_LEVEL",
+    "MMH_ENGINE",
+];
 
 /// How the system says that there is no settings file.
 const ABSENT: [io::ErrorKind; 2] = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
@@ -99,6 +108,10 @@ impl Config {
                 value: mmh_repo::Level::Default,
                 origin: "default".to_owned(),
             },
+            engine: Setting {
+                value: entropy::best().name(),
+                origin: "fastest of this machine".to_owned(),
+            },
         };
         for path in files(env) {
             let text = match std::fs::read_to_string(&path) {
@@ -113,7 +126,7 @@ impl Config {
                 .map_err(|e| Failure::invalid(format!("settings file {}: {e}", path.display())))?;
             config.apply(file, &path.display().to_string())?;
         }
-        let [repository, author, threads, level] = VARIABLES.map(|name| env.var(name));
+        let [repository, author, threads, level, engine] = VARIABLES.map(|name| env.var(name));
         let number = |text: String| {
             text.parse()
                 .map_err(|_| Failure::invalid(format!("MMH_THREADS={text}: not a number")))
@@ -125,6 +138,7 @@ impl Config {
                 author,
                 threads,
                 level,
+                engine,
             },
             "environment (MMH_…)",
         )?;
@@ -134,6 +148,7 @@ impl Config {
             author,
             threads: global.threads,
             level: None,
+            engine: global.engine.clone(),
         };
         config.apply(flags, "command line")?;
         Ok(config)
@@ -184,6 +199,14 @@ impl Config {
                 origin: origin(),
             };
         }
+        if let Some(name) = file.engine {
+            let found = entropy::by_name(&name)
+                .map_err(|e| Failure::invalid(format!("{e} ({})", origin())))?;
+            self.engine = Setting {
+                value: found.name(),
+                origin: origin(),
+            };
+        }
         if let Some(text) = file.level {
             let value = text.parse().map_err(|_| {
                 let from = origin();
@@ -225,6 +248,7 @@ mod tests {
             quiet: false,
             verbose: 0,
             threads: None,
+            engine: None,
             author: None,
         }
     }
@@ -275,6 +299,7 @@ mod tests {
             "threads = 0",
             "level = \"best\"",
             "threads = \"x\"",
+            "engine = \"abacus\"",
             "[",
         ] {
             let (_dir, env) = home(text);
@@ -338,6 +363,30 @@ mod tests {
             let env = HashMap::from([("MMH_AUTHOR", "x".repeat(len))]);
             assert_eq!(Config::load(&global(), &env).is_ok(), good, "{len}");
         }
+    }
+
+    /// Every engine of this machine can be named in every layer; another is an error.
+    #[test]
+    fn an_engine_is_chosen_by_name() {
+        for engine in entropy::engines() {
+            let env = HashMap::from([("MMH_ENGINE", engine.name().to_owned())]);
+            let config = Config::load(&global(), &env).unwrap();
+            assert_eq!(config.engine.value, engine.name());
+            let flags = Global {
+                engine: Some("reference".to_owned()),
+                ..global()
+            };
+            let config = Config::load(&flags, &env).unwrap();
+            assert_eq!(config.engine.to_string(), "reference (command line)");
+        }
+        let env = HashMap::from([("MMH_ENGINE", "abacus".to_owned())]);
+        let failure = Config::load(&global(), &env).unwrap_err();
+        assert_eq!(failure.kind(), ErrorKind::Invalid);
+        let message = failure.message().unwrap();
+        assert!(
+            message.contains("reference") && message.contains("MMH_"),
+            "{message}"
+        );
     }
 
     /// A level given to a command wins; a command without one leaves the layers alone.

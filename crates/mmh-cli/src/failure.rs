@@ -3,6 +3,7 @@
 use std::io;
 
 use mmh_core::ErrorKind;
+use mmh_repo::StoreError;
 
 /// Why a command ended without success.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ impl Failure {
             Self::Repo(e) if e.is_cancelled() => None,
             // These messages end with what to do.
             Self::Repo(E::Conflict(_) | E::Changed(_) | E::Denied(_) | E::NothingToUndo) => None,
+            Self::Repo(E::MissingBase { .. }) => None,
+            Self::Repo(E::Store(StoreError::NotARepository { .. })) => None,
             Self::Repo(e @ E::Io { .. }) if e.kind() == ErrorKind::NotFound => {
                 Some("check the spelling of the path")
             }
@@ -83,8 +86,8 @@ impl From<mmh_repo::Error> for Failure {
     }
 }
 
-impl From<mmh_repo::StoreError> for Failure {
-    fn from(error: mmh_repo::StoreError) -> Self {
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
         Self::Repo(error.into())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mmh_core::ErrorKind;
 use mmh_core::ports::{Cancel, Progress, Silent, SystemClock};
-use mmh_repo::{Backend, Components, Repository, Settings};
+use mmh_repo::{Backend, Components, Repository, Settings, entropy};
 use tokio::runtime::Runtime;
 
 use crate::args::Global;
@@ -63,6 +63,8 @@ impl Session {
             progress,
             cancel,
             clock: Arc::new(SystemClock),
+            engine: entropy::by_name(config.engine.value)
+                .map_err(|e| Failure::invalid(e.to_string()))?,
         };
         Ok(Self {
             config,

@@ -1,7 +1,10 @@
 //! Adding: paths of the file system become a new snapshot of a name.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use mmh_core::name::{DEFAULT_BRANCH, RefKind, RefName, Target, check_path};
 use mmh_core::object::RefChange;
@@ -10,9 +13,12 @@ use mmh_core::{ErrorKind, SnapshotId, TreeId};
 use mmh_store::{ChunkSink, Writer};
 use serde::Serialize;
 
+use crate::base::{BaseSet, Bases};
+use crate::card::{CARD_LEN_MAX, base_models};
 use crate::edit::{Edit, Editor};
 use crate::error::{Error, Result};
 use crate::ingest::Ingested;
+use crate::list::Listed;
 use crate::objects;
 use crate::repository::Repository;
 use crate::walk::{Found, Kind, WalkOptions, walk};
@@ -29,6 +35,9 @@ pub struct AddOptions {
     pub replace: bool,
     /// Add what symbolic links point to instead of the links.
     pub follow: bool,
+    /// What new tensors are looked for in to be coded as differences, instead of what the branch
+    /// held before and what a model card says.
+    pub base: Option<Target>,
 }
 
 /// What became of one file.
@@ -109,7 +118,8 @@ impl Repository {
         let store = self.store()?;
         let writer = self.block_on(store.writer(self.shop.components.runtime.clone()))?;
         check_paths(&found, to.path.as_deref())?;
-        let files = self.shop.ingest(&writer, &found)?;
+        let bases = self.bases(&found, &branch, to.path.as_deref(), options.base.as_ref())?;
+        let files = self.shop.ingest(&writer, &found, &bases)?;
         let edits = edits(&found, &files, to.path.as_deref());
         let mut report = report(&branch, files, skipped);
         let message = options
@@ -126,6 +136,90 @@ impl Repository {
         report.snapshot = id.to_string();
         report.changed = changed;
         Ok(report)
+    }
+
+    /// Where the bases of new tensors are looked for: in what was named; else in the file of the
+    /// same path that the branch holds, then in the models that a model card among the new files
+    /// names as its base.
+    fn bases(
+        &self,
+        found: &[Found],
+        branch: &RefName,
+        below: Option<&str>,
+        named: Option<&Target>,
+    ) -> Result<Bases<'_>> {
+        let mut bases = Bases {
+            source: self.source(),
+            before: None,
+            sets: Vec::new(),
+        };
+        if let Some(target) = named {
+            bases.sets.push(Arc::new(self.base_set(target)?));
+            return Ok(bases);
+        }
+        if let Some(tip) = self.refs()?.refs.get(branch) {
+            let tree = objects::snapshot(self.source(), *tip)?.tree;
+            bases.before = Some((tree, below.map(str::to_owned)));
+        }
+        for target in self.models_of_card(found)? {
+            match self.base_set(&target) {
+                Ok(set) => bases.sets.push(Arc::new(set)),
+                Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(bases)
+    }
+
+    /// The tensors at or below a target.
+    fn base_set(&self, target: &Target) -> Result<BaseSet> {
+        let mut set = BaseSet::default();
+        match self.node(target)? {
+            Node::File { id, .. } => set.add_file(self.source(), id)?,
+            Node::Dir { id } => {
+                let mut all = Vec::new();
+                self.list_below(id, "", true, &mut all)?;
+                for Listed { node, .. } in all {
+                    if let Node::File { id, .. } = node {
+                        set.add_file(self.source(), id)?;
+                    }
+                }
+            }
+            Node::Link { .. } => {
+                return Err(Error::Invalid(format!("`{target}` is a link; name a file")));
+            }
+        }
+        Ok(set)
+    }
+
+    /// What a model card among the new files names as base, as far as this repository has it: by
+    /// its whole name, else by what comes after the last slash.
+    fn models_of_card(&self, found: &[Found]) -> Result<Vec<Target>> {
+        let is_card = |f: &&Found| f.name.eq_ignore_ascii_case("README.md") && f.len() > 0;
+        let Some(card) = found.iter().find(is_card) else {
+            return Ok(Vec::new());
+        };
+        let opened = File::open(&card.path).map_err(Error::io("open", &card.path))?;
+        let mut text = Vec::new();
+        let read = opened.take(CARD_LEN_MAX).read_to_end(&mut text);
+        read.map_err(Error::io("read", &card.path))?;
+        let models = base_models(&String::from_utf8_lossy(&text));
+        let refs = self.refs()?;
+        let mains = || {
+            let branches = refs.refs.keys().filter(|r| r.kind == RefKind::Branch);
+            branches.filter(|r| r.rev() == DEFAULT_BRANCH)
+        };
+        let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+        let find = |model: &String| {
+            let whole = mains().find(|r| r.repo.short() == model);
+            whole.or_else(|| mains().find(|r| last(r.repo.short()) == last(model)))
+        };
+        let target = |r: &RefName| Target {
+            repo: r.repo.clone(),
+            rev: None,
+            path: None,
+        };
+        Ok(models.iter().filter_map(find).map(target).collect())
     }
 
     /// Writes tree and snapshot on top of the branch and moves it; a lost race is retried on the
@@ -220,7 +314,7 @@ pub(crate) fn edits(
 }
 
 /// Where something found goes in the tree.
-fn place(name: &str, below: Option<&str>) -> String {
+pub(crate) fn place(name: &str, below: Option<&str>) -> String {
     below.map_or_else(|| name.to_owned(), |dir| format!("{dir}/{name}"))
 }
 

@@ -1,18 +1,23 @@
 //! One-file repositories: pack a file or folder into a `.mmh`, and back.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use mmh_codec::References;
 use mmh_core::name::{DEFAULT_BRANCH, RefName, Target};
 use mmh_core::tree::Node;
-use mmh_core::{ChunkId, Verified};
-use mmh_store::{ArchiveWriter, ChunkInfo, ChunkSource, ChunkerParams};
+use mmh_core::{ChunkId, ErrorKind, Verified};
+use mmh_store::{ArchiveWriter, ChunkInfo, ChunkSink, ChunkSource, ChunkerParams};
 use serde::Serialize;
 
 use crate::add::{check_paths, edits, nothing_in};
+use crate::base::Bases;
+use crate::cut::Chunking;
 use crate::edit::Editor;
 use crate::error::{Error, Result};
 use crate::export::{ExportOptions, ExportReport};
+use crate::outside::Outside;
 use crate::repository::{Components, Repository, Settings};
 use crate::walk::{WalkOptions, walk};
 use crate::workshop::Workshop;
@@ -21,6 +26,11 @@ use crate::workshop::Workshop;
 pub const FOLDER_NAME: &str = "trees/folder";
 /// The name under which a single packed file stands in its archive.
 pub const FILE_NAME: &str = "trees/file";
+
+/// The message of a packed snapshot,
+const MESSAGE: &str = "pack";
+/// and what comes in it before the names of the files it is on top of.
+const ON_TOP: &str = "on top of ";
 
 /// What packing did.
 #[derive(Debug, Clone, Serialize)]
@@ -35,13 +45,33 @@ pub struct PackReport {
     pub skipped: Vec<String>,
 }
 
+/// How to pack.
+#[derive(Debug, Clone, Default)]
+pub struct PackOptions {
+    /// Files and folders that tensors are coded as differences from; whoever unpacks needs them.
+    pub bases: Vec<PathBuf>,
+    /// Replace what is there under the archive's name.
+    pub force: bool,
+}
+
+/// How to unpack.
+#[derive(Debug, Clone, Default)]
+pub struct UnpackOptions {
+    /// How files are restored.
+    pub export: ExportOptions,
+    /// The files and folders that the archive was made on top of.
+    pub bases: Vec<PathBuf>,
+}
+
 /// Packs a file or folder into one portable file.
 ///
 /// # Errors
-/// As [`Repository::add`]. The archive appears under its name only when it is complete.
+/// As [`Repository::add`]; `Conflict` if there is something under its name. The archive appears
+/// under its name only when it is complete.
 pub fn pack(
     input: &Path,
     output: &Path,
+    options: &PackOptions,
     settings: Settings,
     components: Components,
 ) -> Result<PackReport> {
@@ -56,18 +86,36 @@ pub fn pack(
     } else {
         FILE_NAME
     };
-    let sink = ArchiveWriter::create(output)?;
-    let files = shop.ingest(&sink, &found)?;
+    if !options.force && output.is_file() {
+        let what = format!(
+            "{} exists already; replace it with `--force`",
+            output.display()
+        );
+        return Err(Error::Conflict(what));
+    }
+    let (outside, set) = Outside::open(&options.bases, shop.chunking, &shop.components)?;
+    let bases = Bases {
+        source: &outside,
+        before: None,
+        sets: vec![Arc::new(set)],
+    };
+    let archive = ArchiveWriter::create(output)?;
+    let sink = OnTop {
+        archive: &archive,
+        outside: &outside,
+    };
+    let files = shop.ingest(&sink, &found, &bases)?;
     let editor = Editor {
         source: &Empty,
         sink: &sink,
         encoders: &shop.encoders,
     };
     let tree = editor.apply(None, edits(&found, &files, None))?;
-    let snapshot = shop.write_snapshot(&sink, tree, Vec::new(), "pack")?;
+    let message = message(&options.bases);
+    let snapshot = shop.write_snapshot(&sink, tree, Vec::new(), &message)?;
     let branch = RefName::branch(name.parse()?, DEFAULT_BRANCH)?;
     shop.components.cancel.check()?;
-    let stored = sink.finish(&[(branch, snapshot)])?;
+    let stored = archive.finish(&[(branch, snapshot)])?;
     let raw = files.iter().map(|(_, f)| f.size).sum();
     Ok(PackReport {
         files: files.len() as u64,
@@ -84,11 +132,11 @@ pub fn pack(
 pub fn unpack(
     input: &Path,
     output: &Path,
-    options: ExportOptions,
+    options: &UnpackOptions,
     settings: Settings,
     components: Components,
 ) -> Result<ExportReport> {
-    let repo = Repository::open_archive(input, settings, components)?;
+    let repo = Repository::open_archive_on(input, &options.bases, settings, components)?;
     let names = repo.names()?;
     let [only] = &names[..] else {
         let what = format!(
@@ -102,17 +150,67 @@ pub fn unpack(
     let target: Target = only.name.parse()?;
     let root = repo.node(&target)?;
     if only.name != FILE_NAME {
-        return repo.export(&root, "", output, options);
+        let done = repo.export(&root, "", output, options.export);
+        return done.map_err(|e| on_top(e, &repo, &target));
     }
     let files = repo.list(&target, false)?;
     match &files[..] {
         [file] if matches!(file.node, Node::File { .. }) => {
-            repo.export(&file.node, &file.path, output, options)
+            let done = repo.export(&file.node, &file.path, output, options.export);
+            done.map_err(|e| on_top(e, &repo, &target))
         }
         _ => Err(Error::Corrupt(format!(
             "{} does not hold one file",
             input.display()
         ))),
+    }
+}
+
+/// The message of a packed snapshot, which says what it is on top of.
+fn message(bases: &[PathBuf]) -> String {
+    let name = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        name.to_string_lossy().into_owned()
+    };
+    let names: Vec<String> = bases.iter().take(8).map(name).collect();
+    if names.is_empty() {
+        MESSAGE.to_owned()
+    } else {
+        format!("{MESSAGE} {ON_TOP}{}", names.join(", "))
+    }
+}
+
+/// Says of a missing base which files have it.
+fn on_top(error: Error, repo: &Repository, target: &Target) -> Error {
+    use mmh_store::Error as E;
+    let Error::Store(inner @ (E::Reference { .. } | E::NoSuchChunk { .. })) = &error else {
+        return error;
+    };
+    let message = repo.resolve(target).map(|tip| tip.snapshot.message);
+    let message = message.unwrap_or_default();
+    let names = message.split_once(ON_TOP).map(|(_, names)| names);
+    let Some(names) = names.filter(|_| inner.kind() == ErrorKind::NotFound) else {
+        return error;
+    };
+    Error::MissingBase {
+        names: names.to_owned(),
+        reason: inner.to_string(),
+    }
+}
+
+/// An archive that leaves out what the files have that it is on top of.
+struct OnTop<'a> {
+    archive: &'a ArchiveWriter,
+    outside: &'a Outside,
+}
+
+impl ChunkSink for OnTop<'_> {
+    fn contains(&self, id: &ChunkId) -> mmh_store::Result<bool> {
+        Ok(self.archive.contains(id)? || self.outside.locate(id)?.is_some())
+    }
+
+    fn put(&self, id: ChunkId, raw_len: u32, frame: &[u8]) -> mmh_store::Result<bool> {
+        self.archive.put(id, raw_len, frame)
     }
 }
 
@@ -128,6 +226,10 @@ impl ChunkSource for Empty {
     fn get(&self, id: &ChunkId) -> mmh_store::Result<Verified<Bytes>> {
         Err(mmh_store::Error::NoSuchChunk { chunk: *id })
     }
+
+    fn references(&self, id: &ChunkId) -> mmh_store::Result<References> {
+        Err(mmh_store::Error::NoSuchChunk { chunk: *id })
+    }
 }
 
 impl Repository {
@@ -136,7 +238,25 @@ impl Repository {
     /// # Errors
     /// `NotFound`, `Corrupt`, `Unsupported`.
     pub fn open_archive(path: &Path, settings: Settings, components: Components) -> Result<Self> {
-        let archive = mmh_store::Archive::open(path)?;
+        Self::open_archive_on(path, &[], settings, components)
+    }
+
+    /// Opens a one-file repository that was made on top of other files.
+    ///
+    /// # Errors
+    /// As [`Self::open_archive`]; those of reading the files.
+    pub fn open_archive_on(
+        path: &Path,
+        bases: &[PathBuf],
+        settings: Settings,
+        components: Components,
+    ) -> Result<Self> {
+        let mut archive = mmh_store::Archive::open(path)?;
+        if !bases.is_empty() {
+            let chunking = Chunking::new(&ChunkerParams::default())?;
+            let (outside, _) = Outside::open(bases, chunking, &components)?;
+            archive = archive.with_bases(Arc::new(outside));
+        }
         let len = std::fs::metadata(path)
             .map_err(Error::io("read", path))?
             .len();

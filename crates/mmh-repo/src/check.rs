@@ -111,20 +111,33 @@ impl Repository {
         }
         for damage in found.damage {
             let problem = format!("{}: {}", damage.object, damage.reason);
-            if let Some(chunk) = damage.chunk {
-                bad.insert(chunk, problem.clone());
+            match damage.chunk {
+                Some(chunk) => {
+                    bad.insert(chunk, problem);
+                }
+                None => report.findings.push(Finding {
+                    target: String::new(),
+                    problem,
+                }),
             }
-            report.findings.push(Finding {
-                target: String::new(),
-                problem,
-            });
         }
+        let known = bad.clone();
         let mut walk = Walk {
             bad,
             ..Walk::default()
         };
         for (name, id) in &self.refs()?.refs {
             self.walk_history(*id, &name.to_string(), &mut walk)?;
+        }
+        // What no name reaches is damage all the same.
+        let hit: HashSet<String> = walk.findings.iter().map(|f| f.problem.clone()).collect();
+        let mut unreached: Vec<String> = known.into_values().filter(|p| !hit.contains(p)).collect();
+        unreached.sort_unstable();
+        for problem in unreached {
+            report.findings.push(Finding {
+                target: String::new(),
+                problem,
+            });
         }
         self.conclude(walk, report)
     }

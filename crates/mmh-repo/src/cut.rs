@@ -70,6 +70,14 @@ impl Chunking {
     }
 }
 
+impl Chunking {
+    /// Bytes of a chunk of a tensor: whole blocks, so that every chunk begins with one.
+    pub(crate) fn tensor_len(&self, dtype: Dtype) -> u64 {
+        let bytes = u64::from(dtype.block().1);
+        (self.tensor as u64 / bytes * bytes).max(bytes)
+    }
+}
+
 /// A number under which a chunk's id will be known once it is computed.
 pub(crate) type Slot = usize;
 
@@ -79,6 +87,17 @@ pub(crate) struct Job {
     pub(crate) slot: Slot,
     pub(crate) raw: Vec<u8>,
     pub(crate) hint: Hint,
+    /// The tensor that it is of, if it is of one alone.
+    pub(crate) of: Option<Of>,
+}
+
+/// Which chunk of which tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Of {
+    /// The tensor's place among the parts of the layout.
+    pub(crate) part: usize,
+    /// The chunk's place among those of the tensor.
+    pub(crate) chunk: usize,
 }
 
 /// Bytes of the file, in order: a slice of the chunk that `slot` will name.
@@ -124,6 +143,8 @@ pub(crate) struct Cutter<'a> {
     part: usize,
     /// Bytes of the current part that were handed out.
     done: u64,
+    /// Chunks of the current part that were handed out.
+    chunk: usize,
     /// Bytes read ahead for content-defined cutting; they begin at `done`.
     ahead: Vec<u8>,
     pools: BTreeMap<Option<Dtype>, Pool>,
@@ -153,6 +174,7 @@ impl<'a> Cutter<'a> {
             chunking,
             part: 0,
             done: 0,
+            chunk: 0,
             ahead: Vec::new(),
             pools: BTreeMap::new(),
             round: 0,
@@ -200,7 +222,13 @@ impl<'a> Cutter<'a> {
                 };
                 let raw = std::mem::take(&mut pool.raw);
                 batch.raw_len += raw.len() as u64;
-                batch.jobs.push(Job { slot, raw, hint });
+                let of = None;
+                batch.jobs.push(Job {
+                    slot,
+                    raw,
+                    hint,
+                    of,
+                });
             }
         }
     }
@@ -231,9 +259,11 @@ impl<'a> Cutter<'a> {
 
     fn advance(&mut self, part: &Part, len: usize) {
         self.done += len as u64;
+        self.chunk += 1;
         if self.done == part.len {
             self.part += 1;
             self.done = 0;
+            self.chunk = 0;
         }
     }
 
@@ -273,6 +303,7 @@ impl<'a> Cutter<'a> {
                     row_len: 0,
                     first: 0,
                 },
+                of: None,
             });
         }
         self.advance(part, len as usize);
@@ -282,8 +313,7 @@ impl<'a> Cutter<'a> {
     fn tensor_chunk(&mut self, part: &Part, info: &TensorInfo, batch: &mut Batch) -> Result<()> {
         let (elements, bytes) = info.dtype.block();
         let (elements, bytes) = (u64::from(elements), u64::from(bytes));
-        // Whole blocks, so that every chunk begins with one.
-        let most = (self.chunking.tensor as u64 / bytes * bytes).max(bytes);
+        let most = self.chunking.tensor_len(info.dtype);
         let len = (part.len - self.done).min(most);
         let raw = self.read(part.offset + self.done, small(len) as usize)?;
         let hint = Hint {
@@ -328,6 +358,10 @@ impl<'a> Cutter<'a> {
     fn emit(&mut self, cut: Cut, part: &Part, batch: &mut Batch) {
         let Cut { raw, hint, begins } = cut;
         let (slot, len) = (self.new_slot(), raw.len());
+        let of = Of {
+            part: self.part,
+            chunk: self.chunk,
+        };
         let place = if self.done == 0 {
             Place::Begins
         } else {
@@ -341,7 +375,13 @@ impl<'a> Cutter<'a> {
             place,
         });
         batch.raw_len += len as u64;
-        batch.jobs.push(Job { slot, raw, hint });
+        let of = matches!(part.kind, PartKind::Tensor(_)).then_some(of);
+        batch.jobs.push(Job {
+            slot,
+            raw,
+            hint,
+            of,
+        });
         self.advance(part, len);
     }
 }

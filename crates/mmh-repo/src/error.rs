@@ -44,6 +44,14 @@ pub enum Error {
         /// Its name.
         text: String,
     },
+    /// An archive needs other files.
+    #[error("this archive was packed on top of {names}; name it with `--base` ({reason})")]
+    MissingBase {
+        /// The files, as they were named.
+        names: String,
+        /// Which chunk is missing.
+        reason: String,
+    },
     /// No operation is left that an undo could take back.
     #[error("nothing to undo: the log has no operation that was not taken back already")]
     NothingToUndo,
@@ -77,7 +85,9 @@ impl Error {
             Self::Formats(e) => e.kind(),
             Self::Store(e) => e.kind(),
             Self::Io { source, .. } => ErrorKind::of_io(source),
-            Self::NotFound { .. } | Self::NothingToUndo => ErrorKind::NotFound,
+            Self::NotFound { .. } | Self::MissingBase { .. } | Self::NothingToUndo => {
+                ErrorKind::NotFound
+            }
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::Conflict(_) | Self::Changed(_) => ErrorKind::Conflict,
             Self::Denied(_) => ErrorKind::Denied,

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use mmh_codec::{Base, Context};
 use mmh_core::object::{
     ChunkRef, File, FileTag, PageRef, Segment, SegmentPage, SegmentPageTag, Segments, TensorSpan,
 };
@@ -11,8 +13,9 @@ use mmh_core::ports::{Cancel, Progress};
 use mmh_core::{ChunkId, FileId, TensorInfo, limits};
 use mmh_formats::read_at::FileSource;
 use mmh_formats::{Container, Layout, ReadAt};
-use mmh_store::ChunkSink;
+use mmh_store::{ChunkSink, ChunkSource};
 
+use crate::base::{BaseSet, Match, Matcher};
 use crate::cut::{Batch, Chunking, Cutter, Job, Piece, Place, Slot};
 use crate::error::{Error, Result};
 use crate::objects;
@@ -31,6 +34,8 @@ pub(crate) struct Ingest<'a> {
     pub(crate) chunking: Chunking,
     /// Raw bytes coded at once; the memory in flight is a small multiple.
     pub(crate) batch_len: u64,
+    /// Candidates for bases, best first, and where their chunks are.
+    pub(crate) bases: Option<(&'a dyn ChunkSource, &'a [Arc<BaseSet>])>,
 }
 
 /// The outcome for one file.
@@ -86,6 +91,10 @@ impl Ingest<'_> {
         layout: &Layout,
         parallel: bool,
     ) -> Result<Ingested> {
+        let matcher = self
+            .bases
+            .map(|bases| Matcher::new(bases, (source, layout), self.chunking));
+        let matcher = matcher.as_ref();
         let mut cutter = Cutter::new(source, layout, self.chunking);
         let mut out = Builder::default();
         let mut batch = cutter.next_batch(self.batch_len)?;
@@ -94,10 +103,14 @@ impl Ingest<'_> {
             let (next, coded) = if parallel {
                 rayon::join(
                     || cutter.next_batch(self.batch_len),
-                    || self.code_all(&batch),
+                    || self.code_all(&batch, matcher),
                 )
             } else {
-                let coded = batch.jobs.iter().map(|job| self.code(job)).collect();
+                let coded = batch
+                    .jobs
+                    .iter()
+                    .map(|job| self.code(job, matcher))
+                    .collect();
                 (cutter.next_batch(self.batch_len), coded)
             };
             let closed = batch.closed;
@@ -133,13 +146,14 @@ impl Ingest<'_> {
         })
     }
 
-    fn code_all(&self, batch: &Batch) -> Result<Vec<Coded>> {
+    fn code_all(&self, batch: &Batch, matcher: Option<&Matcher<'_>>) -> Result<Vec<Coded>> {
         use rayon::prelude::*;
-        batch.jobs.par_iter().map(|job| self.code(job)).collect()
+        let code = |job| self.code(job, matcher);
+        batch.jobs.par_iter().map(code).collect()
     }
 
     /// Codes one chunk unless the store has it.
-    fn code(&self, job: &Job) -> Result<Coded> {
+    fn code(&self, job: &Job, matcher: Option<&Matcher<'_>>) -> Result<Coded> {
         self.cancel.check()?;
         let id = ChunkId::of(&job.raw);
         let mut coded = Coded {
@@ -149,8 +163,10 @@ impl Ingest<'_> {
             new_stored: 0,
         };
         if !self.sink.contains(&id)? {
+            let base = base_of(job, matcher)?;
+            let base = base.filter(|base| base.id != *id.digest().as_bytes());
             self.encoders.with(|encoder, frame| {
-                encoder.encode(&job.raw, &job.hint, frame)?;
+                encoder.encode_with(&job.raw, &job.hint, &context(base.as_ref()), frame)?;
                 let raw_len = u32::try_from(job.raw.len())
                     .expect("chunks are shorter than 4 GiB by the limits of the cutter");
                 if self.sink.put(id, raw_len, frame)? {
@@ -162,6 +178,26 @@ impl Ingest<'_> {
         }
         self.progress.advance(job.raw.len() as u64);
         Ok(coded)
+    }
+}
+
+/// The base of a chunk, if there is one.
+pub(crate) fn base_of(job: &Job, matcher: Option<&Matcher<'_>>) -> Result<Option<Match>> {
+    match (matcher, job.of) {
+        (Some(matcher), Some(of)) => matcher.base(of, job.raw.len()),
+        _ => Ok(None),
+    }
+}
+
+/// What an encoder may refer to.
+pub(crate) fn context(base: Option<&Match>) -> Context<'_> {
+    let base = base.map(|base| Base {
+        id: base.id,
+        raw: &base.raw,
+    });
+    Context {
+        base,
+        ..Context::default()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Looking into a file without storing it: container, tensors, and what coding would make of it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mmh_core::TensorInfo;
 use mmh_formats::read_at::FileSource;
@@ -9,8 +10,11 @@ use mmh_store::ChunkerParams;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::base::Matcher;
 use crate::cut::{Cutter, Job, Piece, Place, Slot};
 use crate::error::{Error, Result};
+use crate::ingest::{base_of, context};
+use crate::outside::Outside;
 use crate::repository::{Components, Settings};
 use crate::workshop::Workshop;
 
@@ -31,6 +35,10 @@ pub struct PartReport {
     pub elements: u64,
     /// How its first chunk would be coded.
     pub method: String,
+    /// How each plane of that chunk would be, as `exponent rans`.
+    pub coders: Vec<String>,
+    /// The tensor that the chunk would be coded as the difference from.
+    pub base: Option<String>,
 }
 
 impl PartReport {
@@ -55,6 +63,8 @@ pub struct InspectReport {
     pub container: String,
     /// Why it would be kept as bytes although it looked like a container.
     pub note: Option<String>,
+    /// The effort of the encoder.
+    pub level: String,
     /// Its bytes.
     pub raw: u64,
     /// What they would be coded in, headers of chunks and objects not counted.
@@ -65,17 +75,25 @@ pub struct InspectReport {
     pub externals: Vec<String>,
 }
 
+#[derive(Debug, Default)]
 struct Sized {
     raw: u64,
     coded: u64,
     method: String,
+    coders: Vec<String>,
+    base: Option<String>,
 }
 
-/// Inspects a file.
+/// Inspects a file. Tensors may be coded as differences from those in `bases`.
 ///
 /// # Errors
 /// `NotFound`, `Denied`; `Unavailable` when the user cancels.
-pub fn inspect(path: &Path, settings: Settings, components: Components) -> Result<InspectReport> {
+pub fn inspect(
+    path: &Path,
+    bases: &[PathBuf],
+    settings: Settings,
+    components: Components,
+) -> Result<InspectReport> {
     let shop = Workshop::new(settings, components, &ChunkerParams::default())?;
     // Before opening: to open a pipe is to wait for its writer.
     let meta = std::fs::metadata(path).map_err(Error::io("read", path))?;
@@ -93,6 +111,9 @@ pub fn inspect(path: &Path, settings: Settings, components: Components) -> Resul
         .map(|n| n.to_string_lossy())
         .unwrap_or_default();
     let layout = mmh_formats::probe(&source, &name)?;
+    let (outside, set) = Outside::open(bases, shop.chunking, &shop.components)?;
+    let sets = [Arc::new(set)];
+    let matcher = Matcher::new((&outside, &sets), (&source, &layout), shop.chunking);
     let mut cutter = Cutter::new(&source, &layout, shop.chunking);
     let mut sizes: BTreeMap<Slot, Sized> = BTreeMap::new();
     let mut pieces = Vec::new();
@@ -104,25 +125,15 @@ pub fn inspect(path: &Path, settings: Settings, components: Components) -> Resul
         if batch.pieces.is_empty() && batch.jobs.is_empty() {
             break;
         }
-        let size = |job: &Job| -> Result<(Slot, Sized)> {
-            let (coded, method) = shop.encoders.with(|encoder, frame| {
-                let method = encoder.encode(&job.raw, &job.hint, frame)?;
-                Ok((frame.len() as u64, method.as_str().to_owned()))
-            })?;
-            progress.advance(job.raw.len() as u64);
-            Ok((
-                job.slot,
-                Sized {
-                    raw: job.raw.len() as u64,
-                    coded,
-                    method,
-                },
-            ))
+        let one = |job: &Job| -> Result<(Slot, Sized)> {
+            let sized = size(job, &shop, &matcher)?;
+            progress.advance(sized.raw);
+            Ok((job.slot, sized))
         };
         let coded: Result<Vec<_>> = shop
             .components
             .pool
-            .install(|| batch.jobs.par_iter().map(size).collect());
+            .install(|| batch.jobs.par_iter().map(one).collect());
         sizes.extend(coded?);
         pieces.extend(batch.pieces);
     }
@@ -131,6 +142,7 @@ pub fn inspect(path: &Path, settings: Settings, components: Components) -> Resul
     Ok(InspectReport {
         container: layout.container().as_str().to_owned(),
         note: layout.note().map(str::to_owned),
+        level: shop.settings.level.to_string(),
         raw: layout.len(),
         coded: sizes.values().map(|s| s.coded).sum(),
         parts,
@@ -139,6 +151,24 @@ pub fn inspect(path: &Path, settings: Settings, components: Components) -> Resul
             .iter()
             .map(|e| e.location.clone())
             .collect(),
+    })
+}
+
+/// Codes a chunk and says what came of it.
+fn size(job: &Job, shop: &Workshop, matcher: &Matcher<'_>) -> Result<Sized> {
+    let base = base_of(job, Some(matcher))?;
+    shop.encoders.with(|encoder, frame| {
+        let method = encoder.encode_with(&job.raw, &job.hint, &context(base.as_ref()), frame)?;
+        let info = mmh_codec::frame_info(frame)?;
+        let planes = info.planes.iter();
+        let referred = base.filter(|_| info.references.base.is_some());
+        Ok(Sized {
+            raw: job.raw.len() as u64,
+            coded: frame.len() as u64,
+            method: method.as_str().to_owned(),
+            coders: planes.map(|p| format!("{} {}", p.name, p.coder)).collect(),
+            base: referred.map(|base| base.tensor.name),
+        })
     })
 }
 
@@ -166,7 +196,7 @@ fn parts(pieces: Vec<Piece>, sizes: &BTreeMap<Slot, Sized>) -> Vec<PartReport> {
 
 impl PartReport {
     fn new(info: Option<TensorInfo>) -> Self {
-        let (raw, coded, method) = (0, 0, String::new());
+        let (raw, coded, method, coders, base) = (0, 0, String::new(), Vec::new(), None);
         match info {
             Some(info) => {
                 let elements = info.elements().unwrap_or(0);
@@ -179,6 +209,8 @@ impl PartReport {
                     coded,
                     elements,
                     method,
+                    coders,
+                    base,
                 }
             }
             None => Self {
@@ -189,6 +221,8 @@ impl PartReport {
                 coded,
                 elements: 0,
                 method,
+                coders,
+                base,
             },
         }
     }
@@ -198,6 +232,8 @@ impl PartReport {
         self.coded += (chunk.coded * len).div_ceil(chunk.raw.max(1));
         if self.method.is_empty() {
             self.method.clone_from(&chunk.method);
+            self.coders.clone_from(&chunk.coders);
+            self.base.clone_from(&chunk.base);
         }
     }
 }

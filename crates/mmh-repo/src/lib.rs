@@ -6,6 +6,8 @@
 
 pub mod add;
 pub mod archive;
+mod base;
+mod card;
 pub mod check;
 pub mod cut;
 mod edit;
@@ -18,6 +20,7 @@ pub mod measure;
 #[cfg(test)]
 mod memory;
 mod objects;
+mod outside;
 pub mod read;
 mod recycle;
 pub mod refs;
@@ -26,11 +29,11 @@ pub mod stat;
 mod walk;
 mod workshop;
 
-pub use mmh_codec::Level;
+pub use mmh_codec::{Level, entropy};
 pub use mmh_store::{Backend, Error as StoreError, RebuildOptions, RebuildReport};
 
 pub use add::{AddOptions, AddReport};
-pub use archive::{pack, unpack};
+pub use archive::{PackOptions, UnpackOptions, pack, unpack};
 pub use check::CheckReport;
 pub use error::{Error, Result};
 pub use export::{ExportOptions, ExportReport};

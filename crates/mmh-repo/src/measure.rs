@@ -193,8 +193,8 @@ impl Bench {
             verify: false,
         };
         Self {
-            encoder: Encoder::new(coding),
-            decoder: Decoder::new(),
+            encoder: Encoder::with_engine(coding, shop.components.engine),
+            decoder: Decoder::with_engine(shop.components.engine),
             frames: Vec::new(),
             raw: Vec::new(),
             seen: HashSet::new(),

@@ -17,6 +17,11 @@ impl Memory {
         self.0.lock().unwrap().keys().copied().collect()
     }
 
+    /// The frame of a chunk, if it is here.
+    pub(crate) fn frame(&self, id: &ChunkId) -> Option<Vec<u8>> {
+        self.0.lock().unwrap().get(id).cloned()
+    }
+
     /// Forgets a chunk and says whether it was there.
     pub(crate) fn lose(&self, id: &ChunkId) -> bool {
         self.0.lock().unwrap().remove(id).is_some()
@@ -42,11 +47,29 @@ impl ChunkSource for Memory {
         let frames = self.0.lock().unwrap();
         let frame = frames
             .get(id)
-            .ok_or(mmh_store::Error::NoSuchChunk { chunk: *id })?;
+            .ok_or(mmh_store::Error::NoSuchChunk { chunk: *id })?
+            .clone();
+        drop(frames);
+        let base = self.references(id)?.base;
+        let of = |id| ChunkId::from_digest(mmh_core::Digest::from_bytes(id));
+        let raw_base = base.map(|id| self.get(&of(id))).transpose()?;
+        let base = base.zip(raw_base.as_deref());
+        let context = mmh_codec::Context {
+            base: base.map(|(id, raw)| mmh_codec::Base { id, raw }),
+            ..mmh_codec::Context::default()
+        };
         let mut raw = Vec::new();
         mmh_codec::Decoder::new()
-            .decode(frame, 1 << 22, &mut raw)
+            .decode_with(&frame, &context, 1 << 22, &mut raw)
             .unwrap();
         Ok(Verified::chunk(id, raw.into()).unwrap())
+    }
+
+    fn references(&self, id: &ChunkId) -> mmh_store::Result<mmh_codec::References> {
+        let frames = self.0.lock().unwrap();
+        let frame = frames
+            .get(id)
+            .ok_or(mmh_store::Error::NoSuchChunk { chunk: *id })?;
+        Ok(mmh_codec::references(frame).unwrap())
     }
 }

@@ -40,10 +40,8 @@ impl Repository {
     /// # Errors
     /// `NotFound`, `Corrupt`.
     pub fn open_file(&self, id: FileId) -> Result<FileReader<'_>> {
-        Ok(FileReader {
-            source: self.source(),
-            file: objects::file(self.source(), id)?,
-        })
+        let file = objects::file(self.source(), id)?;
+        Ok(FileReader::new(self.source(), file))
     }
 
     /// Reads a range of a file in order and hands each verified piece to `write`.
@@ -150,6 +148,12 @@ fn cut(chunk: &Verified<Bytes>, slice: &ChunkRef) -> Result<Verified<Bytes>> {
             "a file wants bytes {start}..{end} of chunk {id}, which has {len}"
         ))
     })
+}
+
+impl<'a> FileReader<'a> {
+    pub(crate) fn new(source: &'a dyn ChunkSource, file: File) -> Self {
+        Self { source, file }
+    }
 }
 
 impl FileReader<'_> {

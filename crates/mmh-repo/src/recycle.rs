@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Mutex;
 
+use mmh_codec::entropy::Engine;
 use mmh_codec::{Encoder, Settings};
 
 use crate::error::Result;
@@ -10,13 +11,15 @@ use crate::error::Result;
 /// A stack of idle encoders, each with a buffer for its frames.
 pub(crate) struct Encoders {
     settings: Settings,
+    engine: &'static dyn Engine,
     idle: Mutex<Vec<(Encoder, Vec<u8>)>>,
 }
 
 impl Encoders {
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub(crate) fn new(settings: Settings, engine: &'static dyn Engine) -> Self {
         Self {
             settings,
+            engine,
             idle: Mutex::new(Vec::new()),
         }
     }
@@ -27,8 +30,8 @@ impl Encoders {
         work: impl FnOnce(&mut Encoder, &mut Vec<u8>) -> Result<T>,
     ) -> Result<T> {
         let idle = self.idle.lock().map_or(None, |mut idle| idle.pop());
-        let (mut encoder, mut frame) =
-            idle.unwrap_or_else(|| (Encoder::new(self.settings.clone()), Vec::new()));
+        let new = || Encoder::with_engine(self.settings.clone(), self.engine);
+        let (mut encoder, mut frame) = idle.unwrap_or_else(|| (new(), Vec::new()));
         frame.clear();
         let result = work(&mut encoder, &mut frame);
         if let Ok(mut idle) = self.idle.lock() {

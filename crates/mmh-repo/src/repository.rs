@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use mmh_codec::Level;
+use mmh_codec::entropy::{Engine, best};
 use mmh_core::object::{Operation, RefChange};
 use mmh_core::ports::{Cancel, Clock, Progress, Silent, SystemClock};
 use mmh_store::{
@@ -51,10 +52,12 @@ pub struct Components {
     pub cancel: Cancel,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// What codes and decodes chunks.
+    pub engine: &'static dyn Engine,
 }
 
 impl Components {
-    /// Silent, uncancelled, with the system's clock.
+    /// Silent, uncancelled, with the system's clock and the fastest engine.
     #[must_use]
     pub fn new(runtime: Handle, pool: Arc<ThreadPool>) -> Self {
         let (progress, clock) = (Arc::new(Silent), Arc::new(SystemClock));
@@ -64,6 +67,7 @@ impl Components {
             progress,
             cancel: Cancel::default(),
             clock,
+            engine: best(),
         }
     }
 }
@@ -73,6 +77,7 @@ impl fmt::Debug for Components {
         let threads = self.pool.current_num_threads();
         f.debug_struct("Components")
             .field("threads", &threads)
+            .field("engine", &self.engine.name())
             .finish_non_exhaustive()
     }
 }
@@ -106,6 +111,7 @@ impl Repository {
     pub fn init(backend: Backend, settings: Settings, components: Components) -> Result<Self> {
         let open = OpenOptions {
             clock: Arc::clone(&components.clock),
+            engine: components.engine,
             ..OpenOptions::default()
         };
         let options = InitOptions {
@@ -119,10 +125,11 @@ impl Repository {
     /// Opens a repository.
     ///
     /// # Errors
-    /// `Invalid` if there is none; `Unsupported` for a newer format.
+    /// `NotFound` if there is none; `Unsupported` for a newer format.
     pub fn open(backend: Backend, settings: Settings, components: Components) -> Result<Self> {
         let options = OpenOptions {
             clock: Arc::clone(&components.clock),
+            engine: components.engine,
             ..OpenOptions::default()
         };
         let store = components.runtime.block_on(Store::open(backend, options))?;
@@ -145,7 +152,7 @@ impl Repository {
         settings: Settings,
         components: Components,
     ) -> Result<Self> {
-        let archive = Arc::new(archive);
+        let archive = Arc::new(archive.with_engine(components.engine));
         let source = Arc::clone(&archive) as Arc<dyn ChunkSource>;
         let shop = Workshop::new(settings, components, &ChunkerParams::default())?;
         Ok(Self {

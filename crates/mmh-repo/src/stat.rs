@@ -24,7 +24,7 @@ pub struct Saving {
     pub duplicates: u64,
     /// Saved by compression; negative where frames cost more than they save.
     pub coding: i64,
-    /// Saved by storing differences from other versions. Always 0 until deltas are written.
+    /// Saved by storing differences from other versions: all that chunks with a base save.
     pub delta: u64,
     /// Saved by dropping what can be derived. Always 0 until derivations are written.
     pub derived: u64,
@@ -232,10 +232,12 @@ impl Repository {
             saving.stored += part.stored;
             saving.duplicates += part.duplicates;
             saving.coding += part.coding;
+            saving.delta += part.delta;
         }
         all.total.stored += saving.stored;
         all.total.duplicates += saving.duplicates;
         all.total.coding += saving.coding;
+        all.total.delta += saving.delta;
         Ok((saving, reader.into_file()))
     }
 
@@ -268,7 +270,7 @@ impl Repository {
                 shared: false,
             },
         );
-        Ok(first_use(len, raw_len, stored_len))
+        Ok(first_use(len, &all.seen[&chunk]))
     }
 
     fn on_disk(&self) -> Result<u64> {
@@ -312,16 +314,25 @@ fn method_name(code: u8) -> String {
 
 /// What the first occurrence of a chunk saves. A pooled chunk counts wholly where it is first
 /// used; what else of the file lies in it repeatedly counts as duplicates.
-fn first_use(len: u64, raw_len: u32, stored_len: u32) -> Saving {
-    let (raw_len, stored) = (u64::from(raw_len), u64::from(stored_len));
+fn first_use(len: u64, seen: &Seen) -> Saving {
+    let (raw_len, stored) = (u64::from(seen.raw_len), u64::from(seen.stored_len));
     let duplicates = len.saturating_sub(raw_len);
-    let coding = (len - duplicates).cast_signed() - stored.cast_signed();
+    let saved = (len - duplicates).cast_signed() - stored.cast_signed();
+    let (coding, delta) = match u64::try_from(saved) {
+        Ok(delta) if is_difference(seen.method) => (0, delta),
+        _ => (saved, 0),
+    };
     Saving {
         stored,
         duplicates,
         coding,
+        delta,
         ..Saving::default()
     }
+}
+
+fn is_difference(code: u8) -> bool {
+    code & mmh_codec::METHOD_BITS == Method::Delta.code()
 }
 
 impl Counter {
@@ -332,11 +343,12 @@ impl Counter {
                 ..Saving::default()
             }
         } else {
-            first_use(len, seen.raw_len, seen.stored_len)
+            first_use(len, &seen)
         };
         self.total.stored += part.stored;
         self.total.duplicates += part.duplicates;
         self.total.coding += part.coding;
+        self.total.delta += part.delta;
     }
 }
 

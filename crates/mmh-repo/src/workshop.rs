@@ -11,6 +11,7 @@ use mmh_formats::read_at::FileSource;
 use mmh_store::{ChunkSink, ChunkerParams};
 use rayon::prelude::*;
 
+use crate::base::Bases;
 use crate::cut::Chunking;
 use crate::error::{Error, Result};
 use crate::ingest::{Ingest, Ingested};
@@ -47,7 +48,10 @@ impl Workshop {
             level: settings.level,
             verify: settings.verify_encode,
         };
-        let (encoders, chunking) = (Encoders::new(coding), Chunking::new(chunker)?);
+        let (encoders, chunking) = (
+            Encoders::new(coding, components.engine),
+            Chunking::new(chunker)?,
+        );
         Ok(Self {
             settings,
             components,
@@ -65,18 +69,24 @@ impl Workshop {
         &self,
         sink: &dyn ChunkSink,
         found: &[Found],
+        bases: &Bases<'_>,
     ) -> Result<Vec<(String, Ingested)>> {
         let total = found.iter().map(Found::len).sum();
         self.components.progress.begin("adding", Some(total));
         let done = self
             .components
             .pool
-            .install(|| self.ingest_all(sink, found));
+            .install(|| self.ingest_all(sink, found, bases));
         self.components.progress.end();
         done
     }
 
-    fn ingest_all(&self, sink: &dyn ChunkSink, found: &[Found]) -> Result<Vec<(String, Ingested)>> {
+    fn ingest_all(
+        &self,
+        sink: &dyn ChunkSink,
+        found: &[Found],
+        bases: &Bases<'_>,
+    ) -> Result<Vec<(String, Ingested)>> {
         let ingest = Ingest {
             sink,
             encoders: &self.encoders,
@@ -84,12 +94,18 @@ impl Workshop {
             cancel: &self.components.cancel,
             chunking: self.chunking,
             batch_len: self.batch_len(),
+            bases: None,
         };
         let externals = externals(found)?;
         let one = |file: &Found, parallel: bool| -> Result<(String, Ingested)> {
             self.components.cancel.check()?;
             self.components.progress.item(&file.name);
             let outside = externals.get(&file.path).map(Vec::as_slice);
+            let sets = bases.for_file(&file.name)?;
+            let ingest = Ingest {
+                bases: Some((bases.source, &sets)),
+                ..ingest
+            };
             Ok((
                 file.name.clone(),
                 ingest.file(&file.path, outside, parallel)?,

@@ -7,10 +7,14 @@ mod table;
 mod write;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
+use mmh_codec::References;
+use mmh_codec::entropy::{Engine, best};
 use mmh_core::canonical::{self, Canonical};
 use mmh_core::name::RefName;
 use mmh_core::ports::{Cancel, Progress};
@@ -22,11 +26,12 @@ pub use write::ArchiveWriter;
 
 use crate::chunk::{ChunkInfo, ChunkSource};
 use crate::error::{Error, Result};
+use crate::frame::{self, Found, Others};
 use crate::pack::{
-    ARCHIVE_ENTRY_LEN, Entry, FILE_MAGIC, FILE_VERSION, Flaw, HEADER_LEN, Kind, TRAILER_LEN,
-    Trailer, parse_header,
+    ARCHIVE_ENTRY_LEN, Entry, FILE_MAGIC, FILE_VERSION, Flaw, HEADER_LEN, Kind, Record,
+    TRAILER_LEN, Trailer, parse_header,
 };
-use crate::reader::{check_record, info, newer};
+use crate::reader::{check_record, info, record_references};
 use crate::staging::read_exact_at;
 use crate::verify::{Damage, VerifyReport, check_window, windows};
 use table::{TABLE_BLOCK_LEN, TableScan, find, parse_entry};
@@ -59,7 +64,6 @@ impl Canonical for Root {
 }
 
 /// Reads an archive. Holds 32 bytes of memory for every 256 chunks.
-#[derive(Debug)]
 pub struct Archive {
     file: File,
     path: PathBuf,
@@ -67,6 +71,18 @@ pub struct Archive {
     /// First id of every block of the table.
     fences: Vec<ChunkId>,
     refs: Vec<(RefName, SnapshotId)>,
+    /// Where chunks are looked for that are not in the file.
+    bases: Option<Arc<dyn ChunkSource>>,
+    engine: &'static dyn Engine,
+}
+
+impl fmt::Debug for Archive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Archive")
+            .field("path", &self.path)
+            .field("trailer", &self.trailer)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Archive {
@@ -105,7 +121,24 @@ impl Archive {
             path,
             trailer,
             fences,
+            bases: None,
+            engine: best(),
         })
+    }
+
+    /// Looks in `bases` too for chunks, and for what frames refer to: an archive that was made on
+    /// top of other files does not hold what they have.
+    #[must_use]
+    pub fn with_bases(mut self, bases: Arc<dyn ChunkSource>) -> Self {
+        self.bases = Some(bases);
+        self
+    }
+
+    /// Decodes with this engine.
+    #[must_use]
+    pub fn with_engine(mut self, engine: &'static dyn Engine) -> Self {
+        self.engine = engine;
+        self
     }
 
     /// The named roots.
@@ -148,7 +181,7 @@ impl Archive {
             let len: u64 = window.iter().map(Entry::record_len).sum();
             let bytes = Bytes::from(self.read(start, len)?);
             hasher.update(&bytes);
-            for (entry, reason) in check_window(&bytes, start, window, true) {
+            for (entry, reason) in check_window(&bytes, start, window, (self, true))? {
                 let (offset, chunk) = (Some(entry.offset), Some(entry.id));
                 report.damage.push(Damage {
                     object: place.clone(),
@@ -237,6 +270,17 @@ impl Archive {
         read(&self.file, &self.path.display().to_string(), offset, len)
     }
 
+    /// Where a chunk may be that is not in the file.
+    fn bases(&self, id: &ChunkId) -> Result<&dyn ChunkSource> {
+        let bases = self.bases.as_deref();
+        bases.ok_or(Error::NoSuchChunk { chunk: *id })
+    }
+
+    fn damaged(&self, entry: &Entry, reason: &str) -> Error {
+        let Entry { offset, id, .. } = entry;
+        self.flaw(&format!("at offset {offset}, chunk {id}: {reason}"))
+    }
+
     fn flaw(&self, reason: &str) -> Error {
         Error::Corrupt {
             object: self.path.display().to_string(),
@@ -247,19 +291,49 @@ impl Archive {
 
 impl ChunkSource for Archive {
     fn locate(&self, id: &ChunkId) -> Result<Option<ChunkInfo>> {
-        Ok(self
-            .entry(id)?
-            .map(|entry| info(Some(self.content()), &entry)))
+        match (self.entry(id)?, &self.bases) {
+            (Some(entry), _) => Ok(Some(info(Some(self.content()), &entry))),
+            (None, Some(bases)) => bases.locate(id),
+            (None, None) => Ok(None),
+        }
     }
 
     fn get(&self, id: &ChunkId) -> Result<Verified<Bytes>> {
-        let entry = self.entry(id)?.ok_or(Error::NoSuchChunk { chunk: *id })?;
+        let Some(entry) = self.entry(id)? else {
+            return self.bases(id)?.get(id);
+        };
         let record = self.read(entry.offset, entry.record_len())?;
-        check_record(&record, &entry).map_err(|reason| {
-            newer(&record, id).unwrap_or_else(|| {
-                self.flaw(&format!("at offset {}, chunk {id}: {reason}", entry.offset))
-            })
-        })
+        check_record(&record, &entry, self)
+            .map_err(|fault| fault.of(*id, |reason| self.damaged(&entry, &reason)))
+    }
+
+    fn references(&self, id: &ChunkId) -> Result<References> {
+        let Some(entry) = self.entry(id)? else {
+            return self.bases(id)?.references(id);
+        };
+        if !frame::has_references(entry.method) {
+            return Ok(References::default());
+        }
+        let record = self.read(entry.offset, entry.record_len())?;
+        record_references(&record)
+            .map_err(|fault| fault.of(*id, |reason| self.damaged(&entry, &reason)))
+    }
+}
+
+impl Others for Archive {
+    fn engine(&self) -> &'static dyn Engine {
+        self.engine
+    }
+
+    fn find(&self, id: &ChunkId) -> Result<Found> {
+        let Some(entry) = self.entry(id)? else {
+            return self.bases(id)?.get(id).map(Found::Content);
+        };
+        let record = Bytes::from(self.read(entry.offset, entry.record_len())?);
+        match Record::frame(&record) {
+            Ok(frame) => Ok(Found::Frame(record.slice_ref(frame))),
+            Err(flaw) => Err(self.damaged(&entry, &flaw.to_string())),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The two ports through which the rest of the house reads and writes chunks.
 
 use bytes::Bytes;
+use mmh_codec::References;
 use mmh_core::{ChunkId, PackId, Verified};
 
 use crate::error::Result;
@@ -36,6 +37,12 @@ pub trait ChunkSource: Send + Sync {
     /// # Errors
     /// NotFound; Corrupt with pack and offset; Unavailable.
     fn get(&self, id: &ChunkId) -> Result<Verified<Bytes>>;
+
+    /// What the frame of a chunk refers to; nothing for a chunk that is not kept as a frame.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    fn references(&self, id: &ChunkId) -> Result<References>;
 }
 
 /// Takes chunks. Safe to share between threads.
@@ -64,6 +71,10 @@ impl<T: ChunkSource + ?Sized> ChunkSource for &T {
 
     fn get(&self, id: &ChunkId) -> Result<Verified<Bytes>> {
         (**self).get(id)
+    }
+
+    fn references(&self, id: &ChunkId) -> Result<References> {
+        (**self).references(id)
     }
 }
 

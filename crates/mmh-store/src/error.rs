@@ -75,6 +75,18 @@ pub enum Error {
         /// What the codec says.
         reason: String,
     },
+    /// A chunk is here, but another that its frame refers to cannot be had.
+    #[error("chunk {chunk} needs its {what} {reference}: {source}")]
+    Reference {
+        /// Which chunk.
+        chunk: ChunkId,
+        /// What the other is to it: `base` or `companion`.
+        what: &'static str,
+        /// The other.
+        reference: ChunkId,
+        /// Why it cannot be had.
+        source: Box<Self>,
+    },
     /// An object that was asked for is not there.
     #[error("{what} is not in the store")]
     NoSuchObject {
@@ -178,9 +190,10 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchChunk { .. } | Self::NoSuchObject { .. } => ErrorKind::NotFound,
-            Self::NotARepository { .. }
-            | Self::AlreadyARepository { .. }
+            Self::NoSuchChunk { .. } | Self::NoSuchObject { .. } | Self::NotARepository { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::AlreadyARepository { .. }
             | Self::NotAnArchive { .. }
             | Self::BadFrame { .. }
             | Self::BadSetting { .. } => ErrorKind::Invalid,
@@ -197,6 +210,7 @@ impl Error {
             Self::Io { source, .. } => ErrorKind::of_io(source),
             Self::Engine { source, .. } => kind_of_engine(source),
             Self::Core(source) => source.kind(),
+            Self::Reference { source, .. } => source.kind(),
             Self::Internal { .. } => ErrorKind::Internal,
         }
     }

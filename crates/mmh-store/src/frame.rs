@@ -1,37 +1,344 @@
 //! Where the store meets the codec: what a frame says of itself, and decoding to verified bytes.
+//!
+//! A frame may refer to other chunks (a base, a companion): these are found, decoded
+//! and compared with their ids first. How deep and how many is limited, so that no chain of
+//! hostile frames, and no circle of them, costs more than a few chunks. FORMAT.md, "Packs".
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
 
 use bytes::Bytes;
-use mmh_codec::{Decoder, frame_info};
-use mmh_core::{ChunkId, ErrorKind, Verified, limits};
+use mmh_codec::entropy::{Engine, best};
+use mmh_codec::{Base, ContentId, Context, Decoder, References, frame_info, references};
+use mmh_core::{ChunkId, Digest, ErrorKind, Verified, limits};
+
+use crate::error::{Error, Result};
 
 /// Longest frame of a chunk that is stored or read, in bytes: a raw chunk and its frame's head.
 pub const FRAME_LEN_MAX: usize = limits::CHUNK_LEN_MAX + 4096;
+/// Most references from frame to frame on the way to one that needs nothing else.
+pub const REFERENCE_DEPTH_MAX: usize = 4;
+/// Most chunks that are read for the sake of one.
+pub const REFERENCED_MAX: usize = 16;
 
 /// Length of the chunk, and the frame's second byte: method, and which references it has.
-pub(crate) fn head(frame: &[u8]) -> Result<(u32, u8), String> {
+pub(crate) fn head(frame: &[u8]) -> std::result::Result<(u32, u8), String> {
     let info = frame_info(frame).map_err(|e| e.to_string())?;
     let raw_len = u32::try_from(info.raw_len).map_err(|_| "the chunk is too long".to_owned())?;
     Ok((raw_len, frame[1]))
 }
 
-/// Decodes a frame of a chunk of at most [`limits::CHUNK_LEN_MAX`] bytes.
-pub(crate) fn decode(frame: &[u8]) -> Result<Vec<u8>, String> {
-    let mut raw = Vec::new();
-    Decoder::new()
-        .decode(frame, limits::CHUNK_LEN_MAX, &mut raw)
-        .map_err(|e| e.to_string())?;
-    Ok(raw)
+/// Whether the word that an index keeps of a frame says that it refers to others.
+pub(crate) fn has_references(method: u8) -> bool {
+    method & !mmh_codec::METHOD_BITS != 0
 }
 
-/// What the codec says of a frame that it cannot read because a newer version wrote it; `None` if
-/// that is not what is wrong with it.
-pub(crate) fn unknown(frame: &[u8]) -> Option<String> {
-    let decoded = Decoder::new().decode(frame, limits::CHUNK_LEN_MAX, &mut Vec::new());
-    let error = decoded.err()?;
-    (error.kind() == ErrorKind::Unsupported).then(|| error.to_string())
+/// The chunk that a frame knows by this name.
+pub(crate) fn chunk_of(id: &ContentId) -> ChunkId {
+    ChunkId::from_digest(Digest::from_bytes(*id))
+}
+
+/// What a frame refers to, with what each is to it.
+pub(crate) fn named(references: &References) -> impl Iterator<Item = (&'static str, ChunkId)> {
+    [
+        ("base", references.base),
+        ("companion", references.companion),
+    ]
+    .into_iter()
+    .filter_map(|(what, id)| Some((what, chunk_of(&id?))))
+}
+
+/// Where the chunks are found that frames refer to.
+pub(crate) trait Others {
+    /// What decodes them, and the frame itself.
+    fn engine(&self) -> &'static dyn Engine;
+
+    /// Finds a chunk, whose frame or record was checked as far as that goes without decoding.
+    ///
+    /// # Errors
+    /// NotFound; those of reading.
+    fn find(&self, id: &ChunkId) -> Result<Found>;
+}
+
+/// A chunk that a frame refers to.
+#[derive(Debug, Clone)]
+pub(crate) enum Found {
+    /// Its frame.
+    Frame(Bytes),
+    /// Itself.
+    Content(Verified<Bytes>),
+}
+
+/// Frames that were looked up before, by their chunks.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gathered(BTreeMap<ChunkId, Bytes>);
+
+impl Gathered {
+    /// Keeps a frame; of more than a few the others are forgotten first.
+    pub(crate) fn keep(&mut self, id: ChunkId, frame: Bytes) {
+        if self.0.len() > 2 * REFERENCED_MAX {
+            self.0.clear();
+        }
+        self.0.insert(id, frame);
+    }
+}
+
+impl Others for Gathered {
+    fn engine(&self) -> &'static dyn Engine {
+        best()
+    }
+
+    fn find(&self, id: &ChunkId) -> Result<Found> {
+        let frame = self.0.get(id).cloned();
+        frame
+            .map(Found::Frame)
+            .ok_or(Error::NoSuchChunk { chunk: *id })
+    }
+}
+
+/// Why a frame does not give its chunk.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// It is wrong.
+    Damaged(String),
+    /// A newer version wrote it.
+    Newer(String),
+    /// Another chunk that it needs cannot be had.
+    Other {
+        /// What the other is to it.
+        what: &'static str,
+        /// The other.
+        id: ChunkId,
+        /// Why.
+        source: Box<Error>,
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Damaged(reason) | Self::Newer(reason) => f.write_str(reason),
+            Self::Other { what, id, source } => write!(f, "it needs its {what} {id}: {source}"),
+        }
+    }
+}
+
+impl From<mmh_codec::Error> for Fault {
+    fn from(error: mmh_codec::Error) -> Self {
+        match error.kind() {
+            ErrorKind::Unsupported => Self::Newer(error.to_string()),
+            _ => Self::Damaged(error.to_string()),
+        }
+    }
+}
+
+impl Fault {
+    /// The error for a chunk; `damaged` tells where the frame lies.
+    pub(crate) fn of(self, chunk: ChunkId, damaged: impl FnOnce(String) -> Error) -> Error {
+        match self {
+            Self::Damaged(reason) => damaged(reason),
+            Self::Newer(reason) => Error::UnknownFrame { chunk, reason },
+            Self::Other { what, id, source } => Error::Reference {
+                chunk,
+                what,
+                reference: id,
+                source,
+            },
+        }
+    }
+
+    /// The chunk that is not there, if that is all that is wrong.
+    pub(crate) fn missing(&self) -> Option<ChunkId> {
+        let Self::Other { source, .. } = self else {
+            return None;
+        };
+        let mut error = &**source;
+        loop {
+            match error {
+                Error::NoSuchChunk { chunk } => return Some(*chunk),
+                Error::Reference { source, .. } => error = source,
+                _ => return None,
+            }
+        }
+    }
+
+    /// The failure to look at another chunk, if that is what this is: it says nothing of the frame.
+    pub(crate) fn into_failure(self) -> std::result::Result<Error, Self> {
+        let tells = |kind| {
+            use ErrorKind as K;
+            matches!(kind, K::Corrupt | K::NotFound | K::Unsupported | K::Invalid)
+        };
+        match self {
+            Self::Other { source, .. } if !tells(source.kind()) => Ok(*source),
+            fault => Err(fault),
+        }
+    }
+}
+
+thread_local! {
+    /// Keeps its contexts and buffers from chunk to chunk.
+    static DECODER: RefCell<Option<(&'static str, Decoder)>> = const { RefCell::new(None) };
+}
+
+/// Runs `work` with this thread's decoder.
+fn with_decoder<T>(engine: &'static dyn Engine, work: impl FnOnce(&mut Decoder) -> T) -> T {
+    DECODER.with_borrow_mut(|kept| {
+        if kept.as_ref().is_none_or(|(name, _)| *name != engine.name()) {
+            *kept = None;
+        }
+        let new = || (engine.name(), Decoder::with_engine(engine));
+        work(&mut kept.get_or_insert_with(new).1)
+    })
+}
+
+/// One chunk's decoding, and that of the chunks it needs.
+struct Resolver<'a> {
+    others: &'a dyn Others,
+    /// How many more chunks may be read.
+    left: Cell<usize>,
+}
+
+impl Resolver<'_> {
+    fn decode(&self, frame: &[u8], depth: usize) -> std::result::Result<Vec<u8>, Fault> {
+        let found = references(frame)?;
+        let (base, companion) = (found.base, found.companion);
+        let content = |what, id: Option<ContentId>| {
+            id.map(|id| self.content(what, chunk_of(&id), depth))
+                .transpose()
+        };
+        let (base_raw, companion_raw) = (content("base", base)?, content("companion", companion)?);
+        let context = Context {
+            base: given(base, base_raw.as_ref()),
+            companion: given(companion, companion_raw.as_ref()),
+        };
+        let mut raw = Vec::new();
+        with_decoder(self.others.engine(), |decoder| {
+            decoder.decode_with(frame, &context, limits::CHUNK_LEN_MAX, &mut raw)
+        })?;
+        Ok(raw)
+    }
+
+    /// A chunk that a frame refers to.
+    fn content(
+        &self,
+        what: &'static str,
+        id: ChunkId,
+        depth: usize,
+    ) -> std::result::Result<Verified<Bytes>, Fault> {
+        let Some(left) = self.left.get().checked_sub(1) else {
+            let reason = format!("it needs more than {REFERENCED_MAX} other chunks");
+            return Err(Fault::Damaged(reason));
+        };
+        self.left.set(left);
+        if depth == REFERENCE_DEPTH_MAX {
+            let reason = format!("it refers to others more than {REFERENCE_DEPTH_MAX} deep");
+            return Err(Fault::Damaged(reason));
+        }
+        let other = |source: Error| Fault::Other {
+            what,
+            id,
+            source: Box::new(source),
+        };
+        let frame = match self.others.find(&id).map_err(other)? {
+            Found::Content(content) => return Ok(content),
+            Found::Frame(frame) => frame,
+        };
+        let damaged = |reason| Error::Corrupt {
+            object: format!("chunk {id}"),
+            reason,
+        };
+        let raw = self.decode(&frame, depth + 1);
+        let raw = raw.map_err(|fault| other(fault.of(id, damaged)))?;
+        Verified::chunk(&id, raw.into()).map_err(|e| other(damaged(e.to_string())))
+    }
+}
+
+fn given(id: Option<ContentId>, raw: Option<&Verified<Bytes>>) -> Option<Base<'_>> {
+    let (id, raw) = (id?, raw?);
+    Some(Base { id, raw })
+}
+
+/// Decodes a frame of a chunk of at most [`limits::CHUNK_LEN_MAX`] bytes.
+pub(crate) fn decode(frame: &[u8], others: &dyn Others) -> std::result::Result<Vec<u8>, Fault> {
+    let left = Cell::new(REFERENCED_MAX);
+    Resolver { others, left }.decode(frame, 0)
 }
 
 /// Decodes a frame and compares the bytes with the id.
-pub(crate) fn verified(frame: &[u8], id: &ChunkId) -> Result<Verified<Bytes>, String> {
-    Verified::chunk(id, decode(frame)?.into()).map_err(|e| e.to_string())
+pub(crate) fn verified(
+    frame: &[u8],
+    id: &ChunkId,
+    others: &dyn Others,
+) -> std::result::Result<Verified<Bytes>, Fault> {
+    let raw = decode(frame, others)?;
+    Verified::chunk(id, raw.into()).map_err(|e| Fault::Damaged(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A whole frame of a later version is not damage: another copy would not help.
+    #[test]
+    fn frames_of_later_versions_are_unsupported_and_not_corrupt() {
+        let id = ChunkId::of(b"x");
+        for later in [[200, 0, 1, b'x'], [1, 31, 1, b'x']] {
+            let fault = decode(&later, &Gathered::default()).unwrap_err();
+            let error = fault.of(id, |reason| panic!("not damage: {reason}"));
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        }
+        let whole = decode(&[1, 0, 1, b'x'], &Gathered::default()).unwrap();
+        assert_eq!(whole, b"x");
+        let fault = verified(&[1, 0, 1, b'y'], &id, &Gathered::default()).unwrap_err();
+        assert!(matches!(fault, Fault::Damaged(_)), "{fault}");
+    }
+
+    /// Only that something is not there can be mended by looking for it.
+    #[test]
+    fn a_missing_chunk_is_told_from_damage_through_every_reference() {
+        let (a, b) = (ChunkId::of(b"a"), ChunkId::of(b"b"));
+        let other = |source| Fault::Other {
+            what: "base",
+            id: a,
+            source: Box::new(source),
+        };
+        let missing = || Error::NoSuchChunk { chunk: b };
+        assert_eq!(other(missing()).missing(), Some(b));
+        let through = other(missing()).of(a, |_| panic!("not damage"));
+        assert_eq!(through.kind(), ErrorKind::NotFound);
+        assert_eq!(other(through).missing(), Some(b));
+        let corrupt = || Error::Corrupt {
+            object: "o".to_owned(),
+            reason: "torn".to_owned(),
+        };
+        assert_eq!(other(corrupt()).missing(), None);
+        assert_eq!(Fault::Damaged(String::new()).missing(), None);
+        assert!(
+            other(corrupt()).into_failure().is_err(),
+            "says it of the base"
+        );
+        let busy = Error::Busy { attempts: 1 };
+        let failure = other(busy).into_failure().unwrap();
+        assert_eq!(failure.kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn gathered_frames_stay_few() {
+        let mut gathered = Gathered::default();
+        for n in 0..100u8 {
+            let id = ChunkId::of(&[n]);
+            gathered.keep(id, Bytes::copy_from_slice(&[n]));
+            assert!(gathered.find(&id).is_ok() && gathered.0.len() <= 2 * REFERENCED_MAX + 1);
+        }
+    }
+
+    #[test]
+    fn the_word_of_an_index_tells_whether_a_frame_refers_to_others() {
+        for method in mmh_codec::Method::ALL {
+            let code = method.code();
+            assert!(!has_references(code));
+            assert!(has_references(code | 0x40) && has_references(code | 0x80));
+        }
+    }
 }

@@ -36,7 +36,7 @@ pub use chunk::{ChunkInfo, ChunkSink, ChunkSource};
 pub use config::{ChunkerParams, Config, FORMAT_VERSION};
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Error, Result};
-pub use frame::FRAME_LEN_MAX;
+pub use frame::{FRAME_LEN_MAX, REFERENCE_DEPTH_MAX, REFERENCED_MAX};
 pub use log::{Commit, RefsView};
 pub use objects::SEAL_LEN;
 pub use reader::Reader;

@@ -1,13 +1,15 @@
 //! Reading chunks: locate, fetch, check the record, decode, compare the digest.
 
 use bytes::Bytes;
+use mmh_codec::References;
+use mmh_codec::entropy::Engine;
 use mmh_core::{ChunkId, PackId, Verified};
 use tokio::runtime::Handle;
 
 use crate::block_on::block_on;
 use crate::chunk::{ChunkInfo, ChunkSource};
 use crate::error::{Error, Result};
-use crate::frame;
+use crate::frame::{self, Fault, Found, Others};
 use crate::names;
 use crate::pack::{Entry, Record};
 use crate::store::Store;
@@ -91,23 +93,47 @@ fn corrupt(pack: PackId, entry: &Entry, reason: String) -> Error {
 pub(crate) fn check_record(
     record: &[u8],
     entry: &Entry,
-) -> std::result::Result<Verified<Bytes>, String> {
-    let frame = Record::frame(record).map_err(|flaw| flaw.to_string())?;
-    let raw = frame::verified(frame, &entry.id)?;
+    others: &dyn Others,
+) -> std::result::Result<Verified<Bytes>, Fault> {
+    let frame = Record::frame(record).map_err(|flaw| Fault::Damaged(flaw.to_string()))?;
+    let raw = frame::verified(frame, &entry.id, others)?;
     if raw.len() as u64 != u64::from(entry.raw_len) {
-        return Err(format!(
-            "the index states {} bytes, not {}",
-            entry.raw_len,
-            raw.len()
-        ));
+        let (stated, len) = (entry.raw_len, raw.len());
+        let reason = format!("the index states {stated} bytes, not {len}");
+        return Err(Fault::Damaged(reason));
     }
     Ok(raw)
 }
 
-/// The error for a whole record whose frame a newer version has written.
-pub(crate) fn newer(record: &[u8], id: &ChunkId) -> Option<Error> {
-    let reason = frame::unknown(Record::frame(record).ok()?)?;
-    Some(Error::UnknownFrame { chunk: *id, reason })
+/// What the frame of a record refers to.
+pub(crate) fn record_references(record: &[u8]) -> std::result::Result<References, Fault> {
+    let frame = Record::frame(record).map_err(|flaw| Fault::Damaged(flaw.to_string()))?;
+    Ok(mmh_codec::references(frame)?)
+}
+
+/// The error for a damaged record.
+fn damaged(pack: Option<PackId>, entry: &Entry, reason: String) -> Error {
+    match pack {
+        Some(pack) => corrupt(pack, entry, reason),
+        None => Error::Corrupt {
+            object: format!("staged chunk {}", entry.id),
+            reason,
+        },
+    }
+}
+
+impl Others for Reader {
+    fn engine(&self) -> &'static dyn Engine {
+        self.store.engine()
+    }
+
+    fn find(&self, id: &ChunkId) -> Result<Found> {
+        let (pack, entry, record) = block_on(&self.handle, self.record(id))?;
+        match Record::frame(&record) {
+            Ok(frame) => Ok(Found::Frame(record.slice_ref(frame))),
+            Err(flaw) => Err(damaged(pack, &entry, flaw.to_string())),
+        }
+    }
 }
 
 impl ChunkSource for Reader {
@@ -121,14 +147,18 @@ impl ChunkSource for Reader {
 
     fn get(&self, id: &ChunkId) -> Result<Verified<Bytes>> {
         let (pack, entry, record) = block_on(&self.handle, self.record(id))?;
-        check_record(&record, &entry).map_err(|reason| match (newer(&record, id), pack) {
-            (Some(newer), _) => newer,
-            (None, Some(pack)) => corrupt(pack, &entry, reason),
-            (None, None) => Error::Corrupt {
-                object: format!("staged chunk {id}"),
-                reason,
-            },
-        })
+        check_record(&record, &entry, self)
+            .map_err(|fault| fault.of(*id, |reason| damaged(pack, &entry, reason)))
+    }
+
+    fn references(&self, id: &ChunkId) -> Result<References> {
+        let info = self.locate(id)?.ok_or(Error::NoSuchChunk { chunk: *id })?;
+        if !frame::has_references(info.method) {
+            return Ok(References::default());
+        }
+        let (pack, entry, record) = block_on(&self.handle, self.record(id))?;
+        record_references(&record)
+            .map_err(|fault| fault.of(*id, |reason| damaged(pack, &entry, reason)))
     }
 }
 
@@ -139,33 +169,5 @@ pub(crate) fn info(pack: Option<PackId>, entry: &Entry) -> ChunkInfo {
         stored_len: entry.stored_len,
         raw_len: entry.raw_len,
         method: entry.method,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use mmh_core::ErrorKind;
-
-    use super::*;
-
-    fn record(frame: &[u8]) -> Vec<u8> {
-        let len = u32::try_from(frame.len()).unwrap();
-        let head = [len.to_le_bytes(), crc32c::crc32c(frame).to_le_bytes()];
-        [head.concat(), frame.to_vec()].concat()
-    }
-
-    /// A whole frame of a later version is not damage: another copy would not help.
-    #[test]
-    fn frames_of_later_versions_are_unsupported_and_not_corrupt() {
-        let id = ChunkId::of(b"x");
-        let later = [[200, 0, 1, b'x'], [1, 31, 1, b'x']];
-        for frame in later {
-            let error = newer(&record(&frame), &id).unwrap();
-            assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-        }
-        assert!(newer(&record(&[1, 0, 1, b'x']), &id).is_none(), "readable");
-        let mut torn = record(&[200, 0, 1, b'x']);
-        torn[8] ^= 1;
-        assert!(newer(&torn, &id).is_none(), "the checksum says damage");
     }
 }

@@ -79,25 +79,34 @@ pub(crate) async fn rebuild(
         Some(listed.iter().map(|(_, len)| len).sum()),
     );
     let mut written = Written::default();
+    let mut damaged = Vec::new();
     for (name, len) in &listed {
         cancel.check()?;
         let Some(pack) = names::parse_pack(name) else {
             continue;
         };
         progress.item(name);
-        let entries = entries_of(store, pack, &mut report).await?;
         report.packs += 1;
-        report.chunks += entries.len() as u64;
-        written.packs.insert(pack);
-        written
-            .entries
-            .extend(entries.into_iter().map(|entry| (pack, entry)));
-        if written.entries.len() >= RUN_ENTRIES {
-            written.publish(store).await?;
+        match footer_of(store, pack).await? {
+            Some(entries) => written.take(store, pack, entries).await?,
+            None => damaged.push(pack),
         }
         progress.advance(*len);
     }
     written.publish(store).await?;
+    // To name a chunk is to decode it, and its frame may refer to chunks of the whole packs.
+    for pack in damaged {
+        cancel.check()?;
+        let entries = rescue(backend, index, pack).await?;
+        if entries.is_empty() {
+            report.lost_packs.push(pack);
+        } else {
+            report.rescued_packs.push(pack);
+        }
+        written.take(store, pack, entries).await?;
+    }
+    written.publish(store).await?;
+    report.chunks = written.n_entries;
     for name in old.iter().filter(|name| !written.runs.contains(*name)) {
         backend.delete(name).await?;
     }
@@ -109,12 +118,24 @@ pub(crate) async fn rebuild(
 /// What waits for the next run, and the runs that were published.
 #[derive(Default)]
 struct Written {
+    n_entries: u64,
     packs: BTreeSet<PackId>,
     entries: Vec<(PackId, Entry)>,
     runs: BTreeSet<String>,
 }
 
 impl Written {
+    async fn take(&mut self, store: &Store, pack: PackId, entries: Vec<Entry>) -> Result<()> {
+        self.n_entries += entries.len() as u64;
+        self.packs.insert(pack);
+        self.entries
+            .extend(entries.into_iter().map(|entry| (pack, entry)));
+        if self.entries.len() >= RUN_ENTRIES {
+            self.publish(store).await?;
+        }
+        Ok(())
+    }
+
     async fn publish(&mut self, store: &Store) -> Result<()> {
         if !self.packs.is_empty() {
             let (packs, entries) = (
@@ -140,18 +161,13 @@ async fn missing(store: &Store, listed: &BTreeSet<PackId>) -> Result<Vec<PackId>
     Ok(missing)
 }
 
-/// The entries of a pack, from its footer or else from its records.
-async fn entries_of(store: &Store, pack: PackId, report: &mut RebuildReport) -> Result<Vec<Entry>> {
+/// The entries of a pack, from its footer; `None` if that is damaged.
+async fn footer_of(store: &Store, pack: PackId) -> Result<Option<Vec<Entry>>> {
     match read_footer(Source::Published(store.backend(), pack)).await {
-        Ok((_, entries)) => return Ok(entries),
-        Err(Error::CorruptPack { .. } | Error::Corrupt { .. } | Error::UnknownVersion { .. }) => {}
-        Err(error) => return Err(error),
+        Ok((_, entries)) => Ok(Some(entries)),
+        Err(Error::CorruptPack { .. } | Error::Corrupt { .. } | Error::UnknownVersion { .. }) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
-    let entries = rescue(store.backend(), pack).await?;
-    if entries.is_empty() {
-        report.lost_packs.push(pack);
-    } else {
-        report.rescued_packs.push(pack);
-    }
-    Ok(entries)
 }

@@ -41,7 +41,7 @@ pub(crate) async fn recover(backend: &Backend, index: &Index) -> Result<Recovere
         .map_err(Error::io(backend.name()))?
     {
         let file: Arc<dyn StagedFile> = file.into();
-        let (entries, end) = salvage(&*file).await?;
+        let (entries, end) = salvage(&*file, backend, index).await?;
         if entries.is_empty() {
             file.discard().map_err(Error::io(file.name()))?;
             continue;

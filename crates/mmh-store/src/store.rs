@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use mmh_codec::entropy::{Engine, best};
 use mmh_core::ChunkId;
 use mmh_core::canonical::Canonical;
 use mmh_core::object::Operation;
@@ -50,6 +51,8 @@ pub struct OpenOptions {
     pub clock: Arc<dyn Clock>,
     /// Gives ids to writers and repositories.
     pub entropy: Arc<dyn Entropy>,
+    /// Decodes chunks.
+    pub engine: &'static dyn Engine,
 }
 
 impl Default for OpenOptions {
@@ -57,6 +60,7 @@ impl Default for OpenOptions {
         Self {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
+            engine: best(),
         }
     }
 }
@@ -86,6 +90,7 @@ struct Inner {
     config: Config,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    engine: &'static dyn Engine,
     index: Index,
     log: Log,
     /// The writers of this store that still live.
@@ -99,7 +104,7 @@ impl Store {
     /// Invalid if there is one already or a setting is out of bounds; Unsupported if the engine
     /// ignores conditions; Denied; Unavailable.
     pub async fn init(backend: Backend, options: InitOptions) -> Result<Self> {
-        let OpenOptions { clock: _, entropy } = &options.open;
+        let OpenOptions { entropy, .. } = &options.open;
         let there_is_one = || Error::AlreadyARepository {
             place: backend.name().to_owned(),
         };
@@ -127,18 +132,23 @@ impl Store {
     /// Opens a repository.
     ///
     /// # Errors
-    /// Invalid if there is none; Unsupported for a newer format; Corrupt; Denied; Unavailable.
+    /// NotFound if there is none; Unsupported for a newer format; Corrupt; Denied; Unavailable.
     pub async fn open(backend: Backend, options: OpenOptions) -> Result<Self> {
         let config = read_config(&backend).await?;
         let index = Index::open(backend.clone()).await?;
         let log = Log::new(backend.clone());
-        let OpenOptions { clock, entropy } = options;
+        let OpenOptions {
+            clock,
+            entropy,
+            engine,
+        } = options;
         let pens = Mutex::default();
         Ok(Self(Arc::new(Inner {
             backend,
             config,
             clock,
             entropy,
+            engine,
             index,
             log,
             pens,
@@ -257,6 +267,10 @@ impl Store {
             stats.chunks += run.n_entries();
         }
         Ok(stats)
+    }
+
+    pub(crate) fn engine(&self) -> &'static dyn Engine {
+        self.0.engine
     }
 
     pub(crate) fn index(&self) -> &Index {

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 use mmh_core::ports::{Cancel, Progress};
 use mmh_core::{ChunkId, Digest, ErrorKind, PackId};
+use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
+use crate::frame::{self, Fault, Others};
 use crate::log::RefsView;
 use crate::names;
 use crate::pack::{Entry, HEADER_LEN, Record, Source, TRAILER_LEN, Trailer, read_footer};
@@ -311,9 +313,10 @@ impl PackCheck<'_> {
             let len: u64 = window.iter().map(Entry::record_len).sum();
             let bytes = source.read(start, len).await?;
             let (job_window, decode) = (window.to_vec(), self.options.decode);
+            let others = self.store.reader(Handle::current());
             let job = move || {
                 hasher.update(&bytes);
-                let bad = check_window(&bytes, start, &job_window, decode);
+                let bad = check_window(&bytes, start, &job_window, (&others, decode));
                 (hasher, bad)
             };
             let (back, bad) =
@@ -326,7 +329,7 @@ impl PackCheck<'_> {
             let damage = |(entry, reason): (Entry, String)| {
                 Damage::pack(pack, entry.offset, Some(entry.id), reason)
             };
-            report.damage.extend(bad.into_iter().map(damage));
+            report.damage.extend(bad?.into_iter().map(damage));
             report.chunks += window.len() as u64;
             report.raw_bytes += window
                 .iter()
@@ -367,29 +370,48 @@ pub(crate) fn windows(entries: &[Entry]) -> impl Iterator<Item = &[Entry]> {
     })
 }
 
-/// Checks the records that lie in `bytes`, which begin at `start`; returns the bad ones.
+/// Checks the records that lie in `bytes`, which begin at `start`; returns the bad ones. Without
+/// `decode` only checksums are compared, and what frames refer to is looked for.
 pub(crate) fn check_window(
     bytes: &Bytes,
     start: u64,
     window: &[Entry],
-    decode: bool,
-) -> Vec<(Entry, String)> {
-    let check = |entry: &Entry| {
+    (others, decode): (&dyn Others, bool),
+) -> Result<Vec<(Entry, String)>> {
+    let mut bad = Vec::new();
+    for entry in window {
         let at = |offset: u64| usize::try_from(offset - start).unwrap_or(usize::MAX);
-        let record = bytes.get(at(entry.offset)..at(entry.offset + entry.record_len()));
-        let record = record.ok_or("the record is cut off")?;
-        if decode {
-            return check_record(record, entry).map(drop);
+        let checked = match bytes.get(at(entry.offset)..at(entry.offset + entry.record_len())) {
+            Some(record) if decode => check_record(record, entry, others).map(drop),
+            Some(record) => check_sums(record, entry, others),
+            None => Err(Fault::Damaged("the record is cut off".to_owned())),
+        };
+        if let Err(fault) = checked {
+            match fault.into_failure() {
+                Ok(failure) => return Err(failure),
+                Err(fault) => bad.push((*entry, fault.to_string())),
+            }
         }
-        let frame = Record::frame(record).map_err(|flaw| flaw.to_string())?;
-        if frame.len() as u64 == u64::from(entry.stored_len) {
-            Ok(())
-        } else {
-            Err("its length is not the footer's".to_owned())
-        }
-    };
-    let bad = |entry: &Entry| check(entry).err().map(|reason| (*entry, reason));
-    window.iter().filter_map(bad).collect()
+    }
+    Ok(bad)
+}
+
+/// Checks a record as far as that goes without decoding.
+fn check_sums(record: &[u8], entry: &Entry, others: &dyn Others) -> std::result::Result<(), Fault> {
+    let frame = Record::frame(record).map_err(|flaw| Fault::Damaged(flaw.to_string()))?;
+    if frame.len() as u64 != u64::from(entry.stored_len) {
+        let reason = "its length is not the footer's".to_owned();
+        return Err(Fault::Damaged(reason));
+    }
+    let references = mmh_codec::references(frame)?;
+    for (what, id) in frame::named(&references) {
+        others.find(&id).map_err(|source| Fault::Other {
+            what,
+            id,
+            source: Box::new(source),
+        })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -434,9 +456,19 @@ mod tests {
     #[test]
     fn records_that_are_not_there_are_bad_not_a_panic() {
         let all = entries(&[10, 20]);
-        let bad = check_window(&Bytes::from_static(b"short"), HEADER_LEN, &all, true);
+        let check = |bytes: &[u8], decode| {
+            let bytes = Bytes::copy_from_slice(bytes);
+            check_window(
+                &bytes,
+                HEADER_LEN,
+                &all,
+                (&frame::Gathered::default(), decode),
+            )
+            .unwrap()
+        };
+        let bad = check(b"short", true);
         assert_eq!(bad.len(), 2);
-        let bad = check_window(&Bytes::from(vec![0; 100]), HEADER_LEN, &all, false);
+        let bad = check(&[0; 100], false);
         assert_eq!(bad.len(), 2, "zeros are no records");
     }
 

@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
-use mmh_repo::RebuildOptions;
 use mmh_repo::repository::Facts;
+use mmh_repo::{RebuildOptions, entropy};
 use serde_json::json;
 
 use crate::config::{self, Process, Setting};
@@ -29,9 +29,11 @@ pub(crate) fn doctor(
         Some(Ok(repo)) => Some((repo.facts()?, repo.names()?.len())),
         _ => None,
     };
+    let engines: Vec<&str> = entropy::engines().iter().map(|e| e.name()).collect();
     let value = json!({
         "version": version, "os": os, "arch": arch, "threads": c.threads.value,
         "author": c.author.value, "level": c.level.value.to_string(),
+        "engine": c.engine.value, "engines": engines,
         "repository": place.as_ref().ok().map(|p| p.value.clone()),
         "facts": facts.as_ref().map(|(f, _)| f), "names": facts.as_ref().map(|(_, n)| n),
     });
@@ -48,6 +50,13 @@ pub(crate) fn doctor(
             c.threads,
             c.author,
             c.level
+        )?;
+        writeln!(
+            out,
+            "{} {}; this machine has {}",
+            styled(HEAD, "engine"),
+            c.engine,
+            engines.join(", ")
         )?;
         for file in config::files(&Process) {
             let state = if file.is_file() { "read" } else { "not there" };

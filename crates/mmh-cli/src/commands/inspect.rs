@@ -1,6 +1,6 @@
 //! `inspect`: a file's container and tensors, and what coding would make of them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mmh_repo::inspect::PartReport;
 
@@ -9,8 +9,8 @@ use crate::output::{DIM, HEAD, percent, plain, size, styled, table};
 use crate::session::Session;
 
 /// Inspects a file outside the repository.
-pub(crate) fn inspect(session: &Session, file: &Path) -> Result<(), Failure> {
-    let report = mmh_repo::inspect(file, session.settings(), session.components())?;
+pub(crate) fn inspect(session: &Session, file: &Path, bases: &[PathBuf]) -> Result<(), Failure> {
+    let report = mmh_repo::inspect(file, bases, session.settings(), session.components())?;
     session.output.report(&report, |out| {
         let row = |p: &PartReport| {
             let bits = |bits: f64| format!("{bits:.2}");
@@ -30,11 +30,14 @@ pub(crate) fn inspect(session: &Session, file: &Path) -> Result<(), Failure> {
                 before,
                 after,
                 p.method.clone(),
+                p.coders.join(", "),
+                p.base.clone().unwrap_or_default(),
             ]
         };
         let rows: Vec<_> = report.parts.iter().map(row).collect();
         let heads = [
-            "tensor", "dtype", "shape", "raw", "coded", "bits", "→ bits", "method",
+            "tensor", "dtype", "shape", "raw", "coded", "bits", "→ bits", "method", "coders",
+            "base",
         ];
         table(out, &heads, &[3, 4, 5, 6], &rows)?;
         writeln!(out)?;
@@ -42,8 +45,9 @@ pub(crate) fn inspect(session: &Session, file: &Path) -> Result<(), Failure> {
         let share = percent(report.coded, report.raw);
         writeln!(
             out,
-            "{} {raw} → {coded} ({share})",
-            styled(HEAD, &report.container)
+            "{} {raw} → {coded} ({share}), level {}",
+            styled(HEAD, &report.container),
+            report.level
         )?;
         if let Some(note) = &report.note {
             writeln!(out, "kept as bytes: {}", plain(note))?;

@@ -52,6 +52,7 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
             message,
             replace,
             follow,
+            base,
             ..
         } => add::add(
             session,
@@ -61,6 +62,7 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
                 message,
                 replace,
                 follow,
+                base,
             },
         ),
         Command::Get {
@@ -100,14 +102,32 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
             base,
             rounds,
         } => bench::bench(session, &file, base.as_deref(), level, rounds),
-        Command::Inspect { file, .. } => inspect::inspect(session, &file),
-        Command::Pack { input, output, .. } => portable::pack(session, &input, &output),
+        Command::Inspect { file, base, .. } => inspect::inspect(session, &file, &base),
+        Command::Pack {
+            input,
+            output,
+            base,
+            force,
+            ..
+        } => {
+            let options = mmh_repo::PackOptions { bases: base, force };
+            portable::pack(session, &input, &output, &options)
+        }
         Command::Unpack {
             input,
             output,
             overwrite,
             unsafe_links,
-        } => portable::unpack(session, &input, &output, overwrite, unsafe_links),
+            base,
+        } => {
+            let export = mmh_repo::ExportOptions {
+                overwrite,
+                unsafe_links,
+            };
+            let bases = base;
+            let options = mmh_repo::UnpackOptions { export, bases };
+            portable::unpack(session, &input, &output, &options)
+        }
         Command::Doctor {
             rebuild_index,
             accept_missing,

@@ -2,15 +2,21 @@
 
 use std::path::Path;
 
-use mmh_repo::ExportOptions;
+use mmh_repo::{PackOptions, UnpackOptions};
 
 use crate::failure::Failure;
 use crate::output::{DIM, GOOD, percent, plain, size, styled};
 use crate::session::Session;
 
 /// Packs a file or folder.
-pub(crate) fn pack(session: &Session, input: &Path, output: &Path) -> Result<(), Failure> {
-    let report = mmh_repo::pack(input, output, session.settings(), session.components())?;
+pub(crate) fn pack(
+    session: &Session,
+    input: &Path,
+    output: &Path,
+    options: &PackOptions,
+) -> Result<(), Failure> {
+    let (settings, components) = (session.settings(), session.components());
+    let report = mmh_repo::pack(input, output, options, settings, components)?;
     session.output.report(&report, |out| {
         for skipped in &report.skipped {
             writeln!(
@@ -35,13 +41,8 @@ pub(crate) fn unpack(
     session: &Session,
     input: &Path,
     output: &Path,
-    overwrite: bool,
-    unsafe_links: bool,
+    options: &UnpackOptions,
 ) -> Result<(), Failure> {
-    let options = ExportOptions {
-        overwrite,
-        unsafe_links,
-    };
     let (settings, components) = (session.settings(), session.components());
     let report = mmh_repo::unpack(input, output, options, settings, components)?;
     super::files::restored(session, &report)

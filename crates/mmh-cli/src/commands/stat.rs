@@ -11,9 +11,9 @@ use crate::output::{DIM, HEAD, percent, signed_size, size, styled, table};
 use crate::session::Session;
 
 /// The columns of a saving; the first is for what it is of.
-const HEADS: [&str; 6] = ["", "raw", "stored", "%", "duplicates", "coding"];
+const HEADS: [&str; 7] = ["", "raw", "stored", "%", "duplicates", "coding", "deltas"];
 /// The columns that are numbers.
-const RIGHT: [usize; 6] = [1, 2, 3, 4, 5, 6];
+const RIGHT: [usize; 7] = [1, 2, 3, 4, 5, 6, 7];
 
 /// Reports on some targets, or on everything.
 pub(crate) fn stat(session: &Session, targets: &[Target], files: bool) -> Result<(), Failure> {
@@ -31,6 +31,7 @@ fn row(name: &str, s: &Saving) -> Vec<String> {
         percent(s.stored, s.raw),
         size(s.duplicates),
         signed_size(s.coding),
+        size(s.delta),
     ]
 }
 
@@ -101,9 +102,10 @@ fn print_files(out: &mut dyn Write, report: &StatReport) -> io::Result<()> {
         "%",
         "duplicates",
         "coding",
+        "deltas",
         "container",
     ];
-    table(out, &heads, &RIGHT[..5], &rows)?;
+    table(out, &heads, &RIGHT[..6], &rows)?;
     writeln!(out)
 }
 
@@ -124,6 +126,7 @@ fn print_names(out: &mut dyn Write, report: &StatReport) -> io::Result<()> {
         "%",
         "duplicates",
         "coding",
+        "deltas",
         "shared",
     ];
     table(out, &heads, &RIGHT, &rows)?;

@@ -85,7 +85,7 @@ fn a_broken_pipe_is_success_and_other_write_errors_are_not() {
 #[test]
 fn cancelled_work_exits_as_shells_expect() {
     let by_core = Failure::from(mmh_core::Error::Cancelled);
-    let by_store = Failure::from(mmh_repo::StoreError::Core(mmh_core::Error::Cancelled));
+    let by_store = Failure::from(StoreError::Core(mmh_core::Error::Cancelled));
     for failure in [by_core, by_store] {
         assert_eq!(failure.exit_code(), 130, "{failure:?}");
         let message = failure.message().unwrap();

@@ -22,7 +22,7 @@ fn a_single_file_comes_back_as_a_file() {
         ("many", &noise(300_000, 2)),
     ] {
         s.write(name, bytes);
-        s.ok(&["pack", name, "x.mmh"]);
+        s.ok(&["pack", "--force", name, "x.mmh"]);
         let to = format!("deep/er/{name}.out");
         s.ok(&["unpack", "x.mmh", &to]);
         assert_eq!(fs::read(s.path(&to)).unwrap(), bytes, "{name}");

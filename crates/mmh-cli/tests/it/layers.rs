@@ -233,7 +233,7 @@ fn the_level_of_a_command_wins() {
         .collect();
     s.write("text", &text);
     let stored = |vars: &[(&str, &str)], args: &[&str]| {
-        let args = [&["pack", "--json"], args, &["text", "t.mmh"]].concat();
+        let args = [&["pack", "--json", "--force"], args, &["text", "t.mmh"]].concat();
         let ran = with(&s, vars, &args);
         let report: serde_json::Value = serde_json::from_str(&ran.out).unwrap();
         report["stored"].as_u64().unwrap()

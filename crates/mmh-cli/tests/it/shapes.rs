@@ -116,7 +116,7 @@ fn commands_that_check() {
         &["verify"],
         "{bytes:n chunks:n files:n findings:[] packs:n remarks:[] snapshots:n}",
     );
-    let part = "{coded:n dtype:s elements:n method:s name:s raw:n shape:[n]}";
+    let part = "{base:null coded:n coders:[] dtype:s elements:n method:s name:s raw:n shape:[n]}";
     let looked = s.json(&["inspect", "m/model.safetensors"]);
     let parts = looked["parts"].as_array().unwrap();
     let tensor = parts.iter().find(|part| part["name"] == "w").unwrap();
@@ -125,14 +125,22 @@ fn commands_that_check() {
     keys.sort();
     assert_eq!(
         keys,
-        ["coded", "container", "externals", "note", "parts", "raw"]
+        [
+            "coded",
+            "container",
+            "externals",
+            "level",
+            "note",
+            "parts",
+            "raw"
+        ]
     );
     let facts = "{chunks:n format:n id:s operations:n pack_bytes:n packs:n put_if_absent:bool}";
     has(
         &s,
         &["doctor"],
         &format!(
-            "{{arch:s author:s facts:{facts} level:s names:n os:s repository:s threads:n version:s}}"
+            "{{arch:s author:s engine:s engines:[s] facts:{facts} level:s names:n os:s repository:s threads:n version:s}}"
         ),
     );
     has(

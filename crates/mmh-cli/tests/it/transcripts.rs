@@ -310,8 +310,7 @@ error: m/c.json is in the way and is no folder; move it away
 [2]
 $ -R absent ls
 error: absent is not a repository; `mmh init` makes one
-       correct the request and try again
-[2]
+[3]
 $ -R http://host/x ls
 error: cannot open `http://host/x`: this build knows directories only, not `http://`
        a newer version may support it
@@ -363,6 +362,10 @@ restored 1 files written; 8 B, all verified
 $ unpack c.mmh m
 restored 0 files written, 1 were there already; 8 B, all verified
 $ pack -q m m.mmh
+$ pack -q m m.mmh
+error: m.mmh exists already; replace it with `--force`
+[6]
+$ pack -q --force m m.mmh
 $ -R m.mmh ls
 trees/folder
 $ -R m.mmh ls -R trees/folder
@@ -396,11 +399,11 @@ committed models/acme/m@heads/main CID
 $ tag acme/m v1
 created models/acme/m@tags/v1 at SHORT
 $ stat --files acme/m
-file        raw  stored       %  duplicates  coding  container
-c.json  1.00 kB    22 B  2.20 %         0 B   978 B  unknown
-sub/z   1.00 kB     0 B  0.00 %     1.00 kB     0 B  unknown
-together      raw  stored       %  duplicates  coding
-          2.00 kB    22 B  1.10 %     1.00 kB   978 B
+file        raw  stored       %  duplicates  coding  deltas  container
+c.json  1.00 kB    22 B  2.20 %         0 B   978 B     0 B  unknown
+sub/z   1.00 kB     0 B  0.00 %     1.00 kB     0 B     0 B  unknown
+together      raw  stored       %  duplicates  coding  deltas
+          2.00 kB    22 B  1.10 %     1.00 kB   978 B     0 B
 22 B of 2.00 kB kept: 1.00 kB saved as duplicates, 978 B by coding, 0 B by deltas, 0 B by derivation
   zstd            1 chunks    1.00 kB →      22 B  2.20 %
   on disk, with history and indexes: SIZE
@@ -409,9 +412,9 @@ all right: 1 files, 6 chunks, 1.73 kB compared with their digests
 $ verify acme/m:sub
 all right: 1 files, 2 chunks, 1.20 kB compared with their digests
 $ inspect m/sub/z
-tensor         dtype  shape      raw   coded  bits  → bits  method
+tensor         dtype  shape      raw   coded  bits  → bits  method  coders  base
 (other bytes)                1.00 kB  2.20 %                zstd
-unknown 1.00 kB → 22 B (2.20 %)
+unknown 1.00 kB → 22 B (2.20 %), level default
 $ doctor --rebuild-index
 indexed 6 chunks of 1 packs
 ",

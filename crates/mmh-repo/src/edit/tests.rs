@@ -16,7 +16,7 @@ fn file(n: u64) -> Node {
 }
 
 fn apply(memory: &Memory, root: Option<TreeId>, edits: &[(&str, Edit)]) -> Result<TreeId> {
-    let encoders = Encoders::new(mmh_codec::Settings::default());
+    let encoders = Encoders::new(mmh_codec::Settings::default(), mmh_codec::entropy::best());
     let editor = Editor {
         source: memory,
         sink: memory,

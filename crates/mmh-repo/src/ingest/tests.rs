@@ -28,7 +28,7 @@ fn with<T>(sink: &dyn ChunkSink, way: Way, work: impl FnOnce(&Ingest<'_>) -> T) 
         tensor_len: way.tensor_len,
         ..ChunkerParams::default()
     };
-    let encoders = Encoders::new(mmh_codec::Settings::default());
+    let encoders = Encoders::new(mmh_codec::Settings::default(), mmh_codec::entropy::best());
     work(&Ingest {
         sink,
         encoders: &encoders,
@@ -36,6 +36,7 @@ fn with<T>(sink: &dyn ChunkSink, way: Way, work: impl FnOnce(&Ingest<'_>) -> T) 
         cancel: &Cancel::default(),
         chunking: Chunking::new(&params).unwrap(),
         batch_len: way.batch_len,
+        bases: None,
     })
 }
 
@@ -95,7 +96,7 @@ fn assert_describes(memory: &Memory, id: FileId, layout: &Layout, bytes: &[u8]) 
             );
         }
         for ChunkRef(id, start, len) in &segment.chunks {
-            let read = || mmh_store::ChunkSource::get(memory, id).unwrap();
+            let read = || ChunkSource::get(memory, id).unwrap();
             let chunk = chunks.entry(*id).or_insert_with(read);
             joined.extend_from_slice(&chunk[*start as usize..][..*len as usize]);
         }

@@ -28,6 +28,7 @@ fn sized(raw: u64, coded: u64, method: &str) -> Sized {
         raw,
         coded,
         method: method.to_owned(),
+        ..Sized::default()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::memory::Memory;
 use crate::recycle::Encoders;
 
 fn encoders() -> Encoders {
-    Encoders::new(mmh_codec::Settings::default())
+    Encoders::new(mmh_codec::Settings::default(), mmh_codec::entropy::best())
 }
 
 /// Stores a few chunks, each of other bytes.

@@ -19,8 +19,22 @@ fn seen(raw_len: u32, stored_len: u32) -> Seen {
 }
 
 fn adds_up(saving: &Saving) -> bool {
-    let causes = saving.duplicates.cast_signed() + saving.coding;
+    let causes = (saving.duplicates + saving.delta).cast_signed() + saving.coding;
     saving.raw.cast_signed() - causes == saving.stored.cast_signed()
+}
+
+/// What a difference saves is not counted as coding, and a frame that grew saved nothing.
+#[test]
+fn differences_are_told_from_other_coding() {
+    let difference = |stored_len| Seen {
+        method: Method::Delta.code() | 0x40,
+        ..seen(100, stored_len)
+    };
+    let saving = first_use(100, &difference(5));
+    assert_eq!((saving.coding, saving.delta), (0, 95));
+    let saving = first_use(100, &difference(105));
+    assert_eq!((saving.coding, saving.delta), (-5, 0));
+    assert!(!is_difference(Method::Float.code() | 0x40));
 }
 
 /// A chunk that is used in part, whole or several times over, with frames that shrink or grow.
@@ -35,7 +49,7 @@ fn the_first_use_of_a_chunk_bears_its_cost() {
         (0, 100, 40, 0, -40),
         (1, 1, 0, 0, 1),
     ] {
-        let saving = first_use(len, raw_len, stored_len);
+        let saving = first_use(len, &seen(raw_len, stored_len));
         let expected = Saving {
             raw: 0,
             stored: u64::from(stored_len),
@@ -50,7 +64,7 @@ fn the_first_use_of_a_chunk_bears_its_cost() {
 /// Lengths near their bounds must not overflow on the way.
 #[test]
 fn the_largest_lengths_are_counted() {
-    let saving = first_use(u64::MAX / 2, u32::MAX, u32::MAX);
+    let saving = first_use(u64::MAX / 2, &seen(u32::MAX, u32::MAX));
     assert_eq!(saving.coding, 0);
     assert_eq!(saving.duplicates, u64::MAX / 2 - u64::from(u32::MAX));
 }
@@ -61,7 +75,7 @@ fn methods_have_names_even_if_they_are_unknown() {
     for method in Method::ALL {
         assert_eq!(method_name(method.code()), method.as_str());
     }
-    assert_eq!(method_name(5), "method 5");
+    assert_eq!(method_name(31), "method 31");
     assert_eq!(method_name(255), "method 255");
 }
 

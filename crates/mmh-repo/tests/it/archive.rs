@@ -5,7 +5,7 @@ use std::fs;
 use mmh_core::Dtype;
 use mmh_core::ErrorKind;
 use mmh_formats::samples::{SampleTensor, safetensors};
-use mmh_repo::{AddOptions, ExportOptions, Repository, pack, unpack};
+use mmh_repo::{AddOptions, PackOptions, Repository, UnpackOptions, pack, unpack};
 
 use crate::scratch::{Scratch, noise, read_tree, settings, target};
 
@@ -15,12 +15,19 @@ fn model() -> Vec<u8> {
 
 fn roundtrip(scratch: &Scratch, input: &str, archive: &str, output: &str) {
     let (input, archive) = (scratch.path(input), scratch.path(archive));
-    pack(&input, &archive, settings(), scratch.components()).unwrap();
-    let options = ExportOptions::default();
+    pack(
+        &input,
+        &archive,
+        &PackOptions::default(),
+        settings(),
+        scratch.components(),
+    )
+    .unwrap();
+    let options = UnpackOptions::default();
     unpack(
         &archive,
         &scratch.path(output),
-        options,
+        &options,
         settings(),
         scratch.components(),
     )
@@ -47,7 +54,14 @@ fn an_archive_is_a_repository_that_cannot_be_changed() {
     let scratch = Scratch::new();
     let folder = scratch.files("in", &[("m.safetensors", model())]);
     let archive = scratch.path("x.mmh");
-    pack(&folder, &archive, settings(), scratch.components()).unwrap();
+    pack(
+        &folder,
+        &archive,
+        &PackOptions::default(),
+        settings(),
+        scratch.components(),
+    )
+    .unwrap();
     let repo = Repository::open_archive(&archive, settings(), scratch.components()).unwrap();
     assert_eq!(repo.names().unwrap().len(), 1);
     assert_eq!(repo.list(&target("trees/folder"), true).unwrap().len(), 1);
@@ -88,6 +102,7 @@ fn damage_to_an_archive_never_goes_unnoticed() {
     pack(
         &scratch.path("in"),
         &archive,
+        &PackOptions::default(),
         settings(),
         scratch.components(),
     )
@@ -101,8 +116,8 @@ fn damage_to_an_archive_never_goes_unnoticed() {
             tempfile::tempdir_in(scratch.dir.path()).unwrap(),
         );
         fs::write(&bad, bytes).unwrap();
-        let options = ExportOptions::default();
-        if unpack(&bad, out.path(), options, settings(), components.clone()).is_ok() {
+        let options = UnpackOptions::default();
+        if unpack(&bad, out.path(), &options, settings(), components.clone()).is_ok() {
             assert_eq!(read_tree(out.path()), original, "{what}");
         }
     };

@@ -32,7 +32,7 @@ fn an_inspection_foretells_what_adding_costs() {
         ("empty", Vec::new()),
     ] {
         let path = scratch.files(name, &[(name, bytes.clone())]).join(name);
-        let report = inspect(&path, settings(), scratch.components()).unwrap();
+        let report = inspect(&path, &[], settings(), scratch.components()).unwrap();
         assert_eq!(report.raw, bytes.len() as u64, "{name}");
         assert_eq!(
             report.parts.iter().map(|p| p.raw).sum::<u64>(),
@@ -54,7 +54,7 @@ fn tensors_are_listed_in_order_of_place_and_bytes_last() {
     let path = scratch
         .files("in", &[("m.safetensors", safetensors::file(&t))])
         .join("m.safetensors");
-    let report = inspect(&path, settings(), scratch.components()).unwrap();
+    let report = inspect(&path, &[], settings(), scratch.components()).unwrap();
     let shown: Vec<_> = report
         .parts
         .iter()
@@ -79,7 +79,13 @@ fn files_beside_are_named() {
     let scratch = Scratch::new();
     let (model, data) = onnx::external(&tensors(), "weights.data");
     let folder = scratch.files("in", &[("m.onnx", model), ("weights.data", data)]);
-    let report = inspect(&folder.join("m.onnx"), settings(), scratch.components()).unwrap();
+    let report = inspect(
+        &folder.join("m.onnx"),
+        &[],
+        settings(),
+        scratch.components(),
+    )
+    .unwrap();
     assert_eq!(
         report.externals.first().map(String::as_str),
         Some("weights.data")
@@ -95,7 +101,7 @@ fn a_broken_container_is_bytes_with_a_reason() {
     let path = scratch
         .files("in", &[("m.safetensors", bytes.clone())])
         .join("m.safetensors");
-    let report = inspect(&path, settings(), scratch.components()).unwrap();
+    let report = inspect(&path, &[], settings(), scratch.components()).unwrap();
     assert!(report.note.is_some());
     assert_eq!(report.parts.len(), 1);
     assert_eq!(report.parts[0].name, None);
@@ -111,13 +117,13 @@ fn what_is_no_file_is_refused_without_waiting() {
     let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     fs::create_dir(scratch.path("dir")).unwrap();
     for (path, word) in [(socket, "no file"), (scratch.path("dir"), "a folder")] {
-        let error = inspect(&path, settings(), scratch.components()).unwrap_err();
+        let error = inspect(&path, &[], settings(), scratch.components()).unwrap_err();
         assert!(
             matches!(&error, Error::Invalid(text) if text.contains(word)),
             "{error}"
         );
     }
-    let error = inspect(&scratch.path("none"), settings(), scratch.components()).unwrap_err();
+    let error = inspect(&scratch.path("none"), &[], settings(), scratch.components()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
 }
 
@@ -128,7 +134,7 @@ fn an_inspection_can_be_stopped() {
     let components = scratch.components();
     components.cancel.cancel();
     assert!(
-        inspect(&path, settings(), components)
+        inspect(&path, &[], settings(), components)
             .unwrap_err()
             .is_cancelled()
     );

@@ -6,17 +6,17 @@ use std::path::Path;
 use mmh_core::ErrorKind;
 use mmh_core::tree::Node;
 use mmh_repo::archive::{FILE_NAME, FOLDER_NAME};
-use mmh_repo::{ExportOptions, ExportReport, Result, pack, unpack};
+use mmh_repo::{ExportReport, PackOptions, Result, UnpackOptions, pack, unpack};
 
 use crate::forge::{Forger, plain};
 use crate::scratch::{Scratch, noise, read_tree, settings};
 
 fn unpack_to(scratch: &Scratch, archive: &Path, to: &str) -> Result<ExportReport> {
-    let options = ExportOptions::default();
+    let options = UnpackOptions::default();
     unpack(
         archive,
         &scratch.path(to),
-        options,
+        &options,
         settings(),
         scratch.components(),
     )
@@ -100,6 +100,7 @@ fn an_empty_folder_is_packed_and_a_missing_file_is_not() {
     let report = pack(
         &scratch.path("void"),
         &archive,
+        &PackOptions::default(),
         settings(),
         scratch.components(),
     )
@@ -112,6 +113,7 @@ fn an_empty_folder_is_packed_and_a_missing_file_is_not() {
     let error = pack(
         &scratch.path("none"),
         &none,
+        &PackOptions::default(),
         settings(),
         scratch.components(),
     )
@@ -128,7 +130,14 @@ fn a_pack_that_is_stopped_leaves_no_archive() {
     let components = scratch.components();
     components.cancel.cancel();
     let archive = scratch.path("x.mmh");
-    let error = pack(&folder, &archive, settings(), components).unwrap_err();
+    let error = pack(
+        &folder,
+        &archive,
+        &PackOptions::default(),
+        settings(),
+        components,
+    )
+    .unwrap_err();
     assert!(error.is_cancelled());
     assert!(!archive.exists());
     let left: Vec<_> = fs::read_dir(scratch.dir.path())

@@ -1,7 +1,7 @@
 //! Reading packs from wherever they are: footers, and records one by one where there is none.
 
 use bytes::Bytes;
-use mmh_core::{ChunkId, PackId};
+use mmh_core::{ChunkId, ErrorKind, PackId};
 
 use super::format::{
     Entry, Flaw, HEADER_LEN, Kind, PACK_ENTRY_LEN, PACK_RECORDS_MAX, RECORD_HEAD_LEN, Record,
@@ -9,7 +9,8 @@ use super::format::{
 };
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::frame;
+use crate::frame::{self, Fault, Gathered, REFERENCED_MAX};
+use crate::index::Index;
 use crate::names;
 use crate::staging::StagedFile;
 
@@ -117,45 +118,110 @@ pub(crate) async fn read_footer(source: Source<'_>) -> Result<(Trailer, Vec<Entr
     Ok((trailer, entries))
 }
 
-/// Reads the record at `offset`, decodes it and names its chunk.
-async fn identify(source: Source<'_>, offset: u64, end: u64) -> Result<Identified> {
-    if end - offset < RECORD_HEAD_LEN {
-        return Ok(Identified::Lost);
-    }
-    let head = source.read(offset, RECORD_HEAD_LEN).await?;
-    let Ok(stored_len) = Record::frame_len(&head) else {
-        return Ok(Identified::Lost);
-    };
-    let record_len = RECORD_HEAD_LEN + u64::from(stored_len);
-    if stored_len == 0 || record_len > end - offset {
-        return Ok(Identified::Lost);
-    }
-    let record = source.read(offset, record_len).await?;
-    let job = move || {
-        let frame = Record::frame(&record).map_err(|flaw| flaw.to_string())?;
-        let (raw_len, method) = frame::head(frame)?;
-        let id = ChunkId::of(&frame::decode(frame)?);
-        Ok(Entry {
-            id,
-            offset,
-            stored_len,
-            raw_len,
-            method,
-        })
-    };
-    let done = tokio::task::spawn_blocking(job).await;
-    let done: std::result::Result<Entry, String> = done.map_err(stopped)?;
-    Ok(done.map_or(Identified::Damaged(record_len), Identified::Whole))
+/// A walk over the records of a pack whose footer is not there or damaged.
+struct Scan<'a> {
+    source: Source<'a>,
+    /// Where the records end at the latest.
+    end: u64,
+    /// What was found so far.
+    entries: Vec<Entry>,
+    /// Packs that frames may refer to.
+    backend: &'a Backend,
+    index: &'a Index,
+    gathered: Gathered,
 }
 
 /// What a scan met at an offset.
 enum Identified {
     /// A record, and its chunk is known.
     Whole(Entry),
-    /// Something as long as a record, but damaged; its length in bytes.
+    /// Something as long as a record, but damaged, or what it needs is missing; its length in
+    /// bytes.
     Damaged(u64),
     /// Nothing that could be a record.
     Lost,
+}
+
+impl<'a> Scan<'a> {
+    async fn new(source: Source<'a>, backend: &'a Backend, index: &'a Index) -> Result<Self> {
+        Ok(Self {
+            source,
+            end: source.len().await?,
+            entries: Vec::new(),
+            backend,
+            index,
+            gathered: Gathered::default(),
+        })
+    }
+
+    /// Reads the record at `offset`, decodes it and names its chunk.
+    async fn identify(&mut self, offset: u64) -> Result<Identified> {
+        if self.end - offset < RECORD_HEAD_LEN {
+            return Ok(Identified::Lost);
+        }
+        let head = self.source.read(offset, RECORD_HEAD_LEN).await?;
+        let Ok(stored_len) = Record::frame_len(&head) else {
+            return Ok(Identified::Lost);
+        };
+        let record_len = RECORD_HEAD_LEN + u64::from(stored_len);
+        if stored_len == 0 || record_len > self.end - offset {
+            return Ok(Identified::Lost);
+        }
+        let record = self.source.read(offset, record_len).await?;
+        // Whatever the frame refers to is looked up once decoding says that it is missing.
+        for _ in 0..=REFERENCED_MAX {
+            let (record, others) = (record.clone(), self.gathered.clone());
+            let job = move || name_record(&record, offset, &others);
+            match tokio::task::spawn_blocking(job).await.map_err(stopped)? {
+                Ok(entry) => return Ok(Identified::Whole(entry)),
+                Err(fault) => {
+                    let Some(id) = fault.missing() else { break };
+                    let Some(frame) = self.other(&id).await? else {
+                        break;
+                    };
+                    self.gathered.keep(id, frame);
+                }
+            }
+        }
+        Ok(Identified::Damaged(record_len))
+    }
+
+    /// The frame of another chunk, of this pack or of one in the index.
+    async fn other(&self, id: &ChunkId) -> Result<Option<Bytes>> {
+        let (source, entry) = match self.entries.iter().find(|entry| entry.id == *id) {
+            Some(entry) => (self.source, *entry),
+            None => match self.index.locate(id).await {
+                Ok(Some(at)) => (Source::Published(self.backend, at.pack), at.entry),
+                Ok(None) | Err(Error::CorruptIndex { .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            },
+        };
+        let record = match source.read(entry.offset, entry.record_len()).await {
+            Ok(record) => record,
+            Err(error) if error.kind() == ErrorKind::Corrupt || error.is_missing_object() => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let frame = Record::frame(&record).ok();
+        Ok(frame.map(|frame| record.slice_ref(frame)))
+    }
+}
+
+/// Decodes a record and names its chunk.
+fn name_record(record: &[u8], offset: u64, others: &Gathered) -> std::result::Result<Entry, Fault> {
+    let frame = Record::frame(record).map_err(|flaw| Fault::Damaged(flaw.to_string()))?;
+    let (raw_len, method) = frame::head(frame).map_err(Fault::Damaged)?;
+    let id = ChunkId::of(&frame::decode(frame, others)?);
+    let stored_len =
+        u32::try_from(frame.len()).expect("a record states its frame's length in 32 bits");
+    Ok(Entry {
+        id,
+        offset,
+        stored_len,
+        raw_len,
+        method,
+    })
 }
 
 fn stopped(error: tokio::task::JoinError) -> Error {
@@ -166,41 +232,44 @@ fn stopped(error: tokio::task::JoinError) -> Error {
 
 /// Finds the whole records that a writer that died left in a staged pack, and where they end. A
 /// torn tail is where a scan ends, not an error.
-pub(crate) async fn salvage(file: &dyn StagedFile) -> Result<(Vec<Entry>, u64)> {
+pub(crate) async fn salvage(
+    file: &dyn StagedFile,
+    backend: &Backend,
+    index: &Index,
+) -> Result<(Vec<Entry>, u64)> {
     let source = Source::Staged(file);
-    let end = file.len();
-    let mut entries = Vec::new();
-    if end < HEADER_LEN || parse_header(&source.read(0, HEADER_LEN).await?, Kind::Pack).is_err() {
-        return Ok((entries, 0));
+    let mut scan = Scan::new(source, backend, index).await?;
+    if scan.end < HEADER_LEN
+        || parse_header(&source.read(0, HEADER_LEN).await?, Kind::Pack).is_err()
+    {
+        return Ok((Vec::new(), 0));
     }
     let mut offset = HEADER_LEN;
-    while entries.len() < PACK_RECORDS_MAX
-        && let Identified::Whole(entry) = identify(source, offset, end).await?
+    while scan.entries.len() < PACK_RECORDS_MAX
+        && let Identified::Whole(entry) = scan.identify(offset).await?
     {
         offset += entry.record_len();
-        entries.push(entry);
+        scan.entries.push(entry);
     }
-    Ok((entries, offset))
+    Ok((scan.entries, offset))
 }
 
 /// Finds the whole records of a published pack whose footer is damaged, skipping damaged ones as
 /// long as their lengths lead on.
-pub(crate) async fn rescue(backend: &Backend, id: PackId) -> Result<Vec<Entry>> {
-    let source = Source::Published(backend, id);
-    let file_len = source.len().await?;
-    let mut entries = Vec::new();
-    let mut offset = HEADER_LEN.min(file_len);
-    while entries.len() < PACK_RECORDS_MAX {
-        match identify(source, offset, file_len).await? {
+pub(crate) async fn rescue(backend: &Backend, index: &Index, id: PackId) -> Result<Vec<Entry>> {
+    let mut scan = Scan::new(Source::Published(backend, id), backend, index).await?;
+    let mut offset = HEADER_LEN.min(scan.end);
+    while scan.entries.len() < PACK_RECORDS_MAX {
+        match scan.identify(offset).await? {
             Identified::Whole(entry) => {
                 offset += entry.record_len();
-                entries.push(entry);
+                scan.entries.push(entry);
             }
             Identified::Damaged(record_len) => offset += record_len,
             Identified::Lost => break,
         }
     }
-    Ok(entries)
+    Ok(scan.entries)
 }
 
 #[cfg(test)]
@@ -258,12 +327,16 @@ mod tests {
     #[tokio::test]
     async fn salvage_finds_what_was_appended() {
         let backend = Backend::memory();
+        let index = Index::open(backend.clone()).await.unwrap();
         let (file, growing, entries) = growing(&backend, 20);
         let len = growing.len();
-        assert_eq!(salvage(&*file).await.unwrap(), (entries.clone(), len));
+        assert_eq!(
+            salvage(&*file, &backend, &index).await.unwrap(),
+            (entries.clone(), len)
+        );
         growing.seal(&entries).unwrap();
         assert_eq!(
-            salvage(&*file).await.unwrap(),
+            salvage(&*file, &backend, &index).await.unwrap(),
             (entries, len),
             "the footer is no record"
         );
@@ -272,6 +345,7 @@ mod tests {
     #[tokio::test]
     async fn a_rescue_steps_over_a_damaged_record() {
         let backend = Backend::memory();
+        let index = Index::open(backend.clone()).await.unwrap();
         let (id, entries) = published(&backend, 10).await;
         let name = names::pack(&id);
         let mut bytes = backend
@@ -284,12 +358,12 @@ mod tests {
         backend.write(&name, bytes.clone()).await.unwrap();
         let mut rest = entries.clone();
         rest.remove(4);
-        assert_eq!(rescue(&backend, id).await.unwrap(), rest);
+        assert_eq!(rescue(&backend, &index, id).await.unwrap(), rest);
         // A length that leads nowhere ends the rescue.
         bytes[usize::try_from(entries[6].offset).unwrap() + 3] = 0xff;
         backend.write(&name, bytes).await.unwrap();
         rest.truncate(5);
-        assert_eq!(rescue(&backend, id).await.unwrap(), rest);
+        assert_eq!(rescue(&backend, &index, id).await.unwrap(), rest);
     }
 
     #[tokio::test]
@@ -325,6 +399,7 @@ mod tests {
     #[tokio::test]
     async fn garbage_is_no_pack() {
         let backend = Backend::memory();
+        let index = Index::open(backend.clone()).await.unwrap();
         let id = PackId::of(b"p");
         for len in [0, 1, 16, 119, 120, 5000] {
             backend
@@ -335,7 +410,7 @@ mod tests {
                 .await
                 .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{len} bytes: {error}");
-            assert!(rescue(&backend, id).await.unwrap().is_empty());
+            assert!(rescue(&backend, &index, id).await.unwrap().is_empty());
         }
     }
 }

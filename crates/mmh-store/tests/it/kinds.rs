@@ -51,7 +51,7 @@ fn of_places() -> Vec<Case> {
     let none = Error::NotARepository { place: place() };
     let twice = Error::AlreadyARepository { place: place() };
     vec![
-        case(none, ErrorKind::Invalid, ["/repo", "mmh init"]),
+        case(none, ErrorKind::NotFound, ["/repo", "mmh init"]),
         case(twice, ErrorKind::Invalid, ["/repo", "already"]),
         case(no_archive, ErrorKind::Invalid, ["/repo", "torn"]),
         case(

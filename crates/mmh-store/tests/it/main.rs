@@ -11,5 +11,6 @@ mod edges;
 mod forged;
 mod kill;
 mod kinds;
+mod linked;
 mod refs;
 mod salvage;
