@@ -230,14 +230,7 @@ pub(crate) fn read_body(
     let n_units = rest.len() / division.unit_len();
     let (units, tail) = rest.split_at_mut(n_units * division.unit_len());
     match division {
-        Division::Blocks(blocks) => {
-            let mut planes = Vec::with_capacity(blocks.fields.len());
-            for field in &blocks.fields {
-                let n = n_units * field.per_block;
-                planes.push(decoder.read_field(&mut input, (field, n), &planes)?);
-            }
-            blocks.join(&planes, units);
-        }
+        Division::Blocks(blocks) => decoder.read_blocks(&mut input, &blocks, units)?,
         Division::Signed(format) => {
             read_numbers(decoder, &mut input, (format, true), units)?;
         }

@@ -130,13 +130,33 @@ impl Plane {
 impl Blocks {
     /// Writes the fields into whole blocks.
     pub(crate) fn join(&self, planes: &[Plane], raw: &mut [u8]) {
-        let part_len = (PART_LEN / self.len).max(1) * self.len;
-        for (i, part) in raw.chunks_mut(part_len).enumerate() {
+        self.join_parts(planes, None, 0, raw);
+    }
+
+    /// Writes the fields into the whole blocks from number `first` on. `planes` has all values of
+    /// all fields but the last, of which `last` has those of these blocks.
+    pub(crate) fn join_with(&self, planes: &[Plane], last: &[u8], first: usize, raw: &mut [u8]) {
+        self.join_parts(planes, Some(last), first, raw);
+    }
+
+    fn join_parts(&self, planes: &[Plane], last: Option<&[u8]>, first: usize, raw: &mut [u8]) {
+        let n_part = (PART_LEN / self.len).max(1);
+        for (i, part) in raw.chunks_mut(n_part * self.len).enumerate() {
             // Fields set the bits that they have.
             part.fill(0);
-            let first = i * (part_len / self.len);
+            let n = part.len() / self.len;
+            let range = |field: &Field, first: usize| {
+                first * field.per_block..(first + n) * field.per_block
+            };
             for (field, plane) in self.fields.iter().zip(planes) {
-                field.join(plane, first, part, self.len);
+                let range = range(field, first + i * n_part);
+                match plane {
+                    Plane::Bytes(values) => field.join(&values[range], part, self.len),
+                    Plane::Words(values) => field.join_words(&values[range], part, self.len),
+                }
+            }
+            if let (Some(last), Some(field)) = (last, self.fields.last()) {
+                field.join(&last[range(field, i * n_part)], part, self.len);
             }
         }
     }
@@ -183,14 +203,8 @@ impl Field {
         }
     }
 
-    /// Writes the values from those of block `first` on into whole blocks, whose bits of this
-    /// field must be zero.
-    fn join(&self, plane: &Plane, first: usize, raw: &mut [u8], block_len: usize) {
-        let range = first * self.per_block..(first + raw.len() / block_len) * self.per_block;
-        let values = match plane {
-            Plane::Words(values) => return self.join_words(&values[range], raw, block_len),
-            Plane::Bytes(values) => &values[range],
-        };
+    /// Writes the values of whole blocks, whose bits of this field must be zero.
+    fn join(&self, values: &[u8], raw: &mut [u8], block_len: usize) {
         let flip = u8::from(self.signed) << (self.width - 1);
         let len = raw.len();
         for run in &self.runs {
@@ -330,6 +344,13 @@ mod tests {
         field.split(raw, block_len).widened().into_owned()
     }
 
+    fn join(field: &Field, raw: &[u8], back: &mut [u8], block_len: usize) {
+        match field.split(raw, block_len) {
+            Plane::Bytes(values) => field.join(&values, back, block_len),
+            Plane::Words(values) => field.join_words(&values, back, block_len),
+        }
+    }
+
     #[test]
     fn halves_of_bytes_become_symbols_in_the_order_of_the_table() {
         let runs = vec![Run::new(0, 1, 2).bits(0, 4), Run::new(2, 1, 2).bits(4, 4)];
@@ -337,7 +358,7 @@ mod tests {
         let raw = [9, 0x21, 0x43, 8, 0x65, 0x87];
         assert_eq!(split(&codes, &raw, 3), [1, 3, 2, 4, 5, 7, 6, 8]);
         let mut back = [9, 0, 0, 8, 0, 0];
-        codes.join(&codes.split(&raw, 3), 0, &mut back, 3);
+        join(&codes, &raw, &mut back, 3);
         assert_eq!(back, raw);
     }
 
@@ -370,7 +391,7 @@ mod tests {
                 assert_eq!(*value, u16::from(taken ^ u8::from(signed) << 7), "{i}");
             }
             let (mut back, mut expected) = (vec![0; 40], raw);
-            codes.join(&codes.split(&expected, 20), 0, &mut back, 20);
+            join(&codes, &expected, &mut back, 20);
             expected
                 .iter_mut()
                 .for_each(|byte| *byte &= (u8::MAX >> (8 - bits)) << shift);
@@ -394,7 +415,7 @@ mod tests {
         let set: Vec<usize> = (0..16).filter(|&i| values[i] == 16).collect();
         assert_eq!(set, [0, 2, 7, 9]);
         let mut back = [7, 0, 0];
-        codes.join(&codes.split(&raw, 3), 0, &mut back, 3);
+        join(&codes, &raw, &mut back, 3);
         assert_eq!(back, raw);
     }
 
@@ -404,7 +425,7 @@ mod tests {
         let codes = field(8, 4, false, runs);
         assert_eq!(split(&codes, &[1, 2, 3, 4], 4), [1, 3, 2, 4]);
         let mut back = [0; 4];
-        codes.join(&codes.split(&[1, 2, 3, 4], 4), 0, &mut back, 4);
+        join(&codes, &[1, 2, 3, 4], &mut back, 4);
         assert_eq!(back, [1, 2, 3, 4]);
     }
 
@@ -414,7 +435,7 @@ mod tests {
         let raw = [0x80, 0xff, 0, 1, 0x7f];
         assert_eq!(split(&bytes, &raw, 1), [0, 127, 128, 129, 255]);
         let mut back = [0; 5];
-        bytes.join(&bytes.split(&raw, 1), 0, &mut back, 1);
+        join(&bytes, &raw, &mut back, 1);
         assert_eq!(back, raw);
         assert_eq!(bytes.split(&[], 1).len(), 0);
     }

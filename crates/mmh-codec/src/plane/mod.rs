@@ -25,7 +25,7 @@ use crate::cluster::Effort;
 use crate::entropy::Engine;
 use crate::error::{Error, Result, corrupt};
 use crate::input::{Input, put_sized};
-use crate::layout::{Field, Plane};
+use crate::layout::{Blocks, Field, Plane};
 use crate::zstd::{Packer, Unpacker};
 
 /// How a plane is coded. The code stands before the plane; 9 to 31 are reserved.
@@ -188,25 +188,51 @@ impl PlaneDecoder<'_> {
         self.record(input, width, values, Nesting::Top)
     }
 
-    /// The field of `n` values in one record; `before` are the fields before it.
-    pub(crate) fn read_field(
+    /// Writes the fields of whole blocks, a record for each, to `raw`.
+    pub(crate) fn read_blocks(
         &mut self,
         input: &mut Input<'_>,
-        (field, n): (&Field, usize),
-        before: &[Plane],
-    ) -> Result<Plane> {
-        if Coder::read(&mut { *input })? == Coder::Grouped {
+        blocks: &Blocks,
+        raw: &mut [u8],
+    ) -> Result<()> {
+        let n_blocks = raw.len() / blocks.len;
+        let mut planes = Vec::with_capacity(blocks.fields.len());
+        for (i, field) in blocks.fields.iter().enumerate() {
+            let n = n_blocks * field.per_block;
+            if Coder::read(&mut { *input })? != Coder::Grouped {
+                planes.push(self.read_field(input, (field, n))?);
+                continue;
+            }
             Coder::read(input)?;
             let Some(context) = field.context.filter(|_| field.width <= 8) else {
                 return corrupt("a plane is grouped by nothing");
             };
+            let keys = context.keys(&planes, n / context.unit);
             let input = &mut Input::new(input.sized()?);
-            let keys = context.keys(before, n / context.unit);
-            let mut values = vec![0; n];
-            self.grouped(input, field.width, (&context, &keys), &mut values)?;
+            let how = (&context, &keys[..]);
+            if i + 1 == blocks.fields.len() {
+                // The others are there: parts become blocks while they are near.
+                let mut joined = 0;
+                self.grouped(input, field.width, how, &mut |part| {
+                    let end = joined + part.len() / field.per_block * blocks.len;
+                    blocks.join_with(&planes, part, joined / blocks.len, &mut raw[joined..end]);
+                    joined = end;
+                })?;
+                return input.expect_end();
+            }
+            let mut values = Vec::with_capacity(n);
+            self.grouped(input, field.width, how, &mut |part| {
+                values.extend_from_slice(part);
+            })?;
             input.expect_end()?;
-            return Ok(Plane::Bytes(values));
+            planes.push(Plane::Bytes(values));
         }
+        blocks.join(&planes, raw);
+        Ok(())
+    }
+
+    /// The field of `n` values in one record.
+    fn read_field(&mut self, input: &mut Input<'_>, (field, n): (&Field, usize)) -> Result<Plane> {
         let mut values = vec![0; n];
         self.read(input, field.width, &mut values)?;
         if field.width > 8 {

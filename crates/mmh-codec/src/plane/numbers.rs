@@ -59,6 +59,7 @@ enum Side<'a> {
 /// What decoding keeps from one block to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
+    pub(super) grouped: super::grouped::Scratch,
     symbols: Vec<u8>,
     bytes: Vec<u8>,
     words: Vec<u16>,

@@ -5,12 +5,14 @@
 mod put;
 mod units;
 
+use std::ops::Range;
+
 use super::packed::low_mask;
 use super::rans::{alphabet_of, read_set};
 use super::segments::{BLOCK_LEN, n_parts, parts};
 use super::{Nesting, PlaneDecoder};
 use crate::bits::packed_len;
-use crate::entropy::{Classes, DecodeSet};
+use crate::entropy::{Classes, DecodeSet, Engine};
 use crate::error::{Error, Result, corrupt};
 use crate::input::Input;
 use crate::kernel::Packed;
@@ -30,14 +32,23 @@ const fn units_of_part(unit: usize) -> usize {
     BLOCK_LEN / unit
 }
 
+/// What decoding keeps from one part to the next.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    arrangement: Arrangement,
+    symbols: Vec<u8>,
+    lower: Vec<u8>,
+    values: Vec<u8>,
+}
+
 impl PlaneDecoder<'_> {
-    /// Fills `values`, units of this context with these keys.
+    /// Gives the values of each part, units of this context with these keys, to `sink`.
     pub(super) fn grouped(
         &mut self,
         input: &mut Input<'_>,
         width: u32,
         (context, keys): (&Context, &[u8]),
-        values: &mut [u8],
+        sink: &mut dyn FnMut(&[u8]),
     ) -> Result<()> {
         let unit = context.unit;
         let extremes = match input.u8()? {
@@ -53,38 +64,16 @@ impl PlaneDecoder<'_> {
         };
         let kept = unit - usize::from(extremes.is_some());
         let coded = Coded::read(self, input, (width, keys.len(), kept), unit)?;
-        let mut arrangement = Arrangement::default();
-        let (mut symbols, mut lower) = (Vec::new(), Vec::new());
+        let scratch = &mut self.buffers.grouped;
         for (i, part) in parts(keys.len(), units_of_part(unit)).enumerate() {
-            arrangement.arrange(&keys[part.clone()], &coded.classes, kept);
-            let n = part.len() * kept;
-            symbols.resize(units::padded(n, unit), 0);
-            let source = &mut symbols[1..=n];
-            let groups = Classes::Groups(&arrangement.groups);
-            self.engine
-                .decode(&coded.set, groups, coded.parts[i], source)?;
-            if coded.lower_width > 0 {
-                lower.resize(units::padded(n, unit), 0);
-                let how = Packed {
-                    base: 0,
-                    shift: 0,
-                    width: coded.lower_width,
-                };
-                let packed = &coded.lower[packed_len(part.start * kept, coded.lower_width)..];
-                (self.engine.kernels().unpack_bytes)(packed, how, &mut lower[1..=n]);
-            }
-            let source = Source {
-                symbols: &symbols,
-                lower: &lower,
-                lower_width: coded.lower_width,
-            };
             let extremes = extremes.as_ref().map(|all| all.of(part.clone()));
-            let values = &mut values[part.start * unit..part.end * unit];
-            units::restore(source, &arrangement.starts, extremes, unit, values);
-        }
-        let any = values.iter().fold(0, |all, value| all | value);
-        if u16::from(any) & !low_mask(width) != 0 {
-            return corrupt("a value is too wide for its plane");
+            scratch.values.resize(part.len() * unit, 0);
+            coded.part(self.engine, (i, part), keys, extremes, scratch)?;
+            let any = scratch.values.iter().fold(0, |all, value| all | value);
+            if u16::from(any) & !low_mask(width) != 0 {
+                return corrupt("a value is too wide for its plane");
+            }
+            sink(&scratch.values);
         }
         Ok(())
     }
@@ -110,6 +99,8 @@ impl PlaneDecoder<'_> {
 
 /// A plane of which the parts are not decoded yet.
 struct Coded<'a> {
+    unit: usize,
+    kept: usize,
     lower_width: u32,
     set: DecodeSet,
     /// The class of each key.
@@ -151,12 +142,53 @@ impl<'a> Coded<'a> {
         }
         parts.push(input.take_rest());
         Ok(Self {
+            unit,
+            kept,
             lower_width,
             set,
             classes,
             lower,
             parts,
         })
+    }
+
+    /// Fills the values of part `i`, which has these units.
+    fn part(
+        &self,
+        engine: &dyn Engine,
+        (i, units): (usize, Range<usize>),
+        keys: &[u8],
+        extremes: Option<(&[u8], &[u8])>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let Scratch {
+            arrangement,
+            symbols,
+            lower,
+            values,
+        } = scratch;
+        arrangement.arrange(&keys[units.clone()], &self.classes, self.kept);
+        let n = units.len() * self.kept;
+        symbols.resize(units::padded(n, self.unit), 0);
+        let groups = Classes::Groups(&arrangement.groups);
+        engine.decode(&self.set, groups, self.parts[i], &mut symbols[1..=n])?;
+        if self.lower_width > 0 {
+            lower.resize(units::padded(n, self.unit), 0);
+            let how = Packed {
+                base: 0,
+                shift: 0,
+                width: self.lower_width,
+            };
+            let packed = &self.lower[packed_len(units.start * self.kept, self.lower_width)..];
+            (engine.kernels().unpack_bytes)(packed, how, &mut lower[1..=n]);
+        }
+        let source = Source {
+            symbols,
+            lower,
+            lower_width: self.lower_width,
+        };
+        units::restore(source, &arrangement.starts, extremes, self.unit, values);
+        Ok(())
     }
 }
 

@@ -46,9 +46,13 @@ fn coded(values: &[u8], width: u32, how: (&Context, &[u8])) -> Option<Vec<u8>> {
 }
 
 fn decoded(coded: &[u8], width: u32, how: (&Context, &[u8])) -> Result<Vec<u8>> {
-    let mut values = vec![0xff; how.0.unit * how.1.len()];
+    let mut values = Vec::new();
     let mut input = Input::new(coded);
-    plane_decoder(|d| d.grouped(&mut input, width, how, &mut values))?;
+    plane_decoder(|d| {
+        d.grouped(&mut input, width, how, &mut |part| {
+            values.extend_from_slice(part)
+        })
+    })?;
     input.expect_end()?;
     Ok(values)
 }
