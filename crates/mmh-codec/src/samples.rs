@@ -191,7 +191,7 @@ pub fn quantised(dtype: Dtype, n_blocks: usize, rng_seed: u64) -> Vec<u8> {
     };
     let planes: Vec<Plane> = blocks.fields.iter().map(plane).collect();
     let mut raw = vec![0; n_blocks * blocks.len];
-    blocks.join(&planes, &mut raw);
+    blocks.join(&planes, &mut raw, Field::join);
     raw
 }
 

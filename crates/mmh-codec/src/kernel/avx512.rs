@@ -15,6 +15,8 @@ use super::portable;
 use super::{Bases, Kernels, Keys, Parts, RARE, Seen};
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::Avx512;
+use crate::layout::Field;
+use crate::plane::grouped::units::{self, Source};
 
 /// Numbers in a step.
 const STEP: usize = 64;
@@ -51,8 +53,28 @@ impl Kernels {
             move_words: safe!(move_words(numbers, symbols, moves, fields, at)),
             move_doubles: safe!(move_doubles(numbers, symbols, moves, fields, at)),
             decay: safe!(decay(numbers, factor, steps)),
+            restore: safe!(restore(source, starts, extremes, unit, values)),
+            join_field: safe!(join_field(field, values, raw, block_len)),
         }
     }
+}
+
+/// As [`units::restore`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn restore(
+    source: Source<'_>,
+    starts: &[u32],
+    extremes: Option<(&[u8], &[u8])>,
+    unit: usize,
+    values: &mut [u8],
+) {
+    units::restore(source, starts, extremes, unit, values);
+}
+
+/// As [`Field::join`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn join_field(field: &Field, values: &[u8], raw: &mut [u8], block_len: usize) {
+    field.join(values, raw, block_len);
 }
 
 #[inline]

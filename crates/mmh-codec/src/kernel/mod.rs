@@ -18,6 +18,8 @@ mod portable;
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::DecodeSet;
 use crate::error::Result;
+use crate::layout::{Field, JoinField};
+use crate::plane::grouped::units::{self, Source};
 pub(crate) use join::{Fields, Packed, Values};
 pub(crate) use moves::{FIELD_REACH, Moves, field};
 
@@ -34,6 +36,9 @@ pub(crate) type DecodeHalves =
 /// bit that they end at.
 pub(crate) type MoveNumbers<const LEN: usize> =
     fn(&mut [[u8; LEN]], &[u8], &Moves, &[u8], usize) -> usize;
+
+/// [`units::restore`], as the machine does it best.
+pub(crate) type RestoreUnits = fn(Source<'_>, &[u32], Option<(&[u8], &[u8])>, usize, &mut [u8]);
 
 /// A set of loops.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +77,10 @@ pub struct Kernels {
     pub(crate) move_doubles: MoveNumbers<4>,
     /// Multiplies numbers of binary32 by a factor, as often as is said.
     pub(crate) decay: fn(&mut [[u8; 4]], f32, u16),
+    /// Puts the values of units in their order.
+    pub(crate) restore: RestoreUnits,
+    /// Writes the values of a field into blocks.
+    pub(crate) join_field: JoinField,
 }
 
 impl Kernels {
@@ -94,6 +103,8 @@ impl Kernels {
         move_words: moves::move_words,
         move_doubles: moves::move_doubles,
         decay: moves::decay,
+        restore: units::restore,
+        join_field: Field::join,
     };
 }
 

@@ -127,19 +127,34 @@ impl Plane {
     }
 }
 
+/// [`Field::join`], as the machine does it best.
+pub(crate) type JoinField = fn(&Field, &[u8], &mut [u8], usize);
+
 impl Blocks {
     /// Writes the fields into whole blocks.
-    pub(crate) fn join(&self, planes: &[Plane], raw: &mut [u8]) {
-        self.join_parts(planes, None, 0, raw);
+    pub(crate) fn join(&self, planes: &[Plane], raw: &mut [u8], join: JoinField) {
+        self.join_parts((planes, None), 0, raw, join);
     }
 
     /// Writes the fields into the whole blocks from number `first` on. `planes` has all values of
     /// all fields but the last, of which `last` has those of these blocks.
-    pub(crate) fn join_with(&self, planes: &[Plane], last: &[u8], first: usize, raw: &mut [u8]) {
-        self.join_parts(planes, Some(last), first, raw);
+    pub(crate) fn join_with(
+        &self,
+        (planes, last): (&[Plane], &[u8]),
+        first: usize,
+        raw: &mut [u8],
+        join: JoinField,
+    ) {
+        self.join_parts((planes, Some(last)), first, raw, join);
     }
 
-    fn join_parts(&self, planes: &[Plane], last: Option<&[u8]>, first: usize, raw: &mut [u8]) {
+    fn join_parts(
+        &self,
+        (planes, last): (&[Plane], Option<&[u8]>),
+        first: usize,
+        raw: &mut [u8],
+        join: JoinField,
+    ) {
         let n_part = (PART_LEN / self.len).max(1);
         for (i, part) in raw.chunks_mut(n_part * self.len).enumerate() {
             // Fields set the bits that they have.
@@ -151,12 +166,12 @@ impl Blocks {
             for (field, plane) in self.fields.iter().zip(planes) {
                 let range = range(field, first + i * n_part);
                 match plane {
-                    Plane::Bytes(values) => field.join(&values[range], part, self.len),
+                    Plane::Bytes(values) => join(field, &values[range], part, self.len),
                     Plane::Words(values) => field.join_words(&values[range], part, self.len),
                 }
             }
             if let (Some(last), Some(field)) = (last, self.fields.last()) {
-                field.join(&last[range(field, i * n_part)], part, self.len);
+                join(field, &last[range(field, i * n_part)], part, self.len);
             }
         }
     }
@@ -204,10 +219,23 @@ impl Field {
     }
 
     /// Writes the values of whole blocks, whose bits of this field must be zero.
-    fn join(&self, values: &[u8], raw: &mut [u8], block_len: usize) {
+    #[inline(always)]
+    pub(crate) fn join(&self, values: &[u8], raw: &mut [u8], block_len: usize) {
         let flip = u8::from(self.signed) << (self.width - 1);
         let len = raw.len();
-        for run in &self.runs {
+        let mut runs = &self.runs[..];
+        while let [low, high, rest @ ..] = runs
+            && let Some(halves) = Halves::of(low, high)
+        {
+            let blocks = raw.chunks_exact_mut(block_len);
+            let blocks = blocks.zip(values.chunks_exact(self.per_block));
+            match halves.n {
+                16 => blocks.for_each(|(block, values)| halves.put::<16>(values, block)),
+                _ => blocks.for_each(|(block, values)| halves.put::<32>(values, block)),
+            }
+            runs = rest;
+        }
+        for run in runs {
             let (run, per_block, block_len) = whole(run, self.per_block, block_len, len);
             let blocks = raw.chunks_exact_mut(block_len);
             for (block, values) in blocks.zip(values.chunks_exact(per_block)) {
@@ -222,11 +250,51 @@ impl Field {
         }
     }
 
+    #[inline(always)]
     fn join_words(&self, values: &[u16], raw: &mut [u8], block_len: usize) {
         for run in self.runs.iter().filter(|run| run.n == 1) {
             let blocks = raw.chunks_exact_mut(block_len);
             for (block, values) in blocks.zip(values.chunks_exact(self.per_block)) {
                 block[run.byte] = (values[run.symbol] >> run.at).to_le_bytes()[0];
+            }
+        }
+    }
+}
+
+/// Two runs that are the low and the high halves of the same bytes.
+struct Halves {
+    byte: usize,
+    /// Bytes, 16 or 32.
+    n: usize,
+    low: usize,
+    high: usize,
+}
+
+impl Halves {
+    fn of(low: &Run, high: &Run) -> Option<Self> {
+        let half = |run: &Run, shift: u32| {
+            (run.bits, run.shift, run.at, run.step) == (4, shift, 0, 1) && matches!(run.n, 16 | 32)
+        };
+        let both = half(low, 0) && half(high, 4) && low.byte == high.byte && low.n == high.n;
+        both.then_some(Self {
+            byte: low.byte,
+            n: low.n,
+            low: low.symbol,
+            high: high.symbol,
+        })
+    }
+
+    /// Writes the bytes of a block, the lower 4 bits of two values in each.
+    #[inline(always)]
+    fn put<const N: usize>(&self, values: &[u8], block: &mut [u8]) {
+        let bytes = block
+            .get_mut(self.byte..)
+            .and_then(|b| b.first_chunk_mut::<N>());
+        let low = values.get(self.low..).and_then(|v| v.first_chunk::<N>());
+        let high = values.get(self.high..).and_then(|v| v.first_chunk::<N>());
+        if let (Some(bytes), Some(low), Some(high)) = (bytes, low, high) {
+            for ((byte, low), high) in bytes.iter_mut().zip(low).zip(high) {
+                *byte = low & 15 | high << 4;
             }
         }
     }
@@ -259,7 +327,7 @@ impl Run {
     }
 
     /// Sets the bits of a block from symbols, whose bits `flip` are inverted.
-    #[inline]
+    #[inline(always)]
     fn put(&self, values: &[u8], flip: u8, block: &mut [u8]) {
         let mask = self.mask();
         let bytes = &mut block[self.byte..self.byte + self.n];
@@ -302,7 +370,7 @@ impl Bits {
     }
 
     /// Sets the bytes of a block from symbols.
-    #[inline]
+    #[inline(always)]
     fn put(&self, values: &[u8], block: &mut [u8]) {
         // The lowest bit of byte i goes to bit 56 + i.
         const GATHER: u64 = 0x0102_0408_1020_4080;
@@ -312,6 +380,12 @@ impl Bits {
             *byte = lowest.wrapping_mul(GATHER).to_le_bytes()[7];
         }
     }
+}
+
+/// [`Field::join`]
+#[inline(always)]
+pub(crate) fn join_field(field: &Field, values: &[u8], raw: &mut [u8], block_len: usize) {
+    field.join(values, raw, block_len);
 }
 
 /// A run that covers its whole block is as well one run over all blocks.
@@ -462,7 +536,7 @@ mod tests {
         let raw = &raw[..raw.len() / 3 * 3];
         let planes: Vec<Plane> = blocks.fields.iter().map(|f| f.split(raw, 3)).collect();
         let mut back = vec![0xff; raw.len()];
-        blocks.join(&planes, &mut back);
+        blocks.join(&planes, &mut back, Field::join);
         assert!(back == raw);
     }
 }

@@ -1,10 +1,16 @@
 //! What the values of a block depend on: keys of units of values, computed from the fields that
 //! stand before them (FORMAT.md, "Grouped").
 
+use std::ops::Range;
+
 use super::block::Plane;
 
 /// Units on either side that a step is compared with.
 const WINDOW: usize = 8;
+/// Units whose keys are computed at a time: a multiple of those of every block.
+const CHUNK: usize = 4096;
+/// Units on either side of them that are looked at: the window, in whole blocks.
+const HALO: usize = 16;
 /// The logarithm of no step at all.
 const LOG_NONE: i32 = -4096;
 
@@ -49,69 +55,106 @@ pub(crate) struct Scale {
 impl Context {
     /// The keys of `n` units.
     pub(crate) fn keys(&self, planes: &[Plane], n: usize) -> Vec<u8> {
+        let by_step = |step: Scale, key: &dyn Fn(Range<usize>, &[i32], &mut Vec<u8>)| {
+            let mut keys = Vec::with_capacity(n);
+            for start in (0..n).step_by(CHUNK) {
+                let units = start..(start + CHUNK).min(n);
+                let near = start.saturating_sub(HALO)..(units.end + HALO).min(n);
+                let relative = relative(&step.logs(planes, n, near.clone()));
+                let own = &relative[start - near.start..units.end - near.start];
+                key(units, own, &mut keys);
+            }
+            keys
+        };
         match self.keys {
             Keys::None => vec![0; n],
             Keys::Value(field) => match planes.get(field) {
                 Some(Plane::Bytes(values)) if values.len() == n => values.clone(),
                 _ => vec![0; n],
             },
-            Keys::Step(step) => {
-                let relative = relative(&step.logs(planes, n));
-                relative.iter().map(|r| low_byte((r >> 7) + 128)).collect()
-            }
-            Keys::Zero { step, minimum } => {
-                let relative = relative(&step.logs(planes, n));
-                let zeros = step.numbers(planes, n).zip(minimum.numbers(planes, n));
-                let keys = relative.iter().zip(zeros).map(|(r, (step, minimum))| {
+            Keys::Step(step) => by_step(step, &|_, relative, keys| {
+                keys.extend(relative.iter().map(|r| low_byte((r >> 7) + 128)));
+            }),
+            Keys::Zero { step, minimum } => by_step(step, &|units, relative, keys| {
+                let steps = step.numbers(planes, n, units.clone()).into_iter();
+                let zeros = steps.zip(minimum.numbers(planes, n, units));
+                keys.extend(relative.iter().zip(zeros).map(|(r, (step, minimum))| {
                     let doubled = (2 * minimum + step / 2).checked_div(step).unwrap_or(31);
                     let zero = u8::try_from(doubled.min(31)).unwrap_or(31);
                     zero << 3 | low_byte(((r >> 9) + 4).clamp(0, 7))
-                });
-                keys.collect()
-            }
+                }));
+            }),
         }
     }
 }
 
 impl Scale {
-    /// The fields of units: the number of the block, and the magnitude of the factor.
-    fn parts<'a>(&self, planes: &'a [Plane], n: usize) -> impl Iterator<Item = (u32, u8)> + 'a {
+    /// What some of `n` units have: `of_block` makes something of the number of a block, and
+    /// `with` something for each unit of that and the magnitude of the unit's factor.
+    fn each<B: Copy, T: Copy + Default>(
+        &self,
+        planes: &[Plane],
+        (n, units): (usize, Range<usize>),
+        of_block: impl Fn(u32) -> B,
+        with: impl Fn(B, u8) -> T,
+    ) -> Vec<T> {
+        let mut all = Vec::with_capacity(units.len());
         let whole = planes.get(self.whole);
-        let n_blocks = whole.map_or(0, Plane::len).max(1);
-        let part = self.part.map(|(field, zero)| (planes.get(field), zero));
-        let per_block = (n / n_blocks).max(1);
-        let number = move |i: usize| match whole {
-            Some(Plane::Words(halves)) => halves
-                .get(i / per_block)
-                .map_or(0, |&h| u32::from(h & 0x7fff)),
-            Some(Plane::Bytes(exponents)) => exponents
-                .get(i / per_block)
-                .map_or(0, |&e| u32::from(e) << 10),
-            None => 0,
-        };
-        let factor = move |i: usize| match part {
-            Some((Some(Plane::Bytes(values)), zero)) => {
-                values.get(i).map_or(0, |v| v.abs_diff(zero))
+        let per_block = (n / whole.map_or(0, Plane::len).max(1)).max(1);
+        let factors = self.part.map(|(field, zero)| match planes.get(field) {
+            Some(Plane::Bytes(values)) => (values.get(units.start..).unwrap_or_default(), zero),
+            _ => (&[][..], zero),
+        });
+        let mut block = |number: u32| {
+            let (of_block, first) = (of_block(number), all.len());
+            match factors {
+                None => all.resize(first + per_block, with(of_block, 1)),
+                Some((values, zero)) => {
+                    let values = values.get(first..first + per_block).unwrap_or_default();
+                    all.extend(values.iter().map(|v| with(of_block, v.abs_diff(zero))));
+                }
             }
-            _ => 1,
         };
-        (0..n).map(move |i| (number(i), factor(i)))
+        let blocks = units.start / per_block..units.end / per_block;
+        match whole {
+            Some(Plane::Words(halves)) => {
+                let halves = halves.get(blocks).unwrap_or_default();
+                halves.iter().for_each(|&h| block(u32::from(h & 0x7fff)));
+            }
+            Some(Plane::Bytes(exponents)) => {
+                let exponents = exponents.get(blocks).unwrap_or_default();
+                exponents.iter().for_each(|&e| block(u32::from(e) << 10));
+            }
+            None => {}
+        }
+        all.resize(units.len(), T::default());
+        all
     }
 
-    /// Logarithms of the steps in units of 2^-10, with straight lines between powers of two.
-    fn logs(&self, planes: &[Plane], n: usize) -> Vec<i32> {
-        let log = |(number, factor): (u32, u8)| number.cast_signed() + log2(factor);
-        self.parts(planes, n).map(log).collect()
+    /// Logarithms of the steps in units of 2^-10, with straight lines between powers of two, and
+    /// so much more that none is negative.
+    fn logs(&self, planes: &[Plane], n: usize, units: Range<usize>) -> Vec<u32> {
+        let logs: [u32; 256] = std::array::from_fn(|factor| {
+            (log2(u8::try_from(factor).unwrap_or(0)) - LOG_NONE).cast_unsigned()
+        });
+        self.each(
+            planes,
+            (n, units),
+            |h| h,
+            |h, factor| h + logs[usize::from(factor)],
+        )
     }
 
     /// The steps in units of 2^-24, of a block number that is binary16.
-    fn numbers<'a>(&self, planes: &'a [Plane], n: usize) -> impl Iterator<Item = u64> + 'a {
-        self.parts(planes, n).map(|(half, factor)| {
+    fn numbers(&self, planes: &[Plane], n: usize, units: Range<usize>) -> Vec<u64> {
+        let number = |half: u32| {
             let (exponent, mantissa) = (half >> 10, u64::from(half & 0x3ff));
-            let number = match exponent {
+            match exponent {
                 0 => mantissa,
                 _ => (mantissa | 0x400) << (exponent - 1).min(30),
-            };
+            }
+        };
+        self.each(planes, (n, units), number, |number, factor| {
             number * u64::from(factor)
         })
     }
@@ -127,23 +170,28 @@ fn log2(x: u8) -> i32 {
 }
 
 /// Each less the mean (rounded down) of itself and up to [`WINDOW`] neighbours on either side.
-fn relative(logs: &[i32]) -> Vec<i32> {
+fn relative(logs: &[u32]) -> Vec<i32> {
+    const WHOLE: usize = 2 * WINDOW + 1;
     let n = logs.len();
-    let mut sum: i32 = logs.iter().take(WINDOW).sum();
-    let mut relative = Vec::with_capacity(n);
-    for (i, log) in logs.iter().enumerate() {
-        sum += logs.get(i + WINDOW).copied().unwrap_or(0);
-        let count = (i + WINDOW + 1).min(n) - i.saturating_sub(WINDOW);
-        let mean = match i32::try_from(count) {
-            // The common case, for which division is multiplication.
-            Ok(17) => sum.div_euclid(17),
-            count => sum.div_euclid(count.unwrap_or(1)),
-        };
-        relative.push(log - mean);
-        if let Some(left) = i.checked_sub(WINDOW) {
-            sum -= logs[left];
-        }
-    }
+    // Sums may wrap; their differences are small.
+    let mut sums = Vec::with_capacity(n + 1);
+    sums.push(0u32);
+    let mut sum = 0u32;
+    sums.extend(logs.iter().map(|&log| {
+        sum = sum.wrapping_add(log);
+        sum
+    }));
+    let less = |log: u32, mean: u32| log.cast_signed() - mean.cast_signed();
+    let at_edge = |i: usize| {
+        let (start, end) = (i.saturating_sub(WINDOW), (i + WINDOW + 1).min(n));
+        let count = u32::try_from(end - start).unwrap_or(1);
+        less(logs[i], sums[end].wrapping_sub(sums[start]) / count)
+    };
+    let mut relative: Vec<i32> = (0..n.min(WINDOW)).map(at_edge).collect();
+    let (starts, ends) = (&sums[..], sums.get(WHOLE..).unwrap_or_default());
+    let middles = logs.iter().skip(WINDOW).zip(starts.iter().zip(ends));
+    relative.extend(middles.map(|(&log, (start, end))| less(log, end.wrapping_sub(*start) / 17)));
+    relative.extend((relative.len()..n).map(at_edge));
     relative
 }
 
@@ -157,20 +205,18 @@ mod tests {
 
     #[test]
     fn means_are_of_the_neighbours_that_there_are() {
-        let naive = |logs: &[i32]| -> Vec<i32> {
+        let naive = |logs: &[u32]| -> Vec<i32> {
             (0..logs.len())
                 .map(|i| {
                     let near = &logs[i.saturating_sub(8)..(i + 9).min(logs.len())];
-                    let n = i32::try_from(near.len()).unwrap();
-                    logs[i] - near.iter().sum::<i32>().div_euclid(n)
+                    let mean = near.iter().sum::<u32>() / u32::try_from(near.len()).unwrap();
+                    i32::try_from(logs[i]).unwrap() - i32::try_from(mean).unwrap()
                 })
                 .collect()
         };
         let noise = &mut crate::samples::Noise::new(3);
         for n in [0, 1, 2, 8, 9, 16, 17, 18, 40] {
-            let logs: Vec<i32> = (0..n)
-                .map(|_| i32::from(noise.below(200)) * 90 - 5000)
-                .collect();
+            let logs: Vec<u32> = (0..n).map(|_| u32::from(noise.below(200)) * 1300).collect();
             assert_eq!(relative(&logs), naive(&logs), "{n}");
         }
     }
@@ -196,6 +242,30 @@ mod tests {
         let factors = Plane::Bytes(vec![129, 127, 130, 126]);
         // Logarithms 15, 15, 16, 16 times 1024: their mean is 15.5.
         assert_eq!(context.keys(&[halves, factors], 4), [124, 124, 132, 132]);
+    }
+
+    /// Steps do not depend on where chunks end.
+    #[test]
+    fn chunks_look_beyond_their_ends() {
+        let noise = &mut crate::samples::Noise::new(4);
+        let n = 2 * CHUNK + 160;
+        let halves: Vec<u16> = (0..n / 16)
+            .map(|_| 0x2000 + u16::from(noise.below(256)))
+            .collect();
+        let factors: Vec<u8> = (0..n).map(|_| noise.below(64)).collect();
+        let planes = [Plane::Words(halves), Plane::Bytes(factors)];
+        let step = Scale {
+            whole: 0,
+            part: Some((1, 32)),
+        };
+        let context = Context {
+            unit: 16,
+            centre: None,
+            keys: Keys::Step(step),
+        };
+        let all = relative(&step.logs(&planes, n, 0..n));
+        let expected: Vec<u8> = all.iter().map(|r| low_byte((r >> 7) + 128)).collect();
+        assert!(context.keys(&planes, n) == expected);
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! How the content of a frame is divided into planes.
 
-mod block;
+pub(crate) mod block;
 mod context;
 mod float;
 mod gguf;
 
 use mmh_core::Dtype;
 
-pub(crate) use block::{Blocks, Field, Plane};
+pub(crate) use block::{Blocks, Field, JoinField, Plane};
 pub(crate) use context::Context;
 #[cfg(test)]
 pub(crate) use context::Keys;

@@ -5,7 +5,7 @@ mod blob;
 mod choose;
 mod dense;
 mod floats;
-mod grouped;
+pub(crate) mod grouped;
 mod numbers;
 mod packed;
 mod ranked;
@@ -196,6 +196,7 @@ impl PlaneDecoder<'_> {
         raw: &mut [u8],
     ) -> Result<()> {
         let n_blocks = raw.len() / blocks.len;
+        let join = self.engine.kernels().join_field;
         let mut planes = Vec::with_capacity(blocks.fields.len());
         for (i, field) in blocks.fields.iter().enumerate() {
             let n = n_blocks * field.per_block;
@@ -215,7 +216,8 @@ impl PlaneDecoder<'_> {
                 let mut joined = 0;
                 self.grouped(input, field.width, how, &mut |part| {
                     let end = joined + part.len() / field.per_block * blocks.len;
-                    blocks.join_with(&planes, part, joined / blocks.len, &mut raw[joined..end]);
+                    let raw = &mut raw[joined..end];
+                    blocks.join_with((&planes, part), joined / blocks.len, raw, join);
                     joined = end;
                 })?;
                 return input.expect_end();
@@ -227,7 +229,7 @@ impl PlaneDecoder<'_> {
             input.expect_end()?;
             planes.push(Plane::Bytes(values));
         }
-        blocks.join(&planes, raw);
+        blocks.join(&planes, raw, join);
         Ok(())
     }
 

@@ -257,7 +257,7 @@ impl<'a> PackedPlane<'a> {
     }
 }
 
-pub(super) fn low_mask(width: u32) -> u16 {
+fn low_mask(width: u32) -> u16 {
     u16::MAX.checked_shr(WIDTH_MAX - width).unwrap_or(0)
 }
 

@@ -3,11 +3,10 @@
 //! quantisers leave at a known value (FORMAT.md, "Grouped").
 
 mod put;
-mod units;
+pub(crate) mod units;
 
 use std::ops::Range;
 
-use super::packed::low_mask;
 use super::rans::{alphabet_of, read_set};
 use super::segments::{BLOCK_LEN, n_parts, parts};
 use super::{Nesting, PlaneDecoder};
@@ -69,10 +68,6 @@ impl PlaneDecoder<'_> {
             let extremes = extremes.as_ref().map(|all| all.of(part.clone()));
             scratch.values.resize(part.len() * unit, 0);
             coded.part(self.engine, (i, part), keys, extremes, scratch)?;
-            let any = scratch.values.iter().fold(0, |all, value| all | value);
-            if u16::from(any) & !low_mask(width) != 0 {
-                return corrupt("a value is too wide for its plane");
-            }
             sink(&scratch.values);
         }
         Ok(())
@@ -101,6 +96,7 @@ impl PlaneDecoder<'_> {
 struct Coded<'a> {
     unit: usize,
     kept: usize,
+    symbol_width: u32,
     lower_width: u32,
     set: DecodeSet,
     /// The class of each key.
@@ -144,6 +140,7 @@ impl<'a> Coded<'a> {
         Ok(Self {
             unit,
             kept,
+            symbol_width,
             lower_width,
             set,
             classes,
@@ -172,6 +169,10 @@ impl<'a> Coded<'a> {
         symbols.resize(units::padded(n, self.unit), 0);
         let groups = Classes::Groups(&arrangement.groups);
         engine.decode(&self.set, groups, self.parts[i], &mut symbols[1..=n])?;
+        let any = symbols[1..=n].iter().fold(0, |all, symbol| all | symbol);
+        if any >> self.symbol_width != 0 {
+            return corrupt("a value is too wide for its plane");
+        }
         if self.lower_width > 0 {
             lower.resize(units::padded(n, self.unit), 0);
             let how = Packed {
@@ -187,7 +188,8 @@ impl<'a> Coded<'a> {
             lower,
             lower_width: self.lower_width,
         };
-        units::restore(source, &arrangement.starts, extremes, self.unit, values);
+        let restore = engine.kernels().restore;
+        restore(source, &arrangement.starts, extremes, self.unit, values);
         Ok(())
     }
 }

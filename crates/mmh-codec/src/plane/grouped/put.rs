@@ -3,14 +3,15 @@
 use super::super::rans::alphabet_of;
 use super::super::segments::{n_parts, parts};
 use super::super::{PlaneEncoder, Shape};
-use super::units::{Arrangement, Extremes};
+use super::units::{Arrangement, Extremes, blend, masks};
 use super::{EXTREMES, KEYS, SYMBOL_BITS, units_of_part};
-use crate::cluster::{Effort, cost};
+use crate::cluster::{Effort, SEGMENT_LEN_MAX, cost};
 use crate::entropy::{
-    Alphabet, Classes, EncodeSet, Levels, PROB_BITS, STATES_LEN, SYMBOLS_MAX, put_tables,
+    Alphabet, Classes, EncodeSet, LANES, Levels, PROB_BITS, STATES_LEN, SYMBOLS_MAX, put_tables,
 };
 use crate::error::Result;
 use crate::input::{put_sized, put_varint};
+use crate::kernel::Kernels;
 use crate::layout::Context;
 use crate::log2::{LOG_BITS, ONE_BIT, entropy, log2};
 use crate::plane::blob::put_blob;
@@ -54,11 +55,18 @@ impl PlaneEncoder<'_> {
     }
 }
 
-/// About what values cost packed or with one distribution, in bits times 2^10.
+/// About what values cost packed or with one distribution, in bits times 2^10, by a sample.
 fn plain_cost(values: &[u8], width: u32) -> u64 {
-    let mut counts = [0; 256];
-    values.iter().for_each(|&v| counts[usize::from(v)] += 1);
-    entropy(&counts).min(values.len() as u64 * u64::from(width) * ONE_BIT)
+    const PIECE: usize = 4096;
+    let step = (values.len() / PIECE / 16).max(1);
+    let (mut counts, mut n) = ([0; 256], 0);
+    for piece in values.chunks(PIECE).step_by(step) {
+        piece.iter().for_each(|&v| counts[usize::from(v)] += 1);
+        n += piece.len() as u64;
+    }
+    let coded = u128::from(entropy(&counts)) * values.len() as u128 / u128::from(n.max(1));
+    let packed = values.len() as u64 * u64::from(width) * ONE_BIT;
+    u64::try_from(coded).map_or(packed, |coded| coded.min(packed))
 }
 
 /// A plane in units.
@@ -77,6 +85,8 @@ impl Units {
     fn of(values: &[u8], width: u32, context: &Context) -> Self {
         let lower_width = width.saturating_sub(SYMBOL_BITS);
         let alphabet = alphabet_of(1 << (width - lower_width));
+        let mut units = [[8u8; 16]; 2];
+        units[0][..4].copy_from_slice(&[7, 12, 4, 12]);
         let (extremes, kept) = match context.centre {
             Some(centre) => {
                 let (extremes, kept) = take_extremes(values, context.unit, centre);
@@ -131,7 +141,7 @@ impl Units {
         out.push(self.lower_width.to_le_bytes()[0]);
         put_blob(classes, encoder.packer, out)?;
         let (symbols, groups, ends) = self.arranged(context.unit, keys, classes);
-        let levels = levels_of(&symbols, &groups, &ends);
+        let levels = levels_of(&symbols, &groups, &ends, &encoder.engine.kernels());
         put_varint(out, levels.len());
         put_sized(out, &put_tables(&levels, self.alphabet));
         if self.lower_width > 0 {
@@ -193,28 +203,53 @@ impl Units {
 /// Takes from each unit the first of the values that lie farthest from the centre, of equally far
 /// ones on both sides the lower.
 fn take_extremes(values: &[u8], unit: usize, centre: u8) -> (Extremes, Vec<u8>) {
+    match unit {
+        32 => take_extremes_of::<32>(values, centre),
+        _ => take_extremes_of::<16>(values, centre),
+    }
+}
+
+fn take_extremes_of<const UNIT: usize>(values: &[u8], centre: u8) -> (Extremes, Vec<u8>) {
+    let masks = const { &masks::<UNIT>() };
+    let units = values.as_chunks::<UNIT>().0;
     let mut extremes = Extremes::default();
-    let mut kept = Vec::with_capacity(values.len());
-    for unit in values.chunks_exact(unit) {
-        let distance =
-            |value: u8| 2 * u16::from(value.abs_diff(centre)) + u16::from(value < centre);
-        let farthest = unit
-            .iter()
-            .fold(0, |most, &value| distance(value).max(most));
-        let place = unit
-            .iter()
-            .position(|&value| distance(value) == farthest)
-            .unwrap_or(0);
+    // One more, so that a whole unit can be written where all but one of its values go.
+    let mut kept = vec![0; units.len() * (UNIT - 1) + 1];
+    for (i, unit) in units.iter().enumerate() {
+        // Distances come first, then places, the first being the greatest.
+        let mut farthest = 0i16;
+        for (at, &value) in (0i16..).zip(unit) {
+            let distance = 2 * i16::from(value.abs_diff(centre)) + i16::from(value < centre);
+            farthest = farthest.max(distance << 5 | (31 - at));
+        }
+        let place = usize::from(31 - (farthest & 31).to_le_bytes()[0]).min(UNIT - 1);
         extremes.places.push(u8::try_from(place).unwrap_or(0));
         extremes.values.push(unit[place]);
-        kept.extend_from_slice(&unit[..place]);
-        kept.extend_from_slice(&unit[place + 1..]);
+        // One value too many, which the next unit overwrites.
+        let Some(target) = kept[i * (UNIT - 1)..].first_chunk_mut::<UNIT>() else {
+            break;
+        };
+        let mut shifted = [0; UNIT];
+        let after = match values[i * UNIT + 1..].first_chunk::<UNIT>() {
+            Some(after) => after,
+            None => {
+                shifted[..UNIT - 1].copy_from_slice(&unit[1..]);
+                &shifted
+            }
+        };
+        *target = blend(unit, after, &masks[place]);
     }
+    kept.truncate(units.len() * (UNIT - 1));
     (extremes, kept)
 }
 
 /// The distribution of each class, from the groups that it has.
-fn levels_of(symbols: &[u8], groups: &[u8], ends: &[(usize, usize)]) -> Vec<Levels> {
+fn levels_of(
+    symbols: &[u8],
+    groups: &[u8],
+    ends: &[(usize, usize)],
+    kernels: &Kernels,
+) -> Vec<Levels> {
     let n_classes = groups
         .iter()
         .max()
@@ -222,12 +257,16 @@ fn levels_of(symbols: &[u8], groups: &[u8], ends: &[(usize, usize)]) -> Vec<Leve
     let mut counts = vec![[0; SYMBOLS_MAX]; n_classes];
     let mut start = (0, 0);
     for &end in ends {
-        let part = symbols[start.0..end.0].chunks(crate::entropy::LANES);
-        for (group, &class) in part.zip(&groups[start.1..end.1]) {
-            let counts = &mut counts[usize::from(class)];
-            group
-                .iter()
-                .for_each(|&s| counts[usize::from(s) % SYMBOLS_MAX] += 1);
+        let mut symbols = &symbols[start.0..end.0];
+        for run in groups[start.1..end.1].chunk_by(|a, b| a == b) {
+            let (now, rest) = symbols.split_at((run.len() * LANES).min(symbols.len()));
+            symbols = rest;
+            let counts = &mut counts[usize::from(run[0])];
+            for piece in now.chunks(SEGMENT_LEN_MAX) {
+                for (sum, count) in counts.iter_mut().zip((kernels.count)(piece)) {
+                    *sum += u32::from(count.unsigned_abs());
+                }
+            }
         }
         start = end;
     }
@@ -352,9 +391,12 @@ mod tests {
 
     #[test]
     fn the_first_of_the_farthest_values_is_taken() {
-        let (extremes, kept) = take_extremes(&[7, 12, 4, 12, 8, 8, 8, 8], 4, 8);
+        let mut units = [[8; 16]; 2];
+        units[0][..4].copy_from_slice(&[7, 12, 4, 12]);
+        let (extremes, kept) = take_extremes(units.as_flattened(), 16, 8);
         assert_eq!((extremes.places, extremes.values), (vec![2, 0], vec![4, 8]));
-        assert_eq!(kept, [7, 12, 12, 8, 8, 8]);
+        assert_eq!(kept[..5], [7, 12, 12, 8, 8]);
+        assert_eq!(kept[5..], [8; 25]);
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Extremes {
 /// What values are made of. Symbols are in the order of the arrangement, lower bits in that of
 /// the units; both begin at index 1, and have [`padded`] bytes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Source<'a> {
+pub(crate) struct Source<'a> {
     pub(super) symbols: &'a [u8],
     /// Looked at only if they have bits.
     pub(super) lower: &'a [u8],
@@ -72,7 +72,8 @@ pub(super) const fn padded(n: usize, unit: usize) -> usize {
 
 /// Fills `values`, units of `unit` values, the first symbols of which are at `starts`. `extremes`:
 /// their places and values.
-pub(super) fn restore(
+#[inline(always)]
+pub(crate) fn restore(
     source: Source<'_>,
     starts: &[u32],
     extremes: Option<(&[u8], &[u8])>,
@@ -89,12 +90,14 @@ pub(super) fn restore(
     }
 }
 
+#[inline(always)]
 fn restore_single(source: Source<'_>, starts: &[u32], values: &mut [u8]) {
     for (i, (value, &start)) in values.iter_mut().zip(starts).enumerate() {
         *value = source.value(start as usize, i);
     }
 }
 
+#[inline(always)]
 fn restore_any(
     source: Source<'_>,
     starts: &[u32],
@@ -118,40 +121,108 @@ fn restore_any(
     }
 }
 
+#[inline(always)]
 fn restore_whole<const UNIT: usize>(source: Source<'_>, starts: &[u32], values: &mut [u8]) {
     let units = values.as_chunks_mut::<UNIT>().0;
     for (i, (unit, &start)) in units.iter_mut().zip(starts).enumerate() {
-        let Some(whole) = source.unit(start as usize + 1, i * UNIT + 1) else {
+        let Some(symbols) = window::<UNIT>(source.symbols, start as usize + 1) else {
             return;
         };
-        *unit = whole;
+        *unit = *symbols;
+        if source.lower_width > 0 {
+            let Some(lower) = window::<UNIT>(source.lower, i * UNIT + 1) else {
+                return;
+            };
+            add_lower(unit, lower, source.lower_width);
+        }
     }
 }
 
+#[inline(always)]
 fn restore_around<const UNIT: usize>(
     source: Source<'_>,
     starts: &[u32],
     (places, extremes): (&[u8], &[u8]),
     values: &mut [u8],
 ) {
+    let masks = const { &masks::<UNIT>() };
     let units = values.as_chunks_mut::<UNIT>().0.iter_mut().zip(starts);
     for (i, ((unit, &start), (&place, &extreme))) in
         units.zip(places.iter().zip(extremes)).enumerate()
     {
-        let (start, first) = (start as usize, i * (UNIT - 1));
-        let before = source.unit::<UNIT>(start + 1, first + 1);
-        let after = source.unit::<UNIT>(start, first);
-        let (Some(before), Some(after)) = (before, after) else {
+        let place = usize::from(place) % UNIT;
+        let from = |from: &[u8], start: usize| {
+            let before = window::<UNIT>(from, start + 1)?;
+            Some(blend(before, window(from, start)?, &masks[place]))
+        };
+        let Some(values) = from(source.symbols, start as usize) else {
             return;
         };
-        for (j, ((value, before), after)) in (0u8..).zip(unit.iter_mut().zip(before).zip(after)) {
-            let after = if j == place { extreme } else { after };
-            *value = if j < place { before } else { after };
+        *unit = values;
+        if source.lower_width > 0 {
+            let Some(lower) = from(source.lower, i * (UNIT - 1)) else {
+                return;
+            };
+            add_lower(unit, &lower, source.lower_width);
         }
+        unit[place] = extreme;
+    }
+}
+
+/// `before` where the mask is set, and else `after`.
+#[inline(always)]
+pub(super) fn blend<const UNIT: usize>(
+    before: &[u8; UNIT],
+    after: &[u8; UNIT],
+    mask: &[u8; UNIT],
+) -> [u8; UNIT] {
+    // Words of 8 values: compilers make less of single bytes.
+    let mut blended = [0; UNIT];
+    let words = before
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .zip(after.as_chunks::<8>().0);
+    let parts = words.zip(mask.as_chunks::<8>().0);
+    for (target, ((before, after), mask)) in blended.as_chunks_mut::<8>().0.iter_mut().zip(parts) {
+        let [before, after, mask] = [before, after, mask].map(|word| u64::from_le_bytes(*word));
+        *target = (before & mask | after & !mask).to_le_bytes();
+    }
+    blended
+}
+
+/// For each place, a mask of the values before it.
+pub(super) const fn masks<const UNIT: usize>() -> [[u8; UNIT]; UNIT] {
+    let mut masks = [[0; UNIT]; UNIT];
+    let mut place = 0;
+    while place < UNIT {
+        let mut at = 0;
+        while at < place {
+            masks[place][at] = 0xff;
+            at += 1;
+        }
+        place += 1;
+    }
+    masks
+}
+
+#[inline(always)]
+fn window<const UNIT: usize>(from: &[u8], start: usize) -> Option<&[u8; UNIT]> {
+    from.get(start..)?.first_chunk()
+}
+
+/// Puts lower bits below values that leave room for them.
+#[inline(always)]
+fn add_lower<const UNIT: usize>(unit: &mut [u8; UNIT], lower: &[u8; UNIT], width: u32) {
+    let words = unit.as_chunks_mut::<8>().0.iter_mut();
+    for (values, lower) in words.zip(lower.as_chunks::<8>().0) {
+        let upper = u64::from_le_bytes(*values) << width;
+        *values = (upper | u64::from_le_bytes(*lower)).to_le_bytes();
     }
 }
 
 impl Source<'_> {
+    #[inline(always)]
     fn value(&self, symbol: usize, lower: usize) -> u8 {
         let symbol = self.symbols[symbol + 1];
         if self.lower_width == 0 {
@@ -159,19 +230,6 @@ impl Source<'_> {
         } else {
             symbol << self.lower_width | self.lower[lower + 1]
         }
-    }
-
-    /// A unit of values, from these places of the symbols and the lower bits on.
-    #[inline(always)]
-    fn unit<const UNIT: usize>(&self, symbol: usize, lower: usize) -> Option<[u8; UNIT]> {
-        let mut unit: [u8; UNIT] = *self.symbols.get(symbol..)?.first_chunk()?;
-        if self.lower_width > 0 {
-            let lower: &[u8; UNIT] = self.lower.get(lower..)?.first_chunk()?;
-            for (value, lower) in unit.iter_mut().zip(lower) {
-                *value = *value << (self.lower_width & 7) | lower;
-            }
-        }
-        Some(unit)
     }
 }
 
