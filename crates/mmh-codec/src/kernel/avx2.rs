@@ -10,7 +10,7 @@ use super::{Bases, Kernels, Keys, Moves, Parts, Seen, join_avx2, moves, portable
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::Avx2;
 use crate::layout::{Field, block};
-use crate::plane::grouped::units::{self, Source};
+use crate::plane::grouped::units::{self, Apart, Source};
 
 /// Functions like those in a module, compiled for AVX2, and ones that call them.
 macro_rules! compiled {
@@ -53,7 +53,7 @@ compiled! {
     join_avx2::join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]);
     moves::move_words(numbers: &mut [[u8; 2]], symbols: &[u8], moves: &Moves, fields: &[u8], at: usize) -> usize;
     moves::move_doubles(numbers: &mut [[u8; 4]], symbols: &[u8], moves: &Moves, fields: &[u8], at: usize) -> usize;
-    units::restore(source: Source<'_>, starts: &[u32], extremes: Option<(&[u8], &[u8])>, unit: usize, values: &mut [u8]);
+    units::restore(source: Source<'_>, starts: &[u32], extremes: Apart<'_>, unit: usize, values: &mut [u8]);
     block::join_field(field: &Field, values: &[u8], raw: &mut [u8], block_len: usize);
     moves::decay(numbers: &mut [[u8; 4]], factor: f32, steps: u16);
 }

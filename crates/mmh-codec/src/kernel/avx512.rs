@@ -16,7 +16,7 @@ use super::{Bases, Kernels, Keys, Parts, RARE, Seen};
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::Avx512;
 use crate::layout::Field;
-use crate::plane::grouped::units::{self, Source};
+use crate::plane::grouped::units::{self, Apart, Source};
 
 /// Numbers in a step.
 const STEP: usize = 64;
@@ -64,7 +64,7 @@ impl Kernels {
 fn restore(
     source: Source<'_>,
     starts: &[u32],
-    extremes: Option<(&[u8], &[u8])>,
+    extremes: Apart<'_>,
     unit: usize,
     values: &mut [u8],
 ) {

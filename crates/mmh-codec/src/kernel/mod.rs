@@ -19,7 +19,7 @@ use crate::cluster::{Histogram, Prices};
 use crate::entropy::DecodeSet;
 use crate::error::Result;
 use crate::layout::{Field, JoinField};
-use crate::plane::grouped::units::{self, Source};
+use crate::plane::grouped::units::{self, Apart, Source};
 pub(crate) use join::{Fields, Packed, Values};
 pub(crate) use moves::{FIELD_REACH, Moves, field};
 
@@ -38,7 +38,7 @@ pub(crate) type MoveNumbers<const LEN: usize> =
     fn(&mut [[u8; LEN]], &[u8], &Moves, &[u8], usize) -> usize;
 
 /// [`units::restore`], as the machine does it best.
-pub(crate) type RestoreUnits = fn(Source<'_>, &[u32], Option<(&[u8], &[u8])>, usize, &mut [u8]);
+pub(crate) type RestoreUnits = fn(Source<'_>, &[u32], Apart<'_>, usize, &mut [u8]);
 
 /// A set of loops.
 #[derive(Debug, Clone, Copy)]

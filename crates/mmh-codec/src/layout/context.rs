@@ -52,10 +52,13 @@ pub(crate) struct Scale {
     pub(crate) part: Option<(usize, u8)>,
 }
 
+/// Appends the keys of some units, whose steps are known relative to those near.
+type PutKeys<'a> = &'a dyn Fn(Range<usize>, &[i32], &mut Vec<u8>);
+
 impl Context {
     /// The keys of `n` units.
     pub(crate) fn keys(&self, planes: &[Plane], n: usize) -> Vec<u8> {
-        let by_step = |step: Scale, key: &dyn Fn(Range<usize>, &[i32], &mut Vec<u8>)| {
+        let by_step = |step: Scale, key: PutKeys<'_>| {
             let mut keys = Vec::with_capacity(n);
             for start in (0..n).step_by(CHUNK) {
                 let units = start..(start + CHUNK).min(n);

@@ -17,7 +17,7 @@ use crate::input::Input;
 use crate::kernel::Packed;
 use crate::layout::Context;
 use crate::plane::blob::read_blob;
-use units::{Arrangement, Extremes, Source};
+use units::{Apart, Arrangement, Extremes, Source};
 
 /// Possible keys.
 const KEYS: usize = 256;
@@ -67,7 +67,8 @@ impl PlaneDecoder<'_> {
         for (i, part) in parts(keys.len(), units_of_part(unit)).enumerate() {
             let extremes = extremes.as_ref().map(|all| all.of(part.clone()));
             scratch.values.resize(part.len() * unit, 0);
-            coded.part(self.engine, (i, part), keys, extremes, scratch)?;
+            let of_units = (&keys[part.clone()], extremes);
+            coded.part(self.engine, (i, part), of_units, scratch)?;
             sink(&scratch.values);
         }
         Ok(())
@@ -154,8 +155,7 @@ impl<'a> Coded<'a> {
         &self,
         engine: &dyn Engine,
         (i, units): (usize, Range<usize>),
-        keys: &[u8],
-        extremes: Option<(&[u8], &[u8])>,
+        (keys, extremes): (&[u8], Apart<'_>),
         scratch: &mut Scratch,
     ) -> Result<()> {
         let Scratch {
@@ -164,7 +164,7 @@ impl<'a> Coded<'a> {
             lower,
             values,
         } = scratch;
-        arrangement.arrange(&keys[units.clone()], &self.classes, self.kept);
+        arrangement.arrange(keys, &self.classes, self.kept);
         let n = units.len() * self.kept;
         symbols.resize(units::padded(n, self.unit), 0);
         let groups = Classes::Groups(&arrangement.groups);

@@ -49,6 +49,9 @@ pub(super) struct Extremes {
     pub(super) values: Vec<u8>,
 }
 
+/// The places and values of the extremes of some units, if they are apart.
+pub(crate) type Apart<'a> = Option<(&'a [u8], &'a [u8])>;
+
 impl Extremes {
     pub(super) fn of(&self, units: Range<usize>) -> (&[u8], &[u8]) {
         (&self.places[units.clone()], &self.values[units])
@@ -76,7 +79,7 @@ pub(super) const fn padded(n: usize, unit: usize) -> usize {
 pub(crate) fn restore(
     source: Source<'_>,
     starts: &[u32],
-    extremes: Option<(&[u8], &[u8])>,
+    extremes: Apart<'_>,
     unit: usize,
     values: &mut [u8],
 ) {
@@ -101,7 +104,7 @@ fn restore_single(source: Source<'_>, starts: &[u32], values: &mut [u8]) {
 fn restore_any(
     source: Source<'_>,
     starts: &[u32],
-    extremes: Option<(&[u8], &[u8])>,
+    extremes: Apart<'_>,
     unit: usize,
     values: &mut [u8],
 ) {
