@@ -30,14 +30,14 @@ pub(crate) fn inspect(session: &Session, file: &Path, bases: &[PathBuf]) -> Resu
                 before,
                 after,
                 p.method.clone(),
-                p.coders.join(", "),
                 p.base.clone().unwrap_or_default(),
+                p.coders.join(", "),
             ]
         };
         let rows: Vec<_> = report.parts.iter().map(row).collect();
         let heads = [
-            "tensor", "dtype", "shape", "raw", "coded", "bits", "→ bits", "method", "coders",
-            "base",
+            "tensor", "dtype", "shape", "raw", "coded", "bits", "→ bits", "method", "base",
+            "coders",
         ];
         table(out, &heads, &[3, 4, 5, 6], &rows)?;
         writeln!(out)?;

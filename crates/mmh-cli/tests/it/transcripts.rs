@@ -412,7 +412,7 @@ all right: 1 files, 6 chunks, 1.73 kB compared with their digests
 $ verify acme/m:sub
 all right: 1 files, 2 chunks, 1.20 kB compared with their digests
 $ inspect m/sub/z
-tensor         dtype  shape      raw   coded  bits  → bits  method  coders  base
+tensor         dtype  shape      raw   coded  bits  → bits  method  base  coders
 (other bytes)                1.00 kB  2.20 %                zstd
 unknown 1.00 kB → 22 B (2.20 %), level default
 $ doctor --rebuild-index
