@@ -13,7 +13,7 @@ use crate::frame::{
     ContentId, Header, Method, References, compare_checks, put_checks, read_checks,
 };
 use crate::input::Input;
-use crate::layout::Layout;
+use crate::layout::{Layout, of_nibbles};
 use crate::mix::{put_mixed, read_mixed};
 use crate::plane::{Buffers, PlaneDecoder, PlaneEncoder, Scratch};
 use crate::settings::{Base, Context, Hint, Level, Settings};
@@ -116,6 +116,9 @@ impl Encoder {
         let mut method = Method::Raw;
         let mut best = raw.len();
         if let Some((layout, dtype)) = planes.filter(|_| !raw.is_empty()) {
+            let nibbles = of_nibbles(layout, raw, hint);
+            let layout = nibbles.map_or(layout, |_| Layout::Nibbles);
+            let hint = &nibbles.unwrap_or(*hint);
             method = layout.method();
             let start = put_header(method, raw, References::default(), out);
             put_checks(raw, out);

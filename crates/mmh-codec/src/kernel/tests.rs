@@ -5,6 +5,7 @@ use crate::bits::pack;
 use crate::entropy::{
     Alphabet, Classes, EncodeSet, Engine as _, LANES, Levels, Reference, SYMBOLS_MAX,
 };
+use crate::layout::{Division, Layout, Plane};
 use crate::samples::Noise;
 
 /// The forms that this machine has, beside the plain one.
@@ -407,6 +408,57 @@ fn blocks_are_decoded_and_joined_alike() {
                     );
                 }
             }
+        }
+    }
+}
+
+/// Fields of blocks of each form, and units with and without extremes and lower bits.
+#[test]
+fn blocks_and_units_are_put_together_alike() {
+    let noise = &mut Noise::new(21);
+    for kernels in others() {
+        for kind in 0..64 {
+            let Ok(layout) = Layout::from_code(64 + kind) else {
+                continue;
+            };
+            let Division::Blocks(blocks) = layout.division() else {
+                continue;
+            };
+            let raw = noise_of(blocks.len * 37, noise);
+            let planes: Vec<Plane> = (blocks.fields.iter())
+                .map(|field| field.split(&raw, blocks.len))
+                .collect();
+            let mut back = vec![7; raw.len()];
+            blocks.join(&planes, &mut back, kernels.join_field);
+            assert!(back == raw, "type {kind}");
+        }
+        for (unit, apart, lower_width) in
+            [(1, false, 3), (16, true, 1), (32, true, 0), (32, false, 3)]
+        {
+            let (n, kept) = (100, unit - usize::from(apart));
+            let symbols = noise_of(units::padded(n * kept, unit), noise);
+            let symbols: Vec<u8> = symbols.iter().map(|s| s & 31).collect();
+            let lower: Vec<u8> = symbols
+                .iter()
+                .rev()
+                .map(|s| s & ((1 << lower_width) - 1))
+                .collect();
+            let source = Source {
+                symbols: &symbols,
+                lower: &lower,
+                lower_width,
+            };
+            let starts: Vec<u32> = (0..100)
+                .rev()
+                .map(|i| i * u32::try_from(kept).unwrap())
+                .collect();
+            let (places, extremes) = (noise_of(n, noise), noise_of(n, noise));
+            let places: Vec<u8> = places.iter().map(|p| p % 16).collect();
+            let extremes = apart.then_some((&places[..], &extremes[..]));
+            let (mut plain, mut quick) = (vec![0; n * unit], vec![1; n * unit]);
+            (Kernels::PORTABLE.restore)(source, &starts, extremes, unit, &mut plain);
+            (kernels.restore)(source, &starts, extremes, unit, &mut quick);
+            assert!(plain == quick, "{unit} {apart} {lower_width}");
         }
     }
 }

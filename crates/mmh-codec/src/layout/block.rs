@@ -390,10 +390,10 @@ pub(crate) fn join_field(field: &Field, values: &[u8], raw: &mut [u8], block_len
 
 /// A run that covers its whole block is as well one run over all blocks.
 fn whole(run: &Run, per_block: usize, block_len: usize, raw_len: usize) -> (Run, usize, usize) {
-    let covers = run.n == block_len && run.n == per_block && run.step == 1;
+    let covers = run.n == block_len && run.n * run.step == per_block;
     if covers && raw_len > 0 {
         let all = raw_len / block_len * block_len;
-        (Run { n: all, ..*run }, all, all)
+        (Run { n: all, ..*run }, all * run.step, all)
     } else {
         (*run, per_block, block_len)
     }

@@ -4,6 +4,7 @@ pub(crate) mod block;
 mod context;
 mod float;
 mod gguf;
+mod nibbles;
 
 use mmh_core::Dtype;
 
@@ -12,6 +13,7 @@ pub(crate) use context::Context;
 #[cfg(test)]
 pub(crate) use context::Keys;
 pub(crate) use float::FloatFormat;
+pub(crate) use nibbles::of_nibbles;
 
 use crate::error::{Error, Result};
 use crate::frame::Method;
@@ -158,7 +160,8 @@ impl Layout {
                 (1, vec![field("codes", 8, runs)])
             }
             Self::Nibbles => {
-                let runs = vec![Run::new(0, 0, 1).bits(0, 4), Run::new(1, 0, 1).bits(4, 4)];
+                let half = |which: usize| Run::new(which, 0, 1).step(2);
+                let runs = vec![half(0).bits(0, 4), half(1).bits(4, 4)];
                 (
                     1,
                     vec![Field {

@@ -102,6 +102,19 @@ fn a_step_spreads_consecutive_bytes() {
     assert_eq!(back, [1, 2, 3, 4]);
 }
 
+/// Halves of bytes in turn: each half is one run over all blocks.
+#[test]
+fn runs_that_cover_blocks_of_one_byte_are_taken_at_once() {
+    let half = |which: usize| Run::new(which, 0, 1).step(2);
+    let runs = vec![half(0).bits(0, 4), half(1).bits(4, 4)];
+    let codes = field(4, 2, false, runs);
+    let raw = [0x21, 0x43, 0xf5];
+    assert_eq!(split(&codes, &raw, 1), [1, 2, 3, 4, 5, 15]);
+    let mut back = [0; 3];
+    join(&codes, &raw, &mut back, 1);
+    assert_eq!(back, raw);
+}
+
 #[test]
 fn signed_bytes_keep_their_order() {
     let bytes = field(8, 1, true, vec![Run::new(0, 0, 1)]);

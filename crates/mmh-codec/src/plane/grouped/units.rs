@@ -62,14 +62,14 @@ impl Extremes {
 /// the units; both begin at index 1, and have [`padded`] bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Source<'a> {
-    pub(super) symbols: &'a [u8],
+    pub(crate) symbols: &'a [u8],
     /// Looked at only if they have bits.
-    pub(super) lower: &'a [u8],
-    pub(super) lower_width: u32,
+    pub(crate) lower: &'a [u8],
+    pub(crate) lower_width: u32,
 }
 
 /// Bytes for `n` symbols, so that a whole unit can be read from one before and from each of them.
-pub(super) const fn padded(n: usize, unit: usize) -> usize {
+pub(crate) const fn padded(n: usize, unit: usize) -> usize {
     n + unit + 1
 }
 
