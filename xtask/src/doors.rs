@@ -198,7 +198,7 @@ impl Session {
             repository: missing,
             ..self.mmh.clone()
         };
-        self.ends_with(&none, &["ls"], 2)?;
+        self.ends_with(&none, &["ls"], 3)?;
         done("mistakes end with the exit codes of the error table")
     }
 
