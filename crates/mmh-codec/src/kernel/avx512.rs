@@ -79,7 +79,7 @@ fn join_field(field: &Field, values: &[u8], raw: &mut [u8], block_len: usize) {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(bytes: &[u8; 64]) -> __m512i {
+pub(super) fn load(bytes: &[u8; 64]) -> __m512i {
     // SAFETY: 64 bytes are a vector.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
 }
@@ -100,7 +100,7 @@ fn load_doubles(doubles: &[i32; 16]) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store(bytes: &mut [u8; 64], vector: __m512i) {
+pub(super) fn store(bytes: &mut [u8; 64], vector: __m512i) {
     // SAFETY: 64 bytes are a vector.
     unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
 }

@@ -7,6 +7,7 @@
 
 use std::arch::x86_64::*;
 
+use super::avx512::{load, store};
 use super::join::{self, Fields, Packed, Values};
 use crate::entropy::avx512::{Block, decode_groups};
 use crate::entropy::{Classes, DecodeSet};
@@ -17,23 +18,9 @@ const STEP: usize = 64;
 
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load(bytes: &[u8; 64]) -> __m512i {
-    // SAFETY: 64 bytes are a vector.
-    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
 fn load_words(words: &[u16; 32]) -> __m512i {
     // SAFETY: 32 words are a vector.
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn store(bytes: &mut [u8; 64], vector: __m512i) {
-    // SAFETY: 64 bytes are a vector.
-    unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
 }
 
 /// For each width up to 8 bits: which bytes eight values lie in, and how far each is shifted.
