@@ -90,6 +90,15 @@ impl Clock for FixedClock {
     }
 }
 
+/// A source of secret random bytes, handed in so that the pure crates need no operating system.
+pub trait Entropy: Send + Sync + Debug {
+    /// Fills `out` with bytes that nobody can predict.
+    ///
+    /// # Errors
+    /// The system's error, if its generator fails; `out` is not to be used then.
+    fn fill(&self, out: &mut [u8]) -> std::io::Result<()>;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
