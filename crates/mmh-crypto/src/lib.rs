@@ -1,15 +1,19 @@
-//! Cryptography of MMH from published standards: the key tree and sealing of chunks.
+//! Cryptography of MMH from published standards: key tree, sealing of chunks, key slots.
 //!
 //! Pure functions over bytes: no input or output, no clock, no threads. Random bytes come from
 //! [`mmh_core::ports::Entropy`]. docs/FORMAT.md has every byte, docs/decisions the reasons.
 
+pub mod age;
+mod bech32;
 mod error;
+mod kdf;
 pub mod keys;
 pub mod padding;
 pub mod seal;
 mod secret;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod xwing;
 
 pub use error::{Error, Result};
 pub use keys::{ChunkerKey, IdKey, ReadKey, RootSeed};

@@ -1,6 +1,8 @@
 //! Tests of the public functions, one module for each part of the crate.
 
+mod age;
 mod seal;
+mod xwing;
 
 /// The bytes that `text` spells in hexadecimal digits.
 fn hex(text: &str) -> Vec<u8> {
