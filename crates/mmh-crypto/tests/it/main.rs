@@ -2,6 +2,7 @@
 
 mod age;
 mod seal;
+mod sign;
 mod xwing;
 
 /// The bytes that `text` spells in hexadecimal digits.
