@@ -39,6 +39,8 @@ cargo xtask COMMAND
   bench --corpus DIR   a whole folder, once; bench --install-peers brings the peers
   drill kill [-n N]    kill -9 at N random moments of an add (200); [--seed S]
   drill fuzz [-n N]    mutated models and damaged repositories, N rounds (200); [--seed S]
+  drill guided         coverage-guided fuzzing of the codec; [--minutes N] (60), [--only TARGET]
+  drill asan           the codec's tests under AddressSanitizer
   drill large          add and restore a file of 20 GB within the bound of memory; [--gb N]
 
 Downloads and scratch repositories go to .demo/ in the root; MMH_DEMO_CACHE names another folder.

@@ -230,7 +230,9 @@ pub(crate) fn read_body(
     let n_units = rest.len() / division.unit_len();
     let (units, tail) = rest.split_at_mut(n_units * division.unit_len());
     match division {
-        Division::Blocks(blocks) => decoder.read_blocks(&mut input, &blocks, units)?,
+        Division::Blocks(blocks) => {
+            decoder.read_blocks(&mut input, &blocks, (n_units, 0..n_units), units)?;
+        }
         Division::Signed(format) => {
             read_numbers(decoder, &mut input, (format, true), units)?;
         }
@@ -244,43 +246,71 @@ pub(crate) fn read_body(
 }
 
 /// Replaces `out` with a part of the content that has `part`, a range within its `raw_len` bytes,
-/// and says which it is: of floats the blocks that are needed, of everything else all.
+/// and says where in the content that begins. Decodes the blocks that are needed.
 pub(crate) fn read_part(
     decoder: &mut PlaneDecoder<'_>,
     (method, body): (Method, &[u8]),
     raw_len: usize,
     part: &Range<usize>,
     out: &mut Vec<u8>,
-) -> Result<Range<usize>> {
+) -> Result<usize> {
     let mut input = Input::new(body);
-    let layout = match read_layout(&mut input, method)? {
-        Division::Float(format) => Some((format, false)),
-        Division::Signed(format) => Some((format, true)),
-        Division::Blocks(_) => None,
-    };
+    let division = read_layout(&mut input, method)?;
     let head_len = input.varint()?;
-    let Some((format, signed)) = layout.filter(|_| head_len == 0) else {
-        out.resize(raw_len, 0);
-        read_body(decoder, method, body, out)?;
-        return Ok(0..raw_len);
+    let Some(rest) = raw_len.checked_sub(head_len) else {
+        return corrupt("the bytes before the planes are more than all");
     };
-    let len = format.len();
-    let numbers = Numbers::read(decoder, &mut input, (format, signed), raw_len / len)?;
-    let tail = input.take(raw_len % len)?;
+    let len = division.unit_len();
+    let n = rest / len;
+    let first = (part.start.saturating_sub(head_len) / len).min(n);
+    let end = part.end.saturating_sub(head_len).div_ceil(len);
+    let wanted = first..end.clamp(first, n);
+    let units = match division {
+        Division::Blocks(blocks) => {
+            out.resize(wanted.len() * len, 0);
+            decoder.read_blocks(&mut input, &blocks, (n, wanted.clone()), out)?;
+            wanted
+        }
+        Division::Float(format) => {
+            part_of_numbers(decoder, &mut input, (format, false), (n, wanted), out)?
+        }
+        Division::Signed(format) => {
+            part_of_numbers(decoder, &mut input, (format, true), (n, wanted), out)?
+        }
+    };
+    let head = input.take(head_len)?;
+    let tail = input.take(rest % len)?;
     input.expect_end()?;
-    let blocks = numbers.blocks_of(part.start / len..part.end.div_ceil(len));
-    let (first, last) = (numbers.range(blocks.start), numbers.range(blocks.end - 1));
-    let units = len * first.start..len * last.end;
-    out.resize(units.len(), 0);
-    for i in blocks {
-        let range = numbers.range(i);
-        let place = len * range.start - units.start..len * range.end - units.start;
-        numbers.block(decoder.engine, decoder.buffers, i, &mut out[place])?;
-    }
-    if part.end > units.end {
+    if part.end > head_len + n * len {
         out.extend_from_slice(tail);
     }
-    Ok(units.start..units.start + out.len())
+    if part.start < head_len {
+        out.splice(..0, head.iter().copied());
+        return Ok(0);
+    }
+    Ok(head_len + units.start * len)
+}
+
+/// Replaces `out` with the blocks of `n` numbers that have the `wanted` ones, and says which
+/// numbers these are.
+fn part_of_numbers(
+    decoder: &mut PlaneDecoder<'_>,
+    input: &mut Input<'_>,
+    (format, signed): (FloatFormat, bool),
+    (n, wanted): (usize, Range<usize>),
+    out: &mut Vec<u8>,
+) -> Result<Range<usize>> {
+    let len = format.len();
+    let numbers = Numbers::read(decoder, input, (format, signed), n)?;
+    let blocks = numbers.blocks_of(wanted);
+    let all = numbers.range(blocks.start).start..numbers.range(blocks.end - 1).end;
+    out.resize(len * all.len(), 0);
+    for i in blocks {
+        let range = numbers.range(i);
+        let place = len * (range.start - all.start)..len * (range.end - all.start);
+        numbers.block(decoder.engine, decoder.buffers, i, &mut out[place])?;
+    }
+    Ok(all)
 }
 
 /// Fills `units` with numbers, block by block; of a signed layout, if so told.

@@ -229,9 +229,10 @@ pub(crate) fn read_checks<'a>(raw_len: usize, input: &mut Input<'a>) -> Result<&
 }
 
 /// Compares content, which begins at a multiple of [`CHECK_LEN`], with the checks from there on.
+/// Not where a fuzzer is to see what damage makes of the content: no mutant would have right checks.
 pub(crate) fn compare_checks(raw: &[u8], checks: &[[u8; 4]]) -> Result<()> {
     let mut pairs = raw.chunks(CHECK_LEN).zip(checks);
-    if pairs.all(|(block, stated)| check(block) == *stated) {
+    if cfg!(fuzzing) || pairs.all(|(block, stated)| check(block) == *stated) {
         Ok(())
     } else {
         corrupt("the content is not what its checks say")

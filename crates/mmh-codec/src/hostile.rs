@@ -1,89 +1,173 @@
 //! What the codec must withstand: any content, any frame. The bodies are meant for tests and
 //! fuzz targets alike.
+//!
+//! A build with `cfg(fuzzing)` does not compare checks, so that what decoders make of damaged
+//! frames is compared here, engine with engine and part with whole.
+
+use std::sync::OnceLock;
 
 use mmh_core::{Dtype, ErrorKind};
 
+use crate::entropy::{Engine, engines};
+use crate::frame::Header;
+use crate::input::Input;
+use crate::samples::weights;
 use crate::{
-    Context, Decoder, Encoder, Error, FRAME_OVERHEAD_MAX, Hint, Level, Settings, frame_info,
+    Base, Context, Decoder, Encoder, Error, FRAME_OVERHEAD_MAX, Hint, Level, Result, Settings,
+    frame_info,
 };
 
 /// The most content that [`fuzz_frame`] accepts of a frame.
 pub const FUZZ_RAW_LEN_MAX: usize = 1 << 16;
 
-/// Decodes `bytes` as a frame. An error is as good an answer as content, but not one that blames
+/// Decodes `bytes` as a frame, whole and in parts, with every engine. A frame that refers to a base
+/// is given [`base_content`]. An error is as good an answer as content, but not one that blames
 /// ourselves, and neither may exceed the limit.
 ///
 /// # Panics
 /// If the promise is broken: that is its purpose.
 pub fn fuzz_frame(bytes: &[u8]) {
-    let mut out = vec![1, 2, 3];
-    match Decoder::new().decode(bytes, FUZZ_RAW_LEN_MAX, &mut out) {
-        Ok(()) => {
-            let info = frame_info(bytes).expect("a frame that decodes can be described");
-            assert_eq!(info.raw_len, out.len(), "content is as long as stated");
-        }
-        Err(Error::Corrupt { .. } | Error::FrameTooLarge { .. }) => assert!(out.is_empty()),
-        Err(Error::UnknownVersion { .. } | Error::UnknownCode { .. }) => assert!(out.is_empty()),
-        Err(Error::MissingReference { .. }) => assert!(out.is_empty()),
-        Err(error) => panic!("{error}"),
+    let header = Header::read(&mut Input::new(bytes)).ok();
+    let id = header.and_then(|header| header.references.base);
+    let raw_len = header.map_or(0, |header| header.raw_len.min(FUZZ_RAW_LEN_MAX));
+    let context = Context {
+        base: id.map(|id| Base {
+            id,
+            raw: &base_content()[..raw_len],
+        }),
+        ..Context::default()
+    };
+    if id.is_some() {
+        let alone = Decoder::new().decode(bytes, FUZZ_RAW_LEN_MAX, &mut Vec::new());
+        assert!(alone.is_err(), "a base is needed");
     }
+    let mut found = engines().iter().map(|&engine| {
+        let mut out = vec![1, 2, 3];
+        let result =
+            Decoder::with_engine(engine).decode_with(bytes, &context, FUZZ_RAW_LEN_MAX, &mut out);
+        (result, out)
+    });
+    let (result, whole) = found.next().expect("there is always an engine");
+    let same =
+        |(other, out): (Result<()>, Vec<u8>)| other.is_ok() == result.is_ok() && out == whole;
+    assert!(found.all(same), "engines differ");
     // Also where decoding fails, the description may not panic.
-    drop(frame_info(bytes));
-    fuzz_range(bytes, &out);
+    let info = frame_info(bytes);
+    match &result {
+        Ok(()) => {
+            let info = info.expect("a frame that decodes can be described");
+            assert_eq!(info.raw_len, whole.len(), "content is as long as stated");
+        }
+        Err(error) => assert!(whole.is_empty() && blames_the_frame(error), "{error}"),
+    }
+    if raw_len == header.map_or(0, |header| header.raw_len) {
+        for &engine in engines() {
+            fuzz_range(
+                bytes,
+                (engine, &context),
+                raw_len,
+                result.is_ok().then_some(&whole),
+            );
+        }
+    }
 }
 
-/// Decodes parts of a frame whose whole content is `whole`, or that has none if that is empty.
-fn fuzz_range(bytes: &[u8], whole: &[u8]) {
-    let places = [0, 1, whole.len() / 3, whole.len()];
+/// The content of bases: a frame that states `n` bytes is given the first `n` of it.
+#[must_use]
+pub fn base_content() -> &'static [u8] {
+    static CONTENT: OnceLock<Vec<u8>> = OnceLock::new();
+    CONTENT.get_or_init(|| weights(Dtype::BF16, 64, FUZZ_RAW_LEN_MAX, 1))
+}
+
+/// Whether an error says that a frame is wrong, too long, or of a newer version.
+fn blames_the_frame(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported)
+}
+
+/// Decodes parts of a frame that states `raw_len` bytes; `whole` is its content, if it has any.
+fn fuzz_range(
+    bytes: &[u8],
+    (engine, context): (&'static dyn Engine, &Context<'_>),
+    raw_len: usize,
+    whole: Option<&Vec<u8>>,
+) {
+    let places = [0, 1, raw_len / 3, raw_len];
+    let mut decoder = Decoder::with_engine(engine);
     let mut part = vec![1];
     for range in places.windows(2).map(|pair| pair[0]..pair[1].max(pair[0])) {
-        let context = Context::default();
-        match Decoder::new().decode_range(bytes, &context, range.clone(), &mut part) {
+        let range = range.start.min(raw_len)..range.end.min(raw_len);
+        match decoder.decode_range(bytes, context, range.clone(), &mut part) {
             // A part may be whole where the rest is damaged.
-            Ok(()) => assert!(whole.is_empty() || part == whole[range]),
+            Ok(()) => {
+                assert_eq!(part.len(), range.len());
+                assert!(
+                    whole.is_none_or(|whole| part == whole[range]),
+                    "a part differs"
+                );
+            }
             Err(error) => {
-                assert!(part.is_empty() && whole.is_empty(), "{error}");
-                assert!(error.kind() != ErrorKind::Internal, "{error}");
+                assert!(part.is_empty() && whole.is_none(), "{error}");
+                assert!(blames_the_frame(&error), "{error}");
             }
         }
     }
 }
 
-/// Encodes content with a hint that its first bytes make up, and decodes it again.
+/// Encodes content with a hint that its first bytes make up, and decodes it again. At times its
+/// first half is the base of the second.
 ///
 /// # Panics
-/// If the content does not come back, or the frame is too long.
+/// If the content does not come back, engines write different frames, or the frame is too long.
 pub fn fuzz_round_trip(bytes: &[u8]) {
-    let Some((&[kind, row, first, level], raw)) = bytes.split_first_chunk::<4>() else {
+    let Some((&[kind, row, first, how], content)) = bytes.split_first_chunk::<4>() else {
         return;
     };
     let dtype = Dtype::ALL
         .get(usize::from(kind) % (Dtype::ALL.len() + 1))
         .copied();
-    let row_len = [0, u64::from(row), 64 * u64::from(row), u64::MAX][usize::from(level / 4) % 4];
+    let row_len = [0, u64::from(row), 64 * u64::from(row), u64::MAX][usize::from(how / 4) % 4];
     let hint = Hint {
         dtype,
         row_len,
         first: u64::from(first) << (row % 40),
     };
-    let level = Level::ALL[usize::from(level) % Level::ALL.len()];
-    let mut frame = Vec::new();
-    let mut encoder = Encoder::new(Settings {
-        level,
+    let settings = Settings {
+        level: Level::ALL[usize::from(how % 4) % Level::ALL.len()],
         verify: true,
+    };
+    let half = content.len() / 2;
+    let (raw, base) = if how / 16 % 4 == 1 {
+        (&content[half..2 * half], Some(&content[..half]))
+    } else {
+        (content, None)
+    };
+    let context = Context {
+        base: base.map(|raw| Base { id: [7; 32], raw }),
+        ..Context::default()
+    };
+    let mut frames = engines().iter().map(|&engine| {
+        let mut frame = Vec::new();
+        Encoder::with_engine(settings.clone(), engine)
+            .encode_with(raw, &hint, &context, &mut frame)
+            .expect("any content can be encoded");
+        frame
     });
-    let method = encoder
-        .encode(raw, &hint, &mut frame)
-        .expect("any content can be encoded");
+    let frame = frames.next().expect("there is always an engine");
+    assert!(
+        frames.all(|other| other == frame),
+        "engines differ: {hint:?}"
+    );
     assert!(
         frame.len() <= raw.len() + FRAME_OVERHEAD_MAX,
-        "{method}, {hint:?}"
+        "{} bytes of {}, {hint:?}",
+        frame.len(),
+        raw.len()
     );
     let mut back = Vec::new();
     Decoder::new()
-        .decode(&frame, raw.len(), &mut back)
+        .decode_with(&frame, &context, raw.len(), &mut back)
         .expect("a frame can be decoded");
-    assert_eq!(back, raw, "{method}, {hint:?}");
+    assert!(back == raw, "{hint:?}");
 }
 
 #[cfg(test)]
@@ -91,7 +175,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::samples::weights;
 
     proptest! {
         #[test]

@@ -1,8 +1,10 @@
 //! `cargo xtask drill`: long trials of what must never happen.
 
 mod fuzz;
+mod guided;
 mod kill;
 mod large;
+mod sanitizer;
 
 use crate::args::Args;
 use crate::shell::{Failure, Outcome, RELEASE, build};
@@ -10,7 +12,8 @@ use crate::shell::{Failure, Outcome, RELEASE, build};
 pub(crate) use fuzz::fuzz;
 pub(crate) use kill::kill;
 
-/// `cargo xtask drill kill|fuzz [-n N] [--seed S]` and `cargo xtask drill large [--gb N]`
+/// `cargo xtask drill kill|fuzz [-n N] [--seed S]`, `cargo xtask drill large [--gb N]`,
+/// `cargo xtask drill guided [--minutes N] [--only TARGET]` and `cargo xtask drill asan`
 pub(crate) fn command(mut args: Args) -> Outcome {
     let which = args.positional().unwrap_or_default();
     match which.as_str() {
@@ -31,6 +34,18 @@ pub(crate) fn command(mut args: Args) -> Outcome {
             args.finish()?;
             large::large(&build("mmh", &RELEASE)?, len)
         }
-        _ => Err(Failure::usage("say which drill: kill, fuzz or large")),
+        "guided" => {
+            let minutes = args.value("--minutes")?.unwrap_or(60);
+            let only = args.value::<String>("--only")?;
+            args.finish()?;
+            guided::guided(minutes, only.as_deref())
+        }
+        "asan" => {
+            args.finish()?;
+            sanitizer::asan()
+        }
+        _ => Err(Failure::usage(
+            "say which drill: kill, fuzz, guided, asan or large",
+        )),
     }
 }

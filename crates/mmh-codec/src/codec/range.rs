@@ -16,9 +16,10 @@ impl Decoder {
     /// Replaces the content of `out` with the bytes `range` of the content of `frame`. When it fails,
     /// `out` is empty.
     ///
-    /// Of floats only the blocks are decoded that have these bytes, each of [`crate::BLOCK_LEN`]
-    /// numbers, and only the checks of these bytes are compared: several threads may share a frame,
-    /// each with a decoder and a range of its own. Of other content all is decoded.
+    /// Of floats, and of quantised weights in blocks, only the parts are decoded that have these bytes,
+    /// each of [`crate::BLOCK_LEN`] numbers, and only the checks of these bytes are compared: several
+    /// threads may share a frame, each with a decoder and a range of its own. Of other content all
+    /// is decoded.
     ///
     /// # Errors
     /// As [`Self::decode_with`]; Invalid when the content does not have the range.
@@ -52,8 +53,9 @@ impl Decoder {
                 raw_len: header.raw_len as u64,
             });
         }
-        let start = if header.method == Method::Float && header.raw_len <= CHUNK_LEN_MAX {
-            self.float_part(header.raw_len, input, &range, out)?
+        let by_parts = matches!(header.method, Method::Float | Method::Block);
+        let start = if by_parts && header.raw_len <= CHUNK_LEN_MAX {
+            self.part(&header, input, &range, out)?
         } else {
             self.decode_into(frame, context, CHUNK_LEN_MAX, out)?;
             0
@@ -64,9 +66,11 @@ impl Decoder {
     }
 
     /// Decodes what has the range, and says where in the content that begins.
-    fn float_part(
+    fn part(
         &mut self,
-        raw_len: usize,
+        &Header {
+            method, raw_len, ..
+        }: &Header,
         mut input: Input<'_>,
         range: &Range<usize>,
         out: &mut Vec<u8>,
@@ -79,11 +83,11 @@ impl Decoder {
             unpacker: &mut self.unpacker,
             buffers: &mut self.buffers,
         };
-        let body = (Method::Float, input.finish());
-        let found = read_part(&mut decoder, body, raw_len, &checked, out)?;
-        let part = &out[checked.start - found.start..checked.end - found.start];
+        let body = (method, input.finish());
+        let start = read_part(&mut decoder, body, raw_len, &checked, out)?;
+        let part = &out[checked.start - start..checked.end - start];
         compare_checks(part, &checks[first..])?;
-        Ok(found.start)
+        Ok(start)
     }
 }
 
@@ -95,7 +99,7 @@ mod tests {
 
     use super::*;
     use crate::entropy::{Classes, DecodeSet, EncodeSet, Engine, Reference};
-    use crate::samples::weights;
+    use crate::samples::{quantised, weights};
     use crate::{BLOCK_LEN, Encoder, Hint, Settings};
 
     fn frame_of(dtype: Dtype, raw: &[u8]) -> Vec<u8> {
@@ -103,7 +107,7 @@ mod tests {
         let mut encoder = Encoder::new(Settings::default());
         let hint = Hint::tensor(dtype, 512);
         let method = encoder.encode(raw, &hint, &mut frame).unwrap();
-        assert_eq!(method, Method::Float);
+        assert!(matches!(method, Method::Float | Method::Block));
         frame
     }
 
@@ -137,10 +141,26 @@ mod tests {
                 Reference.decode(set, classes, block, symbols)
             }
         }
-        let raw = weights(Dtype::BF16, 512, 8 * BLOCK_LEN - 5, 3);
-        let (frame, block) = (frame_of(Dtype::BF16, &raw), 2 * BLOCK_LEN);
+        let floats = weights(Dtype::BF16, 512, 8 * BLOCK_LEN - 5, 3);
+        // Two scales before each 32 codes; the last part has the rest.
+        let blocks = quantised(Dtype::Q4_0, 4 * BLOCK_LEN / 32 - 5, 3);
+        for (dtype, raw, block) in [
+            (Dtype::BF16, floats, 2 * BLOCK_LEN),
+            (Dtype::Q4_0, blocks, BLOCK_LEN / 32 * 18),
+        ] {
+            costs_its_blocks(&DECODED, &Counting, (dtype, &raw), block);
+        }
+    }
+
+    fn costs_its_blocks(
+        decoded: &AtomicUsize,
+        counting: &'static dyn Engine,
+        (dtype, raw): (Dtype, &[u8]),
+        block: usize,
+    ) {
+        let frame = frame_of(dtype, raw);
         let mut decoder = Decoder {
-            engine: &Counting,
+            engine: counting,
             ..Decoder::default()
         };
         let mut out = Vec::new();
@@ -150,14 +170,29 @@ mod tests {
                 .decode_range(&frame, &context, range.clone(), &mut out)
                 .unwrap();
             assert!(out == raw[range]);
-            DECODED.swap(0, Ordering::Relaxed)
+            decoded.swap(0, Ordering::Relaxed)
         };
-        assert_eq!(blocks_of(5..6), 1);
-        assert_eq!(blocks_of(block - 1..block), 1);
-        assert_eq!(blocks_of(block - 1..block + 1), 2);
-        assert_eq!(blocks_of(raw.len() - 1..raw.len()), 1, "the tail");
-        assert_eq!(blocks_of(0..raw.len()), 4);
-        assert_eq!(blocks_of(3..3), 1);
+        // A check covers bytes of its own, of which blocks may have parts.
+        let checks = |range: Range<usize>| {
+            let end = range.end.next_multiple_of(CHECK_LEN).min(raw.len());
+            let blocks = range.start / CHECK_LEN * CHECK_LEN / block..end.div_ceil(block);
+            blocks.len().min(4)
+        };
+        // What stands before the blocks, if it is coded at all, is always decoded.
+        let others = blocks_of(3..3) - checks(3..3);
+        for range in [
+            5..6,
+            block - 1..block,
+            block - 1..block + 1,
+            raw.len() - 1..raw.len(),
+            0..raw.len(),
+        ] {
+            assert_eq!(
+                blocks_of(range.clone()),
+                others + checks(range.clone()),
+                "{dtype} {range:?}"
+            );
+        }
     }
 
     /// What the range does not touch may be damaged; what it touches may not.

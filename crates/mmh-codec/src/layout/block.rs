@@ -133,22 +133,12 @@ pub(crate) type JoinField = fn(&Field, &[u8], &mut [u8], usize);
 impl Blocks {
     /// Writes the fields into whole blocks.
     pub(crate) fn join(&self, planes: &[Plane], raw: &mut [u8], join: JoinField) {
-        self.join_parts((planes, None), 0, raw, join);
+        self.join_with((planes, None), 0, raw, join);
     }
 
     /// Writes the fields into the whole blocks from number `first` on. `planes` has all values of
-    /// all fields but the last, of which `last` has those of these blocks.
+    /// all fields, but of the last one `last` may have those from these blocks on.
     pub(crate) fn join_with(
-        &self,
-        (planes, last): (&[Plane], &[u8]),
-        first: usize,
-        raw: &mut [u8],
-        join: JoinField,
-    ) {
-        self.join_parts((planes, Some(last)), first, raw, join);
-    }
-
-    fn join_parts(
         &self,
         (planes, last): (&[Plane], Option<&[u8]>),
         first: usize,

@@ -21,6 +21,8 @@ pub(crate) use rans::{put_in_context, read_in_context};
 pub use segments::BLOCK_LEN;
 pub(crate) use segments::Rows;
 
+use std::ops::Range;
+
 use crate::cluster::Effort;
 use crate::entropy::Engine;
 use crate::error::{Error, Result, corrupt};
@@ -188,14 +190,15 @@ impl PlaneDecoder<'_> {
         self.record(input, width, values, Nesting::Top)
     }
 
-    /// Writes the fields of whole blocks, a record for each, to `raw`.
+    /// Writes the `wanted` ones of `n_blocks` whole blocks, a record for each field, to `raw`, which
+    /// has room for just these.
     pub(crate) fn read_blocks(
         &mut self,
         input: &mut Input<'_>,
         blocks: &Blocks,
+        (n_blocks, wanted): (usize, Range<usize>),
         raw: &mut [u8],
     ) -> Result<()> {
-        let n_blocks = raw.len() / blocks.len;
         let join = self.engine.kernels().join_field;
         let mut planes = Vec::with_capacity(blocks.fields.len());
         for (i, field) in blocks.fields.iter().enumerate() {
@@ -213,23 +216,27 @@ impl PlaneDecoder<'_> {
             let how = (&context, &keys[..]);
             if i + 1 == blocks.fields.len() {
                 // The others are there: parts become blocks while they are near.
-                let mut joined = 0;
-                self.grouped(input, field.width, how, &mut |part| {
-                    let end = joined + part.len() / field.per_block * blocks.len;
-                    let raw = &mut raw[joined..end];
-                    blocks.join_with((&planes, part), joined / blocks.len, raw, join);
-                    joined = end;
+                let units = field.per_block / context.unit;
+                let of_wanted = wanted.start * units..wanted.end * units;
+                self.grouped(input, field.width, (how, of_wanted), &mut |unit, part| {
+                    let first = unit / units;
+                    let end = (first + part.len() / field.per_block).min(wanted.end);
+                    let start = first.max(wanted.start);
+                    let part = &part[(start - first) * field.per_block..];
+                    let place = start - wanted.start..end - wanted.start;
+                    let raw = &mut raw[place.start * blocks.len..place.end * blocks.len];
+                    blocks.join_with((&planes, Some(part)), start, raw, join);
                 })?;
                 return input.expect_end();
             }
             let mut values = Vec::with_capacity(n);
-            self.grouped(input, field.width, how, &mut |part| {
+            self.grouped(input, field.width, (how, 0..keys.len()), &mut |_, part| {
                 values.extend_from_slice(part);
             })?;
             input.expect_end()?;
             planes.push(Plane::Bytes(values));
         }
-        blocks.join(&planes, raw, join);
+        blocks.join_with((&planes, None), wanted.start, raw, join);
         Ok(())
     }
 

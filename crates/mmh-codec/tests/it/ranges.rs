@@ -1,6 +1,7 @@
 //! Parts of content: whatever they are, they are what the whole has there.
 
-use mmh_codec::{BLOCK_LEN, Context, Decoder, Hint, Method, samples::weights};
+use mmh_codec::samples::{quantised, weights};
+use mmh_codec::{BLOCK_LEN, Context, Decoder, Hint, Method};
 use mmh_core::{Dtype, ErrorKind};
 use proptest::prelude::*;
 
@@ -61,6 +62,54 @@ fn ranges_of_several_blocks() {
             &raw,
             pairs.filter(|(a, b)| a <= b && (b - a < 9 || a % 2 == 1)),
         );
+    }
+}
+
+/// Quantised blocks over several parts: around the borders of blocks, parts and checks, and in the
+/// bytes before and after whole blocks of a chunk that is cut anywhere.
+#[test]
+fn ranges_of_quantised_blocks() {
+    for dtype in [
+        Dtype::Q4_K,
+        Dtype::Q6_K,
+        Dtype::Q8_0,
+        Dtype::IQ4_XS,
+        Dtype::IQ2_S,
+    ] {
+        let (elements, block) = dtype.block();
+        let (elements, block) = (elements as usize, block as usize);
+        let n = 5 * BLOCK_LEN / 2 / elements;
+        let tensor = quantised(dtype, n + 2, 5);
+        // Chunks of a tensor are cut each 4 MiB, here within the block before the first whole one.
+        let first = (4usize << 20) / block;
+        let cut = (4 << 20) % block;
+        let hint = Hint {
+            first: (first * elements) as u64,
+            ..Hint::tensor(dtype, 0)
+        };
+        for (raw, hint) in [
+            (&tensor[..n * block], &Hint::tensor(dtype, 0)),
+            (&tensor[cut..(n + 1) * block + 7], &hint),
+        ] {
+            let (method, frame) = encode(raw, hint);
+            assert_eq!(method, Method::Block, "{dtype}");
+            let (len, part) = (raw.len(), BLOCK_LEN / elements * block);
+            let head = block - cut;
+            let borders = [
+                0,
+                1,
+                head,
+                block,
+                part - 1,
+                part + head,
+                2 * part,
+                len - 8,
+                len - 1,
+                len,
+            ];
+            let pairs = borders.iter().flat_map(|&a| borders.map(|b| (a, b)));
+            check(&frame, raw, pairs.filter(|(a, b)| a <= b));
+        }
     }
 }
 

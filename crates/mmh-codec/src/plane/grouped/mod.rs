@@ -41,13 +41,14 @@ pub(crate) struct Scratch {
 }
 
 impl PlaneDecoder<'_> {
-    /// Gives the values of each part, units of this context with these keys, to `sink`.
+    /// Gives the values of each part that has `wanted` units to `sink`, behind the number of its
+    /// first unit. The units are of this context, with these keys.
     pub(super) fn grouped(
         &mut self,
         input: &mut Input<'_>,
         width: u32,
-        (context, keys): (&Context, &[u8]),
-        sink: &mut dyn FnMut(&[u8]),
+        ((context, keys), wanted): ((&Context, &[u8]), Range<usize>),
+        sink: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<()> {
         let unit = context.unit;
         let extremes = match input.u8()? {
@@ -65,11 +66,15 @@ impl PlaneDecoder<'_> {
         let coded = Coded::read(self, input, (width, keys.len(), kept), unit)?;
         let scratch = &mut self.buffers.grouped;
         for (i, part) in parts(keys.len(), units_of_part(unit)).enumerate() {
+            if part.end <= wanted.start || part.start >= wanted.end {
+                continue;
+            }
+            let first = part.start;
             let extremes = extremes.as_ref().map(|all| all.of(part.clone()));
             scratch.values.resize(part.len() * unit, 0);
             let of_units = (&keys[part.clone()], extremes);
             coded.part(self.engine, (i, part), of_units, scratch)?;
-            sink(&scratch.values);
+            sink(first, &scratch.values);
         }
         Ok(())
     }

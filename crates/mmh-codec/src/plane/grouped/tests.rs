@@ -49,8 +49,8 @@ fn decoded(coded: &[u8], width: u32, how: (&Context, &[u8])) -> Result<Vec<u8>> 
     let mut values = Vec::new();
     let mut input = Input::new(coded);
     plane_decoder(|d| {
-        d.grouped(&mut input, width, how, &mut |part| {
-            values.extend_from_slice(part)
+        d.grouped(&mut input, width, (how, 0..how.1.len()), &mut |_, part| {
+            values.extend_from_slice(part);
         })
     })?;
     input.expect_end()?;
