@@ -1,4 +1,4 @@
-//! Cryptography of MMH from published standards: key tree, sealing, key slots, signatures.
+//! Cryptography of MMH from published standards: keys, sealing, slots, signatures, seeds, shares.
 //!
 //! Pure functions over bytes: no input or output, no clock, no threads. Random bytes come from
 //! [`mmh_core::ports::Entropy`]. docs/FORMAT.md has every byte, docs/decisions the reasons.
@@ -11,6 +11,8 @@ pub mod keys;
 pub mod padding;
 pub mod seal;
 mod secret;
+pub mod seed;
+pub mod share;
 pub mod sign;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

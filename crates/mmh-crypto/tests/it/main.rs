@@ -1,8 +1,12 @@
 //! Tests of the public functions, one module for each part of the crate.
 
 mod age;
+mod hostile;
 mod seal;
+mod seed;
+mod share;
 mod sign;
+mod story;
 mod xwing;
 
 /// The bytes that `text` spells in hexadecimal digits.
