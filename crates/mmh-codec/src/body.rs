@@ -310,6 +310,7 @@ fn part_of_numbers(
         let place = len * (range.start - all.start)..len * (range.end - all.start);
         numbers.block(decoder.engine, decoder.buffers, i, &mut out[place])?;
     }
+    numbers.into_buffers(decoder.buffers);
     Ok(all)
 }
 
@@ -327,6 +328,7 @@ fn read_numbers(
         let raw = &mut units[range.start * format.len()..range.end * format.len()];
         numbers.block(decoder.engine, decoder.buffers, i, raw)?;
     }
+    numbers.into_buffers(decoder.buffers);
     Ok(())
 }
 

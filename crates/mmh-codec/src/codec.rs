@@ -121,7 +121,7 @@ impl Encoder {
             let hint = &nibbles.unwrap_or(*hint);
             method = layout.method();
             let start = put_header(method, raw, References::default(), out);
-            put_checks(raw, out);
+            put_checks(raw, &self.engine.kernels(), out);
             let mut encoder = PlaneEncoder {
                 engine: self.engine,
                 packer: &mut self.packer,
@@ -134,7 +134,7 @@ impl Encoder {
             if self.settings.level == Level::Archive {
                 let mut mixed = Vec::new();
                 let start = put_header(Method::Mixed, raw, References::default(), &mut mixed);
-                put_checks(raw, &mut mixed);
+                put_checks(raw, &self.engine.kernels(), &mut mixed);
                 let written = put_mixed(&mut encoder, (layout, dtype), raw, hint, &mut mixed)?;
                 if written && mixed.len() - start < best {
                     method = Method::Mixed;
@@ -185,7 +185,7 @@ impl Encoder {
         };
         self.delta.clear();
         put_header(Method::Delta, raw, references, &mut self.delta);
-        put_checks(raw, &mut self.delta);
+        put_checks(raw, &self.engine.kernels(), &mut self.delta);
         let mut encoder = PlaneEncoder {
             engine: self.engine,
             packer: &mut self.packer,
@@ -357,7 +357,7 @@ impl Decoder {
                     (None, Method::Mixed) => read_mixed(&mut decoder, body, out)?,
                     (None, _) => read_body(&mut decoder, method, body, out)?,
                 }
-                compare_checks(out, checks)?;
+                compare_checks(out, checks, &self.engine.kernels())?;
             }
         }
         Ok(())

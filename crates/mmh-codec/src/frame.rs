@@ -5,6 +5,7 @@ use std::fmt;
 use crate::body::planes_info;
 use crate::error::{Error, Result, corrupt};
 use crate::input::{Input, put_varint};
+use crate::kernel::Kernels;
 use crate::mix::mixed_info;
 use crate::plane::Coder;
 
@@ -219,8 +220,8 @@ impl Header {
 }
 
 /// Appends a check for each [`CHECK_LEN`] bytes of content: the low half of their XXH3 (64 bits).
-pub(crate) fn put_checks(raw: &[u8], out: &mut Vec<u8>) {
-    out.extend(raw.chunks(CHECK_LEN).flat_map(check));
+pub(crate) fn put_checks(raw: &[u8], kernels: &Kernels, out: &mut Vec<u8>) {
+    out.extend(raw.chunks(CHECK_LEN).flat_map(|part| check(part, kernels)));
 }
 
 /// Takes the checks of `raw_len` bytes of content.
@@ -230,17 +231,17 @@ pub(crate) fn read_checks<'a>(raw_len: usize, input: &mut Input<'a>) -> Result<&
 
 /// Compares content, which begins at a multiple of [`CHECK_LEN`], with the checks from there on.
 /// Not where a fuzzer is to see what damage makes of the content: no mutant would have right checks.
-pub(crate) fn compare_checks(raw: &[u8], checks: &[[u8; 4]]) -> Result<()> {
+pub(crate) fn compare_checks(raw: &[u8], checks: &[[u8; 4]], kernels: &Kernels) -> Result<()> {
     let mut pairs = raw.chunks(CHECK_LEN).zip(checks);
-    if cfg!(fuzzing) || pairs.all(|(block, stated)| check(block) == *stated) {
+    if cfg!(fuzzing) || pairs.all(|(part, stated)| check(part, kernels) == *stated) {
         Ok(())
     } else {
         corrupt("the content is not what its checks say")
     }
 }
 
-fn check(block: &[u8]) -> [u8; 4] {
-    let [a, b, c, d, ..] = twox_hash::XxHash3_64::oneshot(block).to_le_bytes();
+fn check(part: &[u8], kernels: &Kernels) -> [u8; 4] {
+    let [a, b, c, d, ..] = (kernels.xxh3)(part).to_le_bytes();
     [a, b, c, d]
 }
 

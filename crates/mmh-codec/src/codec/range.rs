@@ -86,7 +86,7 @@ impl Decoder {
         let body = (method, input.finish());
         let start = read_part(&mut decoder, body, raw_len, &checked, out)?;
         let part = &out[checked.start - start..checked.end - start];
-        compare_checks(part, &checks[first..])?;
+        compare_checks(part, &checks[first..], &self.engine.kernels())?;
         Ok(start)
     }
 }

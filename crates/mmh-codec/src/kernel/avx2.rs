@@ -5,8 +5,9 @@
     reason = "functions for CPUs with AVX2 are called where one was found"
 )]
 
+use super::dense::{Coded, Kept, Near, PER_SCALE};
 use super::join::{Fields, Packed};
-use super::{Bases, Kernels, Keys, Moves, Parts, Seen, join_avx2, moves, portable};
+use super::{Bases, Kernels, Keys, Moves, Parts, Seen, dense, join_avx2, moves, portable};
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::Avx2;
 use crate::layout::{Field, block};
@@ -55,5 +56,10 @@ compiled! {
     moves::move_doubles(numbers: &mut [[u8; 4]], symbols: &[u8], moves: &Moves, fields: &[u8], at: usize) -> usize;
     units::restore(source: Source<'_>, starts: &[u32], extremes: Apart<'_>, unit: usize, values: &mut [u8]);
     block::join_field(field: &Field, values: &[u8], raw: &mut [u8], block_len: usize);
+    dense::contexts(near: Near<'_>, known: &mut [u8]);
+    dense::classes(map: &[[u8; PER_SCALE]], of: (&[u8], &[u8]), out: &mut [u8]);
+    dense::keep(coded: Coded<'_>, kept: Kept<'_>) -> u8;
+    dense::keep_signed(coded: Coded<'_>, kept: Kept<'_>) -> u8;
+    dense::interleave(taps: &[&[u8]], out: &mut [u8]);
     moves::decay(numbers: &mut [[u8; 4]], factor: f32, steps: u16);
 }

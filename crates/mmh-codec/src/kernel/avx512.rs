@@ -7,11 +7,13 @@
 
 use std::arch::x86_64::*;
 
+use super::dense_avx512::{classes, contexts, interleave, keep, keep_signed};
 use super::join_avx512::{
     decode_bf16, decode_f16, join_bf16, join_f16, join_f32, unpack_bytes, unpack_words,
 };
 use super::moves_avx512::{decay, move_doubles, move_words};
 use super::portable;
+use super::xxh3_avx512::xxh3;
 use super::{Bases, Kernels, Keys, Parts, RARE, Seen};
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::Avx512;
@@ -55,6 +57,12 @@ impl Kernels {
             decay: safe!(decay(numbers, factor, steps)),
             restore: safe!(restore(source, starts, extremes, unit, values)),
             join_field: safe!(join_field(field, values, raw, block_len)),
+            contexts: safe!(contexts(near, known)),
+            classes: safe!(classes(map, of, out)),
+            keep: safe!(keep(coded, kept)),
+            keep_signed: safe!(keep_signed(coded, kept)),
+            interleave: safe!(interleave(taps, out)),
+            xxh3: safe!(xxh3(content)),
         }
     }
 }
@@ -82,6 +90,27 @@ fn join_field(field: &Field, values: &[u8], raw: &mut [u8], block_len: usize) {
 pub(super) fn load(bytes: &[u8; 64]) -> __m512i {
     // SAFETY: 64 bytes are a vector.
     unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn load_signed(bytes: &[i8; 64]) -> __m512i {
+    // SAFETY: 64 bytes are a vector.
+    unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn store_signed(bytes: &mut [i8; 64], vector: __m512i) {
+    // SAFETY: 64 bytes are a vector.
+    unsafe { _mm512_storeu_si512(bytes.as_mut_ptr().cast(), vector) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn store_doubles(doubles: &mut [u32; 16], vector: __m512i) {
+    // SAFETY: 16 double words are a vector.
+    unsafe { _mm512_storeu_si512(doubles.as_mut_ptr().cast(), vector) }
 }
 
 #[inline]

@@ -6,12 +6,41 @@ use crate::entropy::SYMBOLS_MAX;
 /// The value of each symbol of the plane `exponent`.
 pub(crate) type Values = [u16; SYMBOLS_MAX];
 
+/// What the symbol of a number says of its exponent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Meaning<'a> {
+    /// Each stands for a value.
+    Values(&'a Values),
+    /// Each is a code of a dense plane.
+    Above(Above),
+}
+
+/// A code: how far an exponent is above the base and, if `signed`, a sign as the top bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Above {
+    pub(crate) base: u16,
+    /// The bits of an exponent. What exceeds them is cut off.
+    pub(crate) mask: u16,
+    pub(crate) signed: bool,
+}
+
+impl Above {
+    /// The exponent, and the top bit of 16 where there is a sign.
+    #[inline(always)]
+    pub(crate) fn of(self, code: u8) -> (u16, u16) {
+        let size = if self.signed { 0x7f } else { 0xff };
+        let code = u16::from(code);
+        let exponent = self.base.wrapping_add(code & size) & self.mask;
+        (exponent, (code & !size) << 8)
+    }
+}
+
 /// The fields of numbers, each for as many as are joined; those that a format does not have are not
 /// looked at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fields<'a> {
     pub(crate) symbols: &'a [u8],
-    pub(crate) values: &'a Values,
+    pub(crate) meaning: Meaning<'a>,
     pub(crate) bytes: &'a [u8],
     pub(crate) words: &'a [u16],
 }
@@ -56,44 +85,56 @@ fn upper(exponent: u16, byte: u8) -> u16 {
     exponent << 6 | byte & 0x3f | (byte & 0x40) << 9
 }
 
+/// An exponent for each symbol, and a sign if the symbol has one.
+macro_rules! with_exponents {
+    ($meaning:expr, $exponent:ident => $work:expr) => {
+        match $meaning {
+            Meaning::Values(values) => {
+                let $exponent = |symbol: u8| (values[usize::from(symbol & 31)], 0);
+                $work
+            }
+            Meaning::Above(above) => {
+                let $exponent = |code: u8| above.of(code);
+                $work
+            }
+        }
+    };
+}
+
 /// Joins numbers of bfloat16.
+#[inline(always)]
 pub(super) fn join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
-    let Fields {
-        symbols,
-        values,
-        bytes,
-        ..
-    } = fields;
-    for ((raw, symbol), byte) in raw.iter_mut().zip(symbols).zip(bytes) {
-        *raw = upper(values[usize::from(symbol & 31)], *byte).to_le_bytes();
-    }
+    with_exponents!(fields.meaning, exponent => {
+        let fields = fields.symbols.iter().zip(fields.bytes);
+        for (raw, (&symbol, &byte)) in raw.iter_mut().zip(fields) {
+            let (exponent, sign) = exponent(symbol);
+            *raw = (upper(exponent, byte) | sign).to_le_bytes();
+        }
+    });
 }
 
 /// Joins numbers of binary16.
+#[inline(always)]
 pub(super) fn join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
-    let Fields {
-        symbols,
-        values,
-        words,
-        ..
-    } = fields;
-    for ((raw, symbol), word) in raw.iter_mut().zip(symbols).zip(words) {
-        let exponent = values[usize::from(symbol & 31)];
-        *raw = (exponent << 9 | word & 0x1ff | (word & 0x200) << 6).to_le_bytes();
-    }
+    with_exponents!(fields.meaning, exponent => {
+        let fields = fields.symbols.iter().zip(fields.words);
+        for (raw, (&symbol, &word)) in raw.iter_mut().zip(fields) {
+            let (exponent, sign) = exponent(symbol);
+            let lower = word & 0x1ff | (word & 0x200) << 6;
+            *raw = (exponent << 9 | lower | sign).to_le_bytes();
+        }
+    });
 }
 
 /// Joins numbers of binary32.
+#[inline(always)]
 pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
-    let Fields {
-        symbols,
-        values,
-        bytes,
-        words,
-    } = fields;
-    let fields = symbols.iter().zip(bytes).zip(words);
-    for (raw, ((symbol, byte), word)) in raw.iter_mut().zip(fields) {
-        let upper = upper(values[usize::from(symbol & 31)], *byte);
-        *raw = (u32::from(upper) << 16 | u32::from(*word)).to_le_bytes();
-    }
+    with_exponents!(fields.meaning, exponent => {
+        let fields = fields.symbols.iter().zip(fields.bytes).zip(fields.words);
+        for (raw, ((&symbol, &byte), &word)) in raw.iter_mut().zip(fields) {
+            let (exponent, sign) = exponent(symbol);
+            let upper = upper(exponent, byte) | sign;
+            *raw = (u32::from(upper) << 16 | u32::from(word)).to_le_bytes();
+        }
+    });
 }

@@ -7,7 +7,7 @@
 
 use std::arch::x86_64::*;
 
-use super::join::{self, Fields, Packed, Values};
+use super::join::{self, Fields, Meaning, Packed, Values};
 use crate::entropy::SYMBOLS_MAX;
 
 /// Numbers in a step.
@@ -244,7 +244,10 @@ impl Upper {
 
 #[target_feature(enable = "avx2")]
 pub(super) fn join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
-    let upper = Upper::new(fields.values);
+    let Meaning::Values(values) = fields.meaning else {
+        return join::join_bf16(fields, raw);
+    };
+    let upper = Upper::new(values);
     let (steps, last) = raw.as_chunks_mut::<STEP>();
     let (symbols, last_symbols) = fields.symbols.as_chunks::<STEP>();
     let (bytes, last_bytes) = fields.bytes.as_chunks::<STEP>();
@@ -264,7 +267,10 @@ pub(super) fn join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
 
 #[target_feature(enable = "avx2")]
 pub(super) fn join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
-    let table = Table::new(fields.values, |value| value << 1);
+    let Meaning::Values(values) = fields.meaning else {
+        return join::join_f16(fields, raw);
+    };
+    let table = Table::new(values, |value| value << 1);
     let (steps, last) = raw.as_chunks_mut::<STEP>();
     let (symbols, last_symbols) = fields.symbols.as_chunks::<STEP>();
     let (words, last_words) = fields.words.as_chunks::<STEP>();
@@ -295,7 +301,10 @@ pub(super) fn join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
 
 #[target_feature(enable = "avx2")]
 pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
-    let upper = Upper::new(fields.values);
+    let Meaning::Values(values) = fields.meaning else {
+        return join::join_f32(fields, raw);
+    };
+    let upper = Upper::new(values);
     let (steps, last) = raw.as_chunks_mut::<STEP>();
     let (symbols, last_symbols) = fields.symbols.as_chunks::<STEP>();
     let (bytes, last_bytes) = fields.bytes.as_chunks::<STEP>();

@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 
 use super::avx512::{load, store};
-use super::join::{self, Fields, Packed, Values};
+use super::join::{self, Fields, Meaning, Packed, Values};
 use crate::entropy::avx512::{Block, decode_groups};
 use crate::entropy::{Classes, DecodeSet};
 use crate::error::Result;
@@ -247,7 +247,7 @@ pub(super) fn decode_bf16(
     unpack_bytes(&packed[done / 8 * 7..], how, &mut bytes);
     let rest = Fields {
         symbols: tail,
-        values,
+        meaning: Meaning::Values(values),
         bytes: &bytes,
         words: &[],
     };
@@ -292,7 +292,7 @@ pub(super) fn decode_f16(
     unpack_words(&packed[done / 8 * 10..], how, &mut words);
     let rest = Fields {
         symbols: tail,
-        values,
+        meaning: Meaning::Values(values),
         bytes: &[],
         words: &words,
     };
@@ -312,12 +312,10 @@ fn halves(symbols: __m256i, word: __m512i, values: __m512i) -> __m512i {
 
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
-    let Fields {
-        symbols,
-        values,
-        bytes,
-        ..
-    } = fields;
+    let Meaning::Values(values) = fields.meaning else {
+        return join::join_bf16(fields, raw);
+    };
+    let Fields { symbols, bytes, .. } = fields;
     let table = load_words(values);
     let (steps, last) = raw.as_chunks_mut::<STEP>();
     let (symbols, last_symbols) = symbols.as_chunks::<STEP>();
@@ -339,12 +337,10 @@ pub(super) fn join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
 
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
-    let Fields {
-        symbols,
-        values,
-        words,
-        ..
-    } = fields;
+    let Meaning::Values(values) = fields.meaning else {
+        return join::join_f16(fields, raw);
+    };
+    let Fields { symbols, words, .. } = fields;
     let table = load_words(values);
     let (steps, last) = raw.as_chunks_mut::<32>();
     let (symbols, last_symbols) = symbols.as_chunks::<32>();
@@ -366,11 +362,14 @@ pub(super) fn join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
 
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
+    let Meaning::Values(values) = fields.meaning else {
+        return join::join_f32(fields, raw);
+    };
     let Fields {
         symbols,
-        values,
         bytes,
         words,
+        ..
     } = fields;
     let table = load_words(values);
     let [first, second] = PAIRS.map(|pairs| load_words(&pairs));
@@ -391,9 +390,9 @@ pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
     }
     let rest = Fields {
         symbols: last_symbols,
-        values,
         bytes: last_bytes,
         words: last_words,
+        ..fields
     };
     join::join_f32(rest, last);
 }

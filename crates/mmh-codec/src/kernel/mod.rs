@@ -5,6 +5,9 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod dense;
+#[cfg(target_arch = "x86_64")]
+mod dense_avx512;
 mod join;
 #[cfg(target_arch = "x86_64")]
 mod join_avx2;
@@ -14,13 +17,16 @@ mod moves;
 #[cfg(target_arch = "x86_64")]
 mod moves_avx512;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod xxh3_avx512;
 
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::DecodeSet;
 use crate::error::Result;
 use crate::layout::{Field, JoinField};
 use crate::plane::grouped::units::{self, Apart, Source};
-pub(crate) use join::{Fields, Packed, Values};
+use dense::{Coded, Kept, Near, PER_SCALE};
+pub(crate) use join::{Above, Fields, Meaning, Packed, Values};
 pub(crate) use moves::{FIELD_REACH, Moves, field};
 
 /// The symbol of each value of the plane `exponent`; [`RARE`] for a value without one.
@@ -39,6 +45,9 @@ pub(crate) type MoveNumbers<const LEN: usize> =
 
 /// [`units::restore`], as the machine does it best.
 pub(crate) type RestoreUnits = fn(Source<'_>, &[u32], Apart<'_>, usize, &mut [u8]);
+
+/// Rows of a map; scales, and what else is known of values; their classes.
+pub(crate) type ClassesOf = fn(&[[u8; PER_SCALE]], (&[u8], &[u8]), &mut [u8]);
 
 /// A set of loops.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +90,18 @@ pub struct Kernels {
     pub(crate) restore: RestoreUnits,
     /// Writes the values of a field into blocks.
     pub(crate) join_field: JoinField,
+    /// What is known of dense values by their neighbours.
+    pub(crate) contexts: fn(Near<'_>, &mut [u8]),
+    /// The classes of dense values, by a map, their scales and what is known of them.
+    pub(crate) classes: ClassesOf,
+    /// Makes codes of the symbols of dense values; gives the highest.
+    pub(crate) keep: fn(Coded<'_>, Kept<'_>) -> u8,
+    /// The same in kernels, where there are signs.
+    pub(crate) keep_signed: fn(Coded<'_>, Kept<'_>) -> u8,
+    /// Brings the codes of taps into the order of numbers.
+    pub(crate) interleave: fn(&[&[u8]], &mut [u8]),
+    /// XXH3 (64 bits, no seed).
+    pub(crate) xxh3: fn(&[u8]) -> u64,
 }
 
 impl Kernels {
@@ -105,6 +126,12 @@ impl Kernels {
         decay: moves::decay,
         restore: units::restore,
         join_field: Field::join,
+        contexts: dense::contexts,
+        classes: dense::classes,
+        keep: dense::keep,
+        keep_signed: dense::keep_signed,
+        interleave: dense::interleave,
+        xxh3: twox_hash::XxHash3_64::oneshot,
     };
 }
 

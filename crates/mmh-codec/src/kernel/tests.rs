@@ -20,11 +20,11 @@ pub(super) fn others() -> Vec<Kernels> {
     found.into_iter().flatten().collect()
 }
 
-const LENGTHS: [usize; 14] = [
+pub(super) const LENGTHS: [usize; 14] = [
     0, 1, 31, 32, 33, 63, 64, 65, 127, 128, 129, 384, 1000, 16_384,
 ];
 
-fn noise_of(n: usize, noise: &mut Noise) -> Vec<u8> {
+pub(super) fn noise_of(n: usize, noise: &mut Noise) -> Vec<u8> {
     (0..n).map(|_| noise.below(256)).collect()
 }
 
@@ -268,14 +268,14 @@ fn fields_are_joined_to_numbers() {
             let low: Vec<u16> = words.iter().map(|w| w & 0x3ff).collect();
             let fields = super::Fields {
                 symbols: &symbols,
-                values: &values,
+                meaning: Meaning::Values(&values),
                 bytes: &bytes,
                 words: &words,
             };
             (kernels.join_bf16)(fields, &mut bf16);
             (kernels.join_f32)(fields, &mut f32);
             let halves = super::Fields {
-                values: &short,
+                meaning: Meaning::Values(&short),
                 words: &low,
                 ..fields
             };
@@ -368,7 +368,7 @@ impl Coded {
         }
         let fields = super::Fields {
             symbols: &symbols,
-            values,
+            meaning: Meaning::Values(values),
             bytes: &bytes,
             words: &words,
         };

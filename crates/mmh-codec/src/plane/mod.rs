@@ -267,7 +267,11 @@ impl PlaneDecoder<'_> {
             Coder::Split if nesting != Nesting::Part => self.split(input, width, values)?,
             Coder::Bytes if nesting == Nesting::Top => self.bytes(input, width, values)?,
             Coder::Zstd => self.zstd(input.take_rest(), width, values)?,
-            Coder::Dense if nesting == Nesting::Top => self.dense(input, width, values)?,
+            Coder::Dense if nesting == Nesting::Top => {
+                let plane = self.dense(input, (values.len(), width))?;
+                plane.fill(&self.engine.kernels(), values);
+                plane.into_buffers(&mut self.buffers.dense);
+            }
             _ => return corrupt("a plane is nested too deeply"),
         }
         input.expect_end()?;

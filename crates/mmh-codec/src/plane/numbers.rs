@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::dense::{self, DensePlane};
 use super::packed::PackedPlane;
 use super::ranked::read_values;
 use super::rans::{CodedSymbols, alphabet_of};
@@ -11,11 +12,14 @@ use super::{Coder, PlaneDecoder};
 use crate::entropy::{Engine, SYMBOLS_MAX};
 use crate::error::{Result, corrupt};
 use crate::input::Input;
-use crate::kernel::{DecodeHalves, Fields, Kernels, Values};
+use crate::kernel::{DecodeHalves, Fields, Kernels, Meaning, Values};
 use crate::layout::FloatFormat;
 
 /// Numbers that are joined at once: their fields stay in the first cache.
 const STRIP: usize = 4096;
+
+/// Numbers of a dense plane whose codes are brought in order at once.
+const DENSE_STRIP: usize = 8 * STRIP;
 
 /// The planes of whole numbers, their blocks not decoded yet.
 #[derive(Debug)]
@@ -33,6 +37,7 @@ pub(crate) struct Numbers<'a> {
 #[derive(Debug)]
 enum Exponents<'a> {
     Ranked(Ranks<'a>),
+    Dense(DensePlane),
     Values(Vec<u16>),
 }
 
@@ -63,9 +68,10 @@ pub(crate) struct Buffers {
     symbols: Vec<u8>,
     bytes: Vec<u8>,
     words: Vec<u16>,
+    exceptions: Vec<(usize, u16)>,
     /// A strip of each plane.
     planes: Vec<Vec<u16>>,
-    pub(super) dense: super::dense::Buffers,
+    pub(super) dense: dense::Buffers,
 }
 
 impl<'a> Numbers<'a> {
@@ -82,7 +88,7 @@ impl<'a> Numbers<'a> {
         } else {
             format.planes().map(|(_, width)| width).collect()
         };
-        let exponents = Exponents::read(decoder, input, (n, widths[0]))?;
+        let exponents = Exponents::read(decoder, input, (n, widths[0]), signed)?;
         let mut sides = Vec::with_capacity(widths.len() - 1);
         for &width in &widths[1..] {
             sides.push(Side::read(decoder, input, (n, width))?);
@@ -123,26 +129,57 @@ impl<'a> Numbers<'a> {
         raw: &mut [u8],
     ) -> Result<()> {
         let range = self.range(i);
-        let Exponents::Ranked(ranks) = &self.exponents else {
-            return self.strips(&engine.kernels(), buffers, range, raw);
-        };
-        let fused = !self.signed && self.format != FloatFormat::F64;
-        if fused && let Some((decode, packed)) = self.plain(&engine.kernels(), ranks, range.start) {
-            let numbers = raw.as_chunks_mut().0;
-            let block = ranks.symbols.parts(i, range.clone());
-            decode(block, &ranks.values, packed, &mut buffers.symbols, numbers)?;
-        } else {
-            let symbols = &mut buffers.symbols;
-            symbols.resize(range.len(), 0);
-            ranks.block(engine, i, range.clone(), symbols)?;
-            if fused {
-                self.join(&engine.kernels(), buffers, range.start, raw);
-            } else {
-                self.strips(&engine.kernels(), buffers, range.clone(), raw)?;
+        let kernels = &engine.kernels();
+        match &self.exponents {
+            Exponents::Values(values) => {
+                let exponents = Apart::Whole(&values[range.clone()]);
+                self.strips(kernels, buffers, (range.start, exponents), raw)
+            }
+            Exponents::Dense(plane) => {
+                let mut escapes = plane.escapes(range.start);
+                let parts = range.clone().step_by(DENSE_STRIP);
+                let len = self.format.len();
+                for (start, raw) in parts.zip(raw.chunks_mut(DENSE_STRIP * len)) {
+                    let range = start..start + raw.len() / len;
+                    let codes_start = plane.codes(kernels, &range, &mut buffers.symbols);
+                    let meaning = Meaning::Above(plane.above());
+                    self.join(kernels, buffers, (start, codes_start, meaning), raw)?;
+                    let values = &mut buffers.exceptions;
+                    values.clear();
+                    escapes.until(range.end, |at, value| values.push((at, value)));
+                    self.replace(values.iter().copied(), range.start, raw);
+                }
+                Ok(())
+            }
+            Exponents::Ranked(ranks) => {
+                if let Some((decode, packed)) = self.plain(kernels, ranks, range.start) {
+                    let block = ranks.symbols.parts(i, range.clone());
+                    let numbers = raw.as_chunks_mut().0;
+                    decode(block, &ranks.values, packed, &mut buffers.symbols, numbers)?;
+                } else {
+                    let symbols = &mut buffers.symbols;
+                    symbols.resize(range.len(), 0);
+                    ranks.block(engine, i, range.clone(), symbols)?;
+                    let meaning = Meaning::Values(&ranks.values);
+                    self.join(kernels, buffers, (range.start, 0, meaning), raw)?;
+                }
+                let from = ranks
+                    .exceptions
+                    .partition_point(|&(at, _)| at < range.start);
+                let inside = ranks.exceptions[from..].iter().copied();
+                let end = range.end;
+                let inside = inside.take_while(|&(at, _)| at < end);
+                self.replace(inside, range.start, raw);
+                Ok(())
             }
         }
-        self.replace(&ranks.exceptions, range, raw);
-        Ok(())
+    }
+
+    /// Gives back the memory of the planes.
+    pub(crate) fn into_buffers(self, buffers: &mut Buffers) {
+        if let Exponents::Dense(plane) = self.exponents {
+            plane.into_buffers(&mut buffers.dense);
+        }
     }
 
     /// The loop that decodes and joins at once, and the mantissas from number `first` on, where
@@ -154,6 +191,7 @@ impl<'a> Numbers<'a> {
         first: usize,
     ) -> Option<(DecodeHalves, &[u8])> {
         let (decode, width) = match self.format {
+            _ if self.signed => return None,
             FloatFormat::Bf16 => (kernels.decode_bf16?, 7),
             FloatFormat::F16 => (kernels.decode_f16?, 10),
             FloatFormat::F32 | FloatFormat::F64 => return None,
@@ -166,26 +204,37 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// Joins the numbers of the symbols in `buffers`, of which the first is number `first`.
-    fn join(&self, kernels: &Kernels, buffers: &mut Buffers, first: usize, raw: &mut [u8]) {
+    /// Joins the numbers from number `first` on, whose symbols lie in `buffers` from `start` on.
+    fn join(
+        &self,
+        kernels: &Kernels,
+        buffers: &mut Buffers,
+        (first, start, meaning): (usize, usize, Meaning<'_>),
+        raw: &mut [u8],
+    ) -> Result<()> {
+        let [mantissa, low @ ..] = &self.sides[..] else {
+            return corrupt("a float frame lacks planes");
+        };
+        let signed = self.signed && matches!(meaning, Meaning::Values(_));
+        if signed || self.format == FloatFormat::F64 {
+            let exponents = Apart::Symbols(start, meaning);
+            return self.strips(kernels, buffers, (first, exponents), raw);
+        }
         let Buffers {
             symbols,
             bytes,
             words,
             ..
         } = buffers;
-        let (Exponents::Ranked(ranks), [mantissa, low @ ..]) = (&self.exponents, &self.sides[..])
-        else {
-            return;
-        };
         bytes.resize(STRIP, 0);
         words.resize(STRIP, 0);
-        let strips = symbols
+        let strips = symbols[start..]
             .chunks(STRIP)
             .zip(raw.chunks_mut(STRIP * self.format.len()));
         for (i, (symbols, raw)) in strips.enumerate() {
             let first = first + i * STRIP;
-            let (bytes, words) = (&mut bytes[..symbols.len()], &mut words[..symbols.len()]);
+            let n = raw.len() / self.format.len();
+            let (bytes, words) = (&mut bytes[..n], &mut words[..n]);
             match self.format {
                 FloatFormat::F16 => mantissa.words(kernels, first, words),
                 _ => mantissa.bytes(kernels, first, bytes),
@@ -194,8 +243,8 @@ impl<'a> Numbers<'a> {
                 low.words(kernels, first, words);
             }
             let fields = Fields {
-                symbols,
-                values: &ranks.values,
+                symbols: &symbols[..n],
+                meaning,
                 bytes,
                 words,
             };
@@ -207,40 +256,31 @@ impl<'a> Numbers<'a> {
                 }
             }
         }
+        Ok(())
     }
 
-    /// Joins numbers of any form, whose symbols, if they have any, are in `buffers`.
+    /// Joins numbers of any form from number `first` on.
     fn strips(
         &self,
         kernels: &Kernels,
         buffers: &mut Buffers,
-        range: Range<usize>,
+        (first, source): (usize, Apart<'_>),
         raw: &mut [u8],
     ) -> Result<()> {
         let Buffers {
             symbols, planes, ..
         } = buffers;
         planes.resize_with(1 + self.sides.len(), Vec::new);
-        let starts = range.clone().step_by(STRIP);
+        let starts = (0..).step_by(STRIP);
         for (start, raw) in starts.zip(raw.chunks_mut(STRIP * self.format.len())) {
             let n = raw.len() / self.format.len();
             planes.iter_mut().for_each(|plane| plane.resize(n, 0));
             let [exponents, rest @ ..] = &mut planes[..] else {
                 break;
             };
-            match &self.exponents {
-                Exponents::Values(values) => {
-                    exponents.copy_from_slice(&values[start..start + n]);
-                }
-                Exponents::Ranked(ranks) => {
-                    let symbols = &symbols[start - range.start..];
-                    for (place, symbol) in exponents.iter_mut().zip(symbols) {
-                        *place = ranks.values[usize::from(symbol & 31)];
-                    }
-                }
-            }
+            source.fill(symbols, start, self.format, exponents);
             for (side, words) in self.sides.iter().zip(rest) {
-                side.words(kernels, start, words);
+                side.words(kernels, first + start, words);
             }
             if self.signed {
                 self.format.return_signs(planes);
@@ -250,26 +290,68 @@ impl<'a> Numbers<'a> {
         Ok(())
     }
 
-    /// Puts the exceptions among these numbers in their places.
-    fn replace(&self, exceptions: &[(usize, u16)], range: Range<usize>, raw: &mut [u8]) {
+    /// Puts exceptions in their places among numbers from number `first` on.
+    fn replace(
+        &self,
+        exceptions: impl Iterator<Item = (usize, u16)>,
+        first: usize,
+        raw: &mut [u8],
+    ) {
         let (below, width) = self.format.exponent();
-        let from = exceptions.partition_point(|&(at, _)| at < range.start);
-        let inside = exceptions[from..]
-            .iter()
-            .take_while(|(at, _)| *at < range.end);
-        for &(at, value) in inside {
-            let len = self.format.len();
-            let place = &mut raw[(at - range.start) * len..][..len];
-            let mut number = [0; 8];
-            number[..len].copy_from_slice(place);
-            let mut number = u64::from_le_bytes(number);
-            let mask = ((1u64 << width) - 1) << below;
-            number = number & !mask | (u64::from(value) << below) & mask;
-            if self.signed {
-                let sign = 8 * len - 1;
-                number = number & !(1 << sign) | u64::from(value >> width) << sign;
+        let sign = self.signed.then_some(width);
+        let inside = exceptions.map(|(at, value)| (at - first, u64::from(value)));
+        match self.format.len() {
+            2 => replace(inside, (below, width, sign), raw.as_chunks_mut::<2>().0),
+            4 => replace(inside, (below, width, sign), raw.as_chunks_mut::<4>().0),
+            _ => replace(inside, (below, width, sign), raw.as_chunks_mut::<8>().0),
+        }
+    }
+}
+
+/// Puts values into the bits of numbers from `below` on, `width` of them, and the bit `sign` of
+/// each, if there is one, into the highest.
+fn replace<const LEN: usize>(
+    values: impl Iterator<Item = (usize, u64)>,
+    (below, width, sign): (u32, u32, Option<u32>),
+    numbers: &mut [[u8; LEN]],
+) {
+    let top = 8 * LEN - 1;
+    let mask = ((1u64 << width) - 1) << below;
+    let mask = mask | u64::from(sign.is_some()) << top;
+    for (at, value) in values {
+        let signed = sign.map_or(0, |sign| value >> sign << top);
+        let mut number = [0; 8];
+        number[..LEN].copy_from_slice(&numbers[at]);
+        let number = u64::from_le_bytes(number) & !mask | (value << below | signed) & mask;
+        numbers[at].copy_from_slice(&number.to_le_bytes()[..LEN]);
+    }
+}
+
+/// The first plane of numbers that are joined plane by plane.
+#[derive(Debug, Clone, Copy)]
+enum Apart<'a> {
+    Whole(&'a [u16]),
+    /// Symbols from some place of the buffer on, and what they mean.
+    Symbols(usize, Meaning<'a>),
+}
+
+impl Apart<'_> {
+    /// The values from `start` on, with the sign as the top bit where they have it.
+    fn fill(self, symbols: &[u8], start: usize, format: FloatFormat, values: &mut [u16]) {
+        let (_, width) = format.exponent();
+        match self {
+            Self::Whole(all) => values.copy_from_slice(&all[start..start + values.len()]),
+            Self::Symbols(from, meaning) => {
+                for (place, &symbol) in values.iter_mut().zip(&symbols[from + start..]) {
+                    *place = match meaning {
+                        Meaning::Values(values) => values[usize::from(symbol & 31)],
+                        Meaning::Above(above) => {
+                            let (exponent, sign) = above.of(symbol);
+                            exponent | sign >> 15 << width
+                        }
+                    };
+                }
             }
-            place.copy_from_slice(&number.to_le_bytes()[..len]);
         }
     }
 }
@@ -279,18 +361,33 @@ impl<'a> Exponents<'a> {
         decoder: &mut PlaneDecoder<'_>,
         input: &mut Input<'a>,
         (n, width): (usize, u32),
+        signed: bool,
     ) -> Result<Self> {
         let mut ahead = *input;
-        if Coder::read(&mut ahead)? == Coder::Ranked {
-            let record = &mut Input::new(ahead.sized()?);
-            *input = ahead;
-            let ranks = Ranks::read(decoder, record, (n, width))?;
-            record.expect_end()?;
-            return Ok(Self::Ranked(ranks));
-        }
-        let mut values = vec![0; n];
-        decoder.read(input, width, &mut values)?;
-        Ok(Self::Values(values))
+        let coder = Coder::read(&mut ahead)?;
+        let record = &mut Input::new(ahead.sized()?);
+        let exponents = match coder {
+            Coder::Ranked => Self::Ranked(Ranks::read(decoder, record, (n, width))?),
+            Coder::Dense => {
+                let plane = decoder.dense(record, (n, width))?;
+                if plane.above().signed == signed {
+                    Self::Dense(plane)
+                } else {
+                    // The sign of a code is not that of a number.
+                    let mut values = vec![0; n];
+                    plane.fill(&decoder.engine.kernels(), &mut values);
+                    Self::Values(values)
+                }
+            }
+            _ => {
+                let mut values = vec![0; n];
+                decoder.read(input, width, &mut values)?;
+                return Ok(Self::Values(values));
+            }
+        };
+        record.expect_end()?;
+        *input = ahead;
+        Ok(exponents)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Parts of content: whatever they are, they are what the whole has there.
 
-use mmh_codec::samples::{quantised, weights};
-use mmh_codec::{BLOCK_LEN, Context, Decoder, Hint, Method};
+use mmh_codec::samples::{convolution, quantised, weights};
+use mmh_codec::{BLOCK_LEN, Context, Decoder, Hint, Method, frame_info};
 use mmh_core::{Dtype, ErrorKind};
 use proptest::prelude::*;
 
@@ -110,6 +110,25 @@ fn ranges_of_quantised_blocks() {
             let pairs = borders.iter().flat_map(|&a| borders.map(|b| (a, b)));
             check(&frame, raw, pairs.filter(|(a, b)| a <= b));
         }
+    }
+}
+
+/// Convolutions, whose exponents are dense.
+#[test]
+fn ranges_of_dense_numbers() {
+    for (dtype, sides) in [(Dtype::BF16, [3, 3, 1]), (Dtype::F32, [3, 3, 3])] {
+        let width = dtype.block().1 as usize;
+        let n = BLOCK_LEN + BLOCK_LEN / 2 + 1000;
+        let raw = convolution(dtype, sides, 16, n, 3);
+        let row_len = 16 * sides.iter().product::<usize>() as u64;
+        let (_, frame) = encode(&raw, &Hint::tensor(dtype, row_len));
+        assert_eq!(frame_info(&frame).unwrap().planes[0].coder, "dense");
+        let block = width * BLOCK_LEN;
+        let borders = [0, 5, 262_143, block - 1, block + 7, raw.len() - 1];
+        let pairs = borders
+            .iter()
+            .map(|&start| (start, (start + 9).min(raw.len())));
+        check(&frame, &raw, pairs.chain([(3, raw.len()), (block, block)]));
     }
 }
 

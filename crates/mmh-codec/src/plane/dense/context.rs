@@ -2,17 +2,8 @@
 //! values next to it. FORMAT.md, "Dense".
 
 use super::grid::{Grid, Neighbours};
-
-/// The steps of a half octave that a symbol with a sign distinguishes, with 0 for all others.
-pub(super) const STEPS: usize = 16;
-/// The size of a value at each step, in units of which the scale has 16.
-pub(super) const SIZES: [i8; STEPS] = [0, 1, 1, 1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91];
-/// Contexts of each scale in a kernel: 8 of the prediction, for each 8 of the neighbours' sizes.
-pub(super) const PER_SCALE: usize = 64;
-const PREDICTIONS: [i16; 7] = [4, 10, 18, 28, 40, 56, 80];
-const MEANS: [i16; 5] = [18, 36, 60, 96, 144];
-/// Stands for the mean where a value has no neighbour.
-const ALONE: u16 = 7;
+use crate::kernel::Kernels;
+use crate::kernel::dense::{ALONE, Near};
 
 /// The scales of a plane: that of a value is the sum of those of its column and its row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,86 +18,81 @@ impl Scales {
     /// Appends the scales of the values of a tap, kernel after kernel.
     pub(super) fn add_tap(&self, grid: Grid, tap: usize, scales: &mut Vec<u8>) {
         let taps = grid.kernel.taps();
-        let columns = self.columns.iter().skip(tap).step_by(taps);
-        let columns: Vec<u8> = columns.copied().collect();
+        let columns: Vec<u8> = (self.columns.iter().skip(tap).step_by(taps).copied()).collect();
         for run in grid.runs(tap) {
             let row = self.rows.get(run.row).copied().unwrap_or(0);
             let part = &columns[run.channel..run.channel + run.len];
-            scales.extend(part.iter().map(|scale| scale + row));
+            let start = scales.len();
+            scales.extend_from_slice(part);
+            if row > 0 {
+                scales[start..].iter_mut().for_each(|scale| *scale += row);
+            }
         }
     }
 }
 
-/// What is known of the values of a tap.
+/// What is known of the values of some taps, and their scales.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    pub(super) contexts: Vec<u16>,
-    /// 1 where a value is likely to be below 0.
-    pub(super) negative: Vec<u8>,
+    /// In kernels as [`Kernels::contexts`] has it, else the scale as far as it chooses a class.
+    /// May be longer than `scales`: what was there is not cleared.
+    contexts: Vec<u8>,
+    scales: Vec<u8>,
     /// What is shown where there is no neighbour.
     nothing: Vec<i8>,
 }
 
 impl Known {
     pub(super) fn clear(&mut self) {
-        self.contexts.clear();
-        self.negative.clear();
+        self.scales.clear();
     }
 
-    /// Appends what is known of the values of `tap`, by their scales and by what the taps before
-    /// it show: signed sizes, of each tap one for each kernel, 0 where there is none.
+    /// The scales, and what else is known.
+    pub(super) fn all(&self) -> (&[u8], &[u8]) {
+        (&self.scales, &self.contexts[..self.scales.len()])
+    }
+
+    /// Appends what is known of the values of `tap`, by their scales, of which `n_scales` choose
+    /// classes, and by what the taps before it show: signed sizes, of each tap one for each kernel,
+    /// 0 where there is none.
     pub(super) fn add(
         &mut self,
-        grid: Grid,
-        tap: usize,
-        (scales, n_scales): (&[u8], usize),
+        (grid, tap): (Grid, usize),
+        (scales, n_scales): (&Scales, usize),
         shown: &[i8],
+        kernels: &Kernels,
     ) {
-        let highest = u16::try_from(n_scales - 1).unwrap_or(u16::MAX);
-        let scales = scales.iter().map(|&scale| u16::from(scale).min(highest));
-        if grid.kernel.taps() == 1 {
-            self.contexts.extend(scales);
-            self.negative.resize(self.contexts.len(), 0);
+        let start = self.scales.len();
+        scales.add_tap(grid, tap, &mut self.scales);
+        let len = self.scales.len();
+        self.contexts.resize(len.max(self.contexts.len()), 0);
+        let contexts = &mut self.contexts[start..len];
+        if !grid.has_signs() {
+            let highest = u8::try_from(n_scales - 1).unwrap_or(u8::MAX);
+            for (context, &scale) in contexts.iter_mut().zip(&self.scales[start..]) {
+                *context = scale.min(highest);
+            }
             return;
         }
         let Neighbours { straight, corner } = grid.kernel.neighbours(tap);
-        let kernels = grid.kernels(tap);
-        self.nothing.resize(kernels.len(), 0);
+        let count = straight.iter().flatten().count();
+        if count == 0 {
+            return contexts.fill(ALONE);
+        }
+        let range = grid.kernels(tap);
+        self.nothing.resize(range.len(), 0);
         let near = |tap: Option<usize>| {
             tap.map_or(&self.nothing[..], |tap| {
-                &shown[tap * grid.n_kernels()..][kernels.clone()]
+                &shown[tap * grid.stride()..][range.clone()]
             })
         };
-        let [left, above, before] = straight.map(near);
-        let corner = near(corner);
-        let count = straight.iter().flatten().count();
-        let (sixth, mean) = match count {
-            0 => (0, ALONE),
-            1 => (6, 0),
-            2 => (3, 0),
-            _ => (2, 0),
+        let near = Near {
+            straight: straight.map(near),
+            corner: near(corner),
+            count,
         };
-        let start = self.contexts.len();
-        self.contexts.extend(scales.map(|scale| scale << 6 | mean));
-        self.negative.resize(self.contexts.len(), 0);
-        let (contexts, negative) = (&mut self.contexts[start..], &mut self.negative[start..]);
-        let sizes = left.iter().zip(above).zip(before.iter().zip(corner));
-        let targets = contexts.iter_mut().zip(negative);
-        for ((context, negative), ((&left, &above), (&before, &corner))) in targets.zip(sizes) {
-            let straight = [left, above, before].map(i16::from);
-            let [left, above, before] = straight;
-            let prediction = 2 * (left + above + before) - i16::from(corner);
-            let mean = sixth * (left.abs() + above.abs() + before.abs());
-            *context += level(prediction.abs(), PREDICTIONS) << 3 | level(mean, MEANS);
-            *negative = u8::from(prediction < 0);
-        }
+        (kernels.contexts)(near, contexts);
     }
-}
-
-/// How many of the limits lie below `x`.
-#[inline(always)]
-fn level<const N: usize>(x: i16, limits: [i16; N]) -> u16 {
-    limits.iter().map(|&limit| u16::from(x > limit)).sum()
 }
 
 #[cfg(test)]
@@ -119,14 +105,6 @@ mod tests {
         height: 2,
         depth: 1,
     };
-
-    #[test]
-    fn sizes_are_half_octaves() {
-        for (step, &size) in SIZES.iter().enumerate().skip(1) {
-            let exact = 16.0 * f64::exp2((step as f64 - 10.0) / 2.0);
-            assert!((f64::from(size) - exact).abs() <= 0.51, "{step}");
-        }
-    }
 
     #[test]
     fn scales_are_of_the_column_and_the_row() {
@@ -165,29 +143,29 @@ mod tests {
             before: 0,
             n: 8,
         };
-        let sizes = [3, -16, 8, -45, -2, -45, 0, 0];
-        let mut known = Known::default();
-        known.add(grid, 3, (&[1, 9], 4), &sizes);
-        // 2 (8 - 2) - 3 = 9, a mean of 5; 2 (-90) + 16 = -164, a mean of 45.
-        assert_eq!(known.contexts, [1 << 6 | 1 << 3 | 1, 3 << 6 | 7 << 3 | 5]);
-        assert_eq!(known.negative, [0, 1]);
-        known.add(grid, 0, (&[1, 9], 4), &sizes);
-        assert_eq!(known.contexts[2..], [1 << 6 | ALONE, 3 << 6 | ALONE]);
-    }
-
-    #[test]
-    fn the_largest_neighbours_do_not_overflow() {
-        let cube = Kernel { depth: 2, ..SQUARE };
-        let grid = Grid {
-            kernel: cube,
-            channels: 1,
-            before: 0,
-            n: 8,
+        let scales = Scales {
+            columns: vec![0, 0, 0, 1, 0, 0, 0, 9],
+            rows: Vec::new(),
         };
-        for size in [-128, 127] {
-            let mut known = Known::default();
-            known.add(grid, 7, (&[0], 1), &[size; 8]);
-            assert_eq!(known.contexts, [7 << 3 | 5]);
+        let mut sizes = vec![0; 4 * grid.stride()];
+        for (tap, shown) in [[3, -16], [8, -45], [-2, -45]].iter().enumerate() {
+            sizes[tap * grid.stride()..][..2].copy_from_slice(shown);
         }
+        let mut known = Known::default();
+        let kernels = &Kernels::PORTABLE;
+        known.add((grid, 3), (&scales, 4), &sizes, kernels);
+        // 2 (8 - 2) - 3 = 9, a mean of 5; 2 (-90) + 16 = -164, a mean of 45.
+        assert_eq!(known.all().1, [1 << 3 | 1, 7 << 3 | 5 | 0x80]);
+        known.add((grid, 0), (&scales, 4), &sizes, kernels);
+        assert_eq!(known.all().1[2..], [ALONE; 2]);
+        assert_eq!(known.all().0, [1, 9, 0, 0]);
+        known.clear();
+        let grid = Grid {
+            kernel: Kernel::POINT,
+            channels: 8,
+            ..grid
+        };
+        known.add((grid, 0), (&scales, 4), &[], kernels);
+        assert_eq!(known.all().1, [0, 0, 0, 1, 0, 0, 0, 3]);
     }
 }

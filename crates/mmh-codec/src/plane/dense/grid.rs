@@ -132,12 +132,19 @@ impl Grid {
     }
 
     /// Values of the first kernel that lie before the plane.
-    fn phase(self) -> usize {
+    pub(super) fn phase(self) -> usize {
         self.before % self.kernel.taps()
     }
 
     pub(super) fn n_kernels(self) -> usize {
         (self.phase() + self.n).div_ceil(self.kernel.taps())
+    }
+
+    /// How far apart taps lie in memory where what they have is kept for each kernel: so that
+    /// their cache lines do not compete for the same places.
+    pub(super) fn stride(self) -> usize {
+        const LINE: usize = 64;
+        (self.n_kernels().div_ceil(LINE) | 1) * LINE
     }
 
     pub(super) fn n_rows(self) -> usize {
@@ -151,6 +158,12 @@ impl Grid {
         usize::from(tap < self.phase()).min(end)..end
     }
 
+    /// The kernels that have values in a range of places.
+    pub(super) fn kernels_of(self, places: &Range<usize>) -> Range<usize> {
+        let taps = self.kernel.taps();
+        (places.start + self.phase()) / taps..(places.end + self.phase()).div_ceil(taps)
+    }
+
     /// The places in the plane of a tap, kernel after kernel.
     pub(super) fn places(self, tap: usize) -> impl Iterator<Item = usize> {
         self.kernels(tap).map(move |kernel| self.place(tap, kernel))
@@ -159,14 +172,6 @@ impl Grid {
     /// The place in the plane of a tap of a kernel that is within the plane.
     pub(super) fn place(self, tap: usize, kernel: usize) -> usize {
         kernel * self.kernel.taps() + tap - self.phase()
-    }
-
-    /// The first kernel that has a tap at or after a place, and how far after.
-    pub(super) fn first_kernel(self, tap: usize, place: usize) -> (usize, usize) {
-        let at = (place + self.phase()).saturating_sub(tap);
-        let kernel = at.div_ceil(self.kernel.taps());
-        let kernel = kernel.max(usize::from(tap < self.phase()));
-        (kernel, self.place(tap, kernel) - place)
     }
 
     /// The kernels of a tap, row by row.
@@ -253,10 +258,10 @@ mod tests {
                         grid.runs(tap).map(|r| r.len).sum()
                     );
                     for from in 0..=n {
-                        let next = grid.places(tap).find(|&place| place >= from);
-                        let (kernel, offset) = grid.first_kernel(tap, from);
-                        assert_eq!(grid.place(tap, kernel), from + offset);
-                        assert!(next.is_none_or(|place| place == from + offset));
+                        let of = grid.kernels_of(&(from..n));
+                        let (start, end) = (of.start * 27, of.end * 27);
+                        assert!((start..start + 27).contains(&(grid.phase() + from)));
+                        assert!(end >= grid.phase() + n && of.end <= grid.n_kernels());
                     }
                     assert!(grid.kernels(tap).end <= grid.n_kernels());
                     assert!(grid.runs(tap).all(|run| run.row < grid.n_rows()));

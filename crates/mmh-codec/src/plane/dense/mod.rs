@@ -13,9 +13,9 @@ mod read;
 
 pub(crate) use fit::find;
 
-pub(crate) use read::Buffers;
+pub(crate) use read::{Buffers, DensePlane};
 
-use context::PER_SCALE;
+use crate::kernel::dense::PER_SCALE;
 use grid::Kernel;
 
 /// Bits of a scale of a row or a column.
@@ -28,6 +28,13 @@ const BASE_MAX: u16 = 1 << 13;
 /// The contexts of each scale.
 fn per_scale(kernel: Kernel) -> usize {
     if kernel.taps() == 1 { 1 } else { PER_SCALE }
+}
+
+/// The classes of contexts as [`crate::kernel::Kernels::classes`] has them: rows of
+/// [`PER_SCALE`], the last filled up.
+fn rows_of_map(mut map: Vec<u8>) -> Vec<u8> {
+    map.resize(map.len().next_multiple_of(PER_SCALE), 0);
+    map
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! Writes a plane densely.
 
-use super::context::{Known, SIZES, STEPS, Scales};
+use super::context::{Known, Scales};
 use super::fit::fit;
 use super::grid::Grid;
-use super::{N_SCALES_MAX, SCALE_WIDTH, per_scale};
+use super::{N_SCALES_MAX, SCALE_WIDTH, per_scale, rows_of_map};
 use crate::cluster::{Effort, Histogram, SEGMENT_LEN_MAX, cluster};
 use crate::entropy::{
     Alphabet, CLASSES_MAX, Classes, EncodeSet, Engine, Levels, SYMBOLS_MAX, put_tables,
 };
 use crate::error::Result;
 use crate::input::{put_sized, put_varint};
+use crate::kernel::Kernels;
+use crate::kernel::dense::{PER_SCALE, SIGN, SIZES, STEPS};
 use crate::layout::FloatFormat;
 use crate::plane::blob::put_blob;
 use crate::plane::rans::put_blocks;
@@ -90,6 +92,7 @@ impl PlaneEncoder<'_> {
             scales: &scales,
             n_scales,
             sign: if signed { mask + 1 } else { 0 },
+            kernels: self.engine.kernels(),
         }
         .waves(values);
         put_varint(out, waves.escapes.len());
@@ -104,18 +107,16 @@ impl PlaneEncoder<'_> {
         put_sized(out, &put_tables(&levels, Alphabet::ThirtyTwo));
         put_blob(&map, self.packer, out)?;
         let set = EncodeSet::new(&levels, Alphabet::ThirtyTwo);
+        let map = rows_of_map(map);
+        let mut ids = vec![0; waves.symbols.len()];
+        (self.engine.kernels().classes)(map.as_chunks().0, waves.known.all(), &mut ids);
         for wave in &waves.ends {
-            let class = |&context: &u16| map.get(usize::from(context)).copied().unwrap_or(0);
-            let ids: Vec<u8> = waves.known.contexts[wave.clone()]
-                .iter()
-                .map(class)
-                .collect();
             let symbols = &waves.symbols[wave.clone()];
             let mut blocks = Vec::new();
             put_blocks(
                 self.engine,
                 &set,
-                Classes::Symbols(&ids),
+                Classes::Symbols(&ids[wave.clone()]),
                 symbols,
                 &mut blocks,
             )?;
@@ -154,6 +155,7 @@ struct Writer<'a> {
     n_scales: usize,
     /// The bit of the sign; 0 if the plane has none.
     sign: u16,
+    kernels: Kernels,
 }
 
 impl Writer<'_> {
@@ -165,16 +167,15 @@ impl Writer<'_> {
             escapes: Vec::new(),
             ends: Vec::new(),
         };
-        let mut scales = Vec::new();
-        let mut shown = vec![0; grid.kernel.taps() * grid.n_kernels()];
+        let mut shown = vec![0; grid.kernel.taps() * grid.stride()];
         for wave in 0..grid.kernel.waves() {
             let start = waves.symbols.len();
             for tap in grid.kernel.of_wave(wave) {
-                scales.clear();
-                self.scales.add_tap(grid, tap, &mut scales);
-                waves.known.add(grid, tap, (&scales, self.n_scales), &shown);
-                let shown = &mut shown[tap * grid.n_kernels()..][grid.kernels(tap)];
-                self.tap(tap, &scales, values, (shown, &mut waves));
+                let scales = (self.scales, self.n_scales);
+                let known = &mut waves.known;
+                known.add((grid, tap), scales, &shown, &self.kernels);
+                let shown = &mut shown[tap * grid.stride()..][grid.kernels(tap)];
+                self.tap(tap, values, (shown, &mut waves));
             }
             waves.ends.push(start..waves.symbols.len());
         }
@@ -182,19 +183,14 @@ impl Writer<'_> {
     }
 
     /// Appends the symbols of a tap, and tells what they show their neighbours.
-    fn tap(
-        &self,
-        tap: usize,
-        scales: &[u8],
-        values: &[u16],
-        (shown, waves): (&mut [i8], &mut Waves),
-    ) {
+    fn tap(&self, tap: usize, values: &[u16], (shown, waves): (&mut [i8], &mut Waves)) {
         let grid = self.grid;
         let steps = if self.sign == 0 { SYMBOLS_MAX } else { STEPS };
-        let negative = waves.symbols.len()..;
-        let negative = waves.known.negative[negative].iter();
-        let places = grid.places(tap).zip(scales).zip(negative);
-        for (shown, ((place, &scale), &negative)) in shown.iter_mut().zip(places) {
+        let start = waves.symbols.len();
+        let (scales, known) = waves.known.all();
+        let known = scales[start..].iter().zip(&known[start..]);
+        let places = grid.places(tap).zip(known);
+        for (shown, (place, (&scale, &known))) in shown.iter_mut().zip(places) {
             let value = values[place];
             let size = value & self.sign.wrapping_sub(1);
             let below = u16::from(scale) + self.base;
@@ -205,10 +201,10 @@ impl Writer<'_> {
             }
             let mut symbol = u8::try_from(step).unwrap_or(0);
             if self.sign != 0 {
-                let below_0 = u8::from(value & self.sign != 0);
+                let sign = if value & self.sign == 0 { 0 } else { SIGN };
                 let size = SIZES[step % STEPS];
-                *shown = if below_0 == 1 { -size } else { size };
-                symbol |= (below_0 ^ negative) << 4;
+                *shown = if sign == 0 { size } else { -size };
+                symbol |= ((known ^ sign) & SIGN) >> 3;
             }
             waves.symbols.push(symbol);
         }
@@ -218,8 +214,12 @@ impl Writer<'_> {
 /// The distributions, and the class of each context.
 fn classes(engine: &dyn Engine, waves: &Waves, n_contexts: usize) -> (Vec<Levels>, Vec<u8>) {
     let mut counts = vec![[0u32; SYMBOLS_MAX]; n_contexts];
-    for (&context, &symbol) in waves.known.contexts.iter().zip(&waves.symbols) {
-        counts[usize::from(context)][usize::from(symbol & 31)] += 1;
+    let n_rows = n_contexts.div_ceil(PER_SCALE);
+    let (scales, known) = waves.known.all();
+    for ((&scale, &known), &symbol) in scales.iter().zip(known).zip(&waves.symbols) {
+        let row = usize::from(scale).min(n_rows - 1);
+        let context = row * PER_SCALE + usize::from(known) % PER_SCALE;
+        counts[context][usize::from(symbol & 31)] += 1;
     }
     // A context with more symbols than a histogram can hold is several of the same.
     let mut parts: Vec<Histogram> = Vec::new();

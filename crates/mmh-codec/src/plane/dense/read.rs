@@ -1,48 +1,54 @@
-//! Reads a dense plane: the symbols of each tap stay apart until all are known, and then the
-//! values are made in the order of the plane.
+//! Reads a dense plane: its symbols become codes tap by tap, and the codes of any numbers are
+//! brought into their order when they are asked for.
 
 use std::ops::Range;
 
-use super::context::{Known, SIZES, STEPS, Scales};
+use super::context::{Known, Scales};
 use super::grid::Grid;
-use super::{BASE_MAX, N_SCALES_MAX, SCALE_WIDTH, per_scale};
+use super::{BASE_MAX, N_SCALES_MAX, SCALE_WIDTH, per_scale, rows_of_map};
 use crate::entropy::{Alphabet, Classes, DecodeSet};
 use crate::error::{Result, corrupt};
 use crate::input::Input;
+use crate::kernel::dense::{Coded, Kept, PER_SCALE, SIGN};
+use crate::kernel::{Above, Kernels};
 use crate::plane::blob::read_blob;
 use crate::plane::rans::{read_blocks, read_set};
 use crate::plane::{Nesting, PlaneDecoder};
-
-/// Values that are made at once: their symbols stay in the first cache.
-const STRIP: usize = 4096;
-/// The bit of a symbol, once it no longer depends on the prediction, that is its sign.
-const SIGN: u8 = 16;
-const _: () = assert!(SIGN as usize == STEPS);
-/// What a value shows its neighbours, by its symbol.
-const SHOWN: [i8; 2 * STEPS] = shown();
 
 /// What decoding keeps from one plane to the next, so that memory is not fetched anew.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     known: Known,
-    scales: Vec<u8>,
     classes: Vec<u8>,
     symbols: Vec<u8>,
-    /// The symbols of each tap with the signs that they mean, and what they show; `n_kernels` each.
-    signed: Vec<u8>,
+    /// What the values of each tap show, one for each kernel, [`Grid::stride`] apart.
     shown: Vec<i8>,
-    /// Kernels that have an escape, tap by tap.
+    /// Those of a plane that is no longer needed.
+    codes: Vec<u8>,
+}
+
+/// A plane whose symbols are decoded.
+#[derive(Debug)]
+pub(crate) struct DensePlane {
+    grid: Grid,
+    above: Above,
+    size_width: u32,
+    /// Of each tap one for each kernel, [`Grid::stride`] apart.
+    codes: Vec<u8>,
+    escapes: Vec<u16>,
+    /// The kernels that have these, tap by tap; and which of them each tap has.
     escaped: Vec<u32>,
+    of_tap: Vec<Range<usize>>,
 }
 
 impl PlaneDecoder<'_> {
+    /// Reads a dense plane of `n` values of `width` bits.
     pub(in crate::plane) fn dense(
         &mut self,
         input: &mut Input<'_>,
-        width: u32,
-        values: &mut [u16],
-    ) -> Result<()> {
-        let grid = Grid::read(input, values.len())?;
+        (n, width): (usize, u32),
+    ) -> Result<DensePlane> {
+        let grid = Grid::read(input, n)?;
         let base = u16::from_le_bytes([input.u8()?, input.u8()?]);
         if base > BASE_MAX {
             return corrupt("the least scale is out of range");
@@ -50,56 +56,85 @@ impl PlaneDecoder<'_> {
         let columns = self.scales(input, grid.row_len())?;
         let rows = match input.u8()? {
             0 => Vec::new(),
-            1 => self.scales(input, grid.n_rows())?,
+            1 if !grid.has_signs() => self.scales(input, grid.n_rows())?,
             _ => return corrupt("rows have no possible scales"),
         };
         let Some(size_width) = width.checked_sub(u32::from(grid.has_signs())) else {
             return corrupt("a plane has no room for signs");
         };
-        let escapes = self.escapes(input, size_width, values.len())?;
+        let escapes = self.escapes(input, size_width, n)?;
         let n_scales = input.varint()?;
         if !(1..=N_SCALES_MAX).contains(&n_scales) {
             return corrupt("the number of scales is out of range");
         }
         let set = read_set(input, Alphabet::ThirtyTwo)?;
         let map = read_blob(input, n_scales * per_scale(grid.kernel), self.unpacker)?;
-        let mut buffers = std::mem::take(&mut self.buffers.dense);
-        let mut plane = Plane {
+        let mut plane = DensePlane {
             grid,
-            base,
-            scales: Scales { columns, rows },
-            n_scales,
-            escapes: &escapes,
+            above: Above {
+                base,
+                mask: u16::MAX.checked_shr(u16::BITS - size_width).unwrap_or(0),
+                signed: grid.has_signs(),
+            },
+            size_width,
+            codes: std::mem::take(&mut self.buffers.dense.codes),
+            escapes,
+            escaped: Vec::new(),
             of_tap: vec![0..0; grid.kernel.taps()],
-            buffers: &mut buffers,
         };
-        let result = self
-            .waves(input, (&set, &map), &mut plane)
-            .and_then(|()| plane.fill(size_width, values));
-        self.buffers.dense = buffers;
-        result
+        let scales = Scales { columns, rows };
+        let map = rows_of_map(map);
+        self.waves(input, &mut plane, (&scales, n_scales), (&set, &map))?;
+        Ok(plane)
     }
 
+    /// Decodes the symbols of all waves.
     fn waves(
-        &self,
+        &mut self,
         input: &mut Input<'_>,
+        plane: &mut DensePlane,
+        scales: (&Scales, usize),
         (set, map): (&DecodeSet, &[u8]),
-        plane: &mut Plane<'_>,
     ) -> Result<()> {
-        plane.begin();
-        for wave in 0..plane.grid.kernel.waves() {
-            plane.classes(wave, map);
+        let grid = plane.grid;
+        let kernels = self.engine.kernels();
+        let Buffers {
+            known,
+            classes,
+            symbols,
+            shown,
+            ..
+        } = &mut self.buffers.dense;
+        let n = grid.stride() * grid.kernel.taps();
+        plane.codes.resize(n, 0);
+        shown.resize(n, 0);
+        plane.blank_ends(shown);
+        let mut highest = 0;
+        for wave in 0..grid.kernel.waves() {
+            known.clear();
+            for tap in grid.kernel.of_wave(wave) {
+                known.add((grid, tap), scales, shown, &kernels);
+            }
+            let (scales, contexts) = known.all();
+            classes.resize(scales.len().max(classes.len()), 0);
+            symbols.resize(scales.len().max(symbols.len()), 0);
+            let classes = &mut classes[..scales.len()];
+            let symbols = &mut symbols[..scales.len()];
+            (kernels.classes)(map.as_chunks::<PER_SCALE>().0, (scales, contexts), classes);
             let mut blocks = Input::new(input.sized()?);
-            let Buffers {
-                classes, symbols, ..
-            } = &mut *plane.buffers;
-            symbols.resize(classes.len(), 0);
             let classes = Classes::Symbols(classes);
             read_blocks(self.engine, set, classes, &mut blocks, symbols)?;
-            plane.keep(wave);
+            highest = plane
+                .keep(&kernels, wave, (known, symbols), shown)
+                .max(highest);
         }
-        if plane.buffers.escaped.len() != plane.escapes.len() {
+        if plane.escaped.len() != plane.escapes.len() {
             return corrupt("a plane has more or fewer values apart than it needs");
+        }
+        // What is too wide for a size would be taken for a sign.
+        let highest = u32::from(plane.above.base) + u32::from(highest);
+        if highest >> plane.size_width != 0 && plane.escaped.len() < grid.n {
+            return corrupt("a value is too wide for its plane");
         }
         Ok(())
     }
@@ -124,198 +159,148 @@ impl PlaneDecoder<'_> {
     }
 }
 
-/// A plane that is being read.
-struct Plane<'a> {
-    grid: Grid,
-    base: u16,
-    scales: Scales,
-    n_scales: usize,
-    escapes: &'a [u16],
-    /// The escapes of each tap.
-    of_tap: Vec<Range<usize>>,
-    buffers: &'a mut Buffers,
+/// Values that no code stands for, each of which is met once.
+#[derive(Debug)]
+pub(crate) struct Escapes<'a> {
+    plane: &'a DensePlane,
+    /// The next of each tap.
+    next: Vec<usize>,
 }
 
-impl Plane<'_> {
-    fn begin(&mut self) {
-        let n = self.grid.n_kernels() * self.grid.kernel.taps();
-        let Buffers {
-            signed,
-            shown,
+impl Escapes<'_> {
+    /// Hands over the values before the place `end`, with their places, those of a tap in order.
+    #[inline]
+    pub(crate) fn until(&mut self, end: usize, mut take: impl FnMut(usize, u16)) {
+        let DensePlane {
+            grid,
+            size_width,
+            codes,
+            escapes,
             escaped,
+            of_tap,
             ..
-        } = &mut *self.buffers;
-        escaped.clear();
-        signed.clear();
-        signed.resize(n, 0);
-        shown.clear();
-        shown.resize(n, 0);
-    }
-
-    /// Finds the classes of a wave's values.
-    fn classes(&mut self, wave: usize, map: &[u8]) {
-        let grid = self.grid;
-        let Buffers {
-            known,
-            scales,
-            classes,
-            shown,
-            ..
-        } = &mut *self.buffers;
-        known.clear();
-        classes.clear();
-        for tap in grid.kernel.of_wave(wave) {
-            scales.clear();
-            self.scales.add_tap(grid, tap, scales);
-            let start = known.contexts.len();
-            known.add(grid, tap, (scales, self.n_scales), shown);
-            let class = |&context: &u16| map.get(usize::from(context)).copied().unwrap_or(0);
-            classes.extend(known.contexts[start..].iter().map(class));
-        }
-    }
-
-    /// Keeps the symbols of a wave, tap by tap.
-    fn keep(&mut self, wave: usize) {
-        let grid = self.grid;
-        let n_kernels = grid.n_kernels();
-        let mask = self.mask();
-        let Buffers {
-            known,
-            symbols,
-            signed,
-            shown,
-            escaped,
-            ..
-        } = &mut *self.buffers;
-        let mut start = 0;
-        for tap in grid.kernel.of_wave(wave) {
-            let kernels = grid.kernels(tap);
-            let symbols = &symbols[start..start + kernels.len()];
-            let negative = &known.negative[start..start + kernels.len()];
-            start += kernels.len();
-            let first = tap * n_kernels;
-            let signed = &mut signed[first..][kernels.clone()];
-            let shown = &mut shown[first..][kernels.clone()];
-            for ((to, symbol), negative) in signed.iter_mut().zip(symbols).zip(negative) {
-                *to = symbol ^ (negative << SIGN.trailing_zeros());
-            }
-            for (shown, symbol) in shown.iter_mut().zip(&*signed) {
-                *shown = SHOWN[usize::from(symbol & (2 * SIGN - 1))];
-            }
-            self.of_tap[tap] = escaped.len()..escaped.len();
-            for (kernel, _) in (0u32..).zip(&*signed).filter(|(_, s)| **s & mask == 0) {
-                escaped.push(kernel + small(kernels.start));
-            }
-            self.of_tap[tap].end = escaped.len();
-        }
-    }
-
-    /// Makes the values.
-    fn fill(&self, size_width: u32, values: &mut [u16]) -> Result<()> {
-        let mut symbols = [0; STRIP];
-        let mut any = 0;
-        let mut next = self.of_tap.clone();
-        for (i, values) in values.chunks_mut(STRIP).enumerate() {
-            let symbols = &mut symbols[..values.len()];
-            self.gather(i * STRIP, symbols);
-            any |= self.sizes(i * STRIP, symbols, values);
-            if self.grid.has_signs() {
-                for (value, symbol) in values.iter_mut().zip(&*symbols) {
-                    *value |= u16::from(symbol / SIGN) << size_width;
-                }
-            }
-            self.replace(i * STRIP, size_width, &mut next, values);
-        }
-        // What is too wide for a size would be taken for a sign.
-        if u32::from(any) >> size_width != 0 {
-            return corrupt("a value is too wide for its plane");
-        }
-        Ok(())
-    }
-
-    /// The symbols of the values from `first` on, in their order.
-    fn gather(&self, first: usize, symbols: &mut [u8]) {
-        let taps = self.grid.kernel.taps();
-        let signed = self
-            .buffers
-            .signed
-            .chunks_exact(self.grid.n_kernels().max(1));
-        for (tap, signed) in signed.enumerate() {
-            let (kernel, offset) = self.grid.first_kernel(tap, first);
-            let places = symbols.iter_mut().skip(offset).step_by(taps);
-            for (to, symbol) in places.zip(&signed[kernel..]) {
-                *to = *symbol;
-            }
-        }
-    }
-
-    /// The sizes of the values from `first` on, and the bits that any of them has.
-    fn sizes(&self, first: usize, symbols: &[u8], values: &mut [u16]) -> u16 {
-        let mask = u16::from(self.mask());
-        let row_len = self.grid.row_len();
-        let mut any = 0;
-        let mut done = 0;
-        while done < values.len() {
-            let at = self.grid.before + first + done;
-            let (row, column) = (at / row_len, at % row_len);
-            let len = (row_len - column).min(values.len() - done);
-            let base = self.base + u16::from(self.scales.rows.get(row).copied().unwrap_or(0));
-            let columns = &self.scales.columns[column..column + len];
-            let symbols = symbols[done..done + len].iter().zip(columns);
-            for (value, (&symbol, &scale)) in values[done..done + len].iter_mut().zip(symbols) {
-                let step = u16::from(symbol) & mask;
-                let size = base + u16::from(scale) + step;
-                any |= if step == 0 { 0 } else { size };
-                *value = size;
-            }
-            done += len;
-        }
-        any
-    }
-
-    /// Puts the escapes among the values from `first` on in their places.
-    fn replace(
-        &self,
-        first: usize,
-        size_width: u32,
-        next: &mut [Range<usize>],
-        values: &mut [u16],
-    ) {
-        let sign = u16::from(self.grid.has_signs()) << size_width.min(15);
-        for (tap, next) in next.iter_mut().enumerate() {
-            while next.start < next.end {
-                let kernel = self.buffers.escaped[next.start] as usize;
-                let place = self.grid.place(tap, kernel) - first;
-                let Some(value) = values.get_mut(place) else {
+        } = self.plane;
+        let (taps, phase) = (grid.kernel.taps(), grid.phase());
+        let of_taps = of_tap.iter().zip(codes.chunks_exact(grid.stride()));
+        for (tap, (next, (of_tap, codes))) in self.next.iter_mut().zip(of_taps).enumerate() {
+            // What is before the end has a kernel before this one.
+            let end = (end + phase).saturating_sub(tap).div_ceil(taps);
+            let kernels = &escaped[*next..of_tap.end];
+            let sizes = &escapes[*next..of_tap.end];
+            for (&kernel, &size) in kernels.iter().zip(sizes) {
+                let kernel = kernel as usize;
+                if kernel >= end {
                     break;
-                };
-                *value = *value & sign | self.escapes[next.start];
-                next.start += 1;
+                }
+                let sign = u16::from(codes[kernel] & SIGN) >> 7;
+                let sign = if grid.has_signs() { sign } else { 0 };
+                let value = size | sign.unbounded_shl(*size_width);
+                take(grid.place(tap, kernel), value);
+                *next += 1;
             }
         }
     }
+}
 
-    /// The bits of a symbol that are its step.
-    fn mask(&self) -> u8 {
-        if self.grid.has_signs() {
-            SIGN - 1
-        } else {
-            2 * SIGN - 1
+impl DensePlane {
+    /// What codes mean.
+    pub(crate) fn above(&self) -> Above {
+        self.above
+    }
+
+    /// Replaces `codes` with those of the kernels that the values in `range` are of, and says where
+    /// among them theirs begin.
+    pub(crate) fn codes(
+        &self,
+        kernels: &Kernels,
+        range: &Range<usize>,
+        codes: &mut Vec<u8>,
+    ) -> usize {
+        let taps = self.grid.kernel.taps();
+        let of = self.grid.kernels_of(range);
+        codes.resize(of.len() * taps, 0);
+        let all = self.codes.chunks_exact(self.grid.stride());
+        let parts: Vec<&[u8]> = all.map(|codes| &codes[of.clone()]).collect();
+        (kernels.interleave)(&parts, codes);
+        self.grid.phase() + range.start - of.start * taps
+    }
+
+    /// The values from place `start` on that no code stands for: the first of each tap.
+    pub(crate) fn escapes(&self, start: usize) -> Escapes<'_> {
+        let first = self.of_tap.iter().enumerate().map(|(tap, of_tap)| {
+            let kernels = &self.escaped[of_tap.clone()];
+            let place = |&kernel: &u32| self.grid.place(tap, kernel as usize);
+            of_tap.start + kernels.partition_point(|kernel| place(kernel) < start)
+        });
+        Escapes {
+            plane: self,
+            next: first.collect(),
         }
     }
-}
 
-fn small(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-const fn shown() -> [i8; 2 * STEPS] {
-    let mut shown = [0; 2 * STEPS];
-    let mut step = 0;
-    while step < STEPS {
-        shown[step] = SIZES[step];
-        shown[step + STEPS] = -SIZES[step];
-        step += 1;
+    /// All values.
+    pub(crate) fn fill(&self, kernels: &Kernels, values: &mut [u16]) {
+        let mut codes = Vec::new();
+        let start = self.codes(kernels, &(0..values.len()), &mut codes);
+        for (value, code) in values.iter_mut().zip(&codes[start..]) {
+            let (size, sign) = self.above.of(*code);
+            *value = size | (sign >> 15).unbounded_shl(self.size_width);
+        }
+        let end = values.len();
+        self.escapes(0)
+            .until(end, |place, value| values[place] = value);
     }
-    shown
+
+    /// Gives back the memory.
+    pub(crate) fn into_buffers(self, buffers: &mut Buffers) {
+        buffers.codes = self.codes;
+    }
+
+    /// The first and the last kernel may lack taps, which show nothing.
+    fn blank_ends(&self, shown: &mut [i8]) {
+        let last = self.grid.n_kernels().saturating_sub(1);
+        for shown in shown.chunks_exact_mut(self.grid.stride()) {
+            shown[0] = 0;
+            shown[last] = 0;
+        }
+    }
+
+    /// Makes codes of the symbols of a wave; gives the highest.
+    fn keep(
+        &mut self,
+        kernels: &Kernels,
+        wave: usize,
+        (known, symbols): (&Known, &[u8]),
+        shown: &mut [i8],
+    ) -> u8 {
+        let grid = self.grid;
+        let keep = if grid.has_signs() {
+            kernels.keep_signed
+        } else {
+            kernels.keep
+        };
+        let (scales, contexts) = known.all();
+        let (mut start, mut highest) = (0, 0);
+        for tap in grid.kernel.of_wave(wave) {
+            let range = grid.kernels(tap);
+            let values = start..start + range.len();
+            start = values.end;
+            let coded = Coded {
+                symbols: &symbols[values.clone()],
+                known: &contexts[values.clone()],
+                scales: &scales[values],
+            };
+            let first = tap * grid.stride();
+            let before = self.escaped.len();
+            let kept = Kept {
+                codes: &mut self.codes[first..][range.clone()],
+                shown: &mut shown[first..][range.clone()],
+                escaped: &mut self.escaped,
+                first: u32::try_from(range.start).unwrap_or(u32::MAX),
+            };
+            highest = keep(coded, kept).max(highest);
+            self.of_tap[tap] = before..self.escaped.len();
+        }
+        highest
+    }
 }

@@ -3,11 +3,13 @@
 use proptest::prelude::*;
 
 use super::super::testing::{plane_decoder, with_encoder};
-use super::super::{Coder, put_record};
+use super::super::{Coder, Numbers, PlaneDecoder, put_record};
 use super::grid::Grid;
 use super::*;
+use crate::entropy::engines;
 use crate::error::Result;
 use crate::input::Input;
+use crate::layout::FloatFormat;
 use crate::samples::{Noise, convolution};
 
 fn kernel(width: usize, height: usize, depth: usize) -> Kernel {
@@ -152,5 +154,161 @@ fn escapes_are_neither_too_few_nor_too_many() {
         crate::input::put_varint(&mut spelling, wrong);
         bad[at..at + 2].copy_from_slice(&spelling);
         assert!(read(&bad, 9, 300).is_err());
+    }
+}
+
+/// Numbers whose first plane is dense, and its record beside those of the other planes; `signed`
+/// if that plane has their signs.
+fn numbers(format: FloatFormat, signed: bool, grid: Grid) -> (Vec<u8>, Vec<u8>) {
+    let noise = &mut Noise::new(8);
+    let widths: Vec<u32> = if signed {
+        format.signed_planes().map(|(_, width)| width).collect()
+    } else {
+        format.planes().map(|(_, width)| width).collect()
+    };
+    let mut draw = |width: u32| {
+        let word = u16::from_le_bytes([noise.below(256), noise.below(256)]);
+        word & (u16::MAX >> (16 - width))
+    };
+    let (mut planes, mut records) = (Vec::new(), Vec::new());
+    for (i, &width) in widths.iter().enumerate() {
+        let mut values: Vec<u16> = (0..grid.n).map(|_| draw(width)).collect();
+        if i > 0 {
+            let shape = super::super::testing::shape(width, 0);
+            with_encoder(|encoder| encoder.put(&values, shape, &mut records)).unwrap();
+        } else {
+            // Some far from the others, with each sign.
+            let top = 1 << (width - 1);
+            for (place, value) in values.iter_mut().enumerate() {
+                if place % 50 > 0 {
+                    *value = *value & top | (20 + u16::try_from(place % 9).unwrap());
+                }
+            }
+            records.extend(record(&values, width, grid));
+        }
+        planes.push(values);
+    }
+    if signed {
+        format.return_signs(&mut planes);
+    }
+    let mut raw = vec![0; grid.n * format.len()];
+    format.join(&planes, &mut raw).unwrap();
+    (records, raw)
+}
+
+/// Every engine makes the numbers, whether a code's sign is that of the number or not, and part
+/// by part as well as at once.
+#[test]
+fn dense_numbers_are_joined_by_every_engine() {
+    let formats = [
+        FloatFormat::Bf16,
+        FloatFormat::F16,
+        FloatFormat::F32,
+        FloatFormat::F64,
+    ];
+    for format in formats {
+        for (sides, before) in [((3, 3, 1), 5), ((1, 1, 1), 7), ((3, 3, 3), 0)] {
+            for signed in [false, true] {
+                if signed && sides.0 == 1 && format == FloatFormat::F64 {
+                    // No encoder has sizes of 13 bits.
+                    continue;
+                }
+                let n = if format == FloatFormat::Bf16 {
+                    70_001
+                } else {
+                    3000
+                };
+                let kernel = kernel(sides.0, sides.1, sides.2);
+                let grid = grid(kernel, 12, before, n);
+                let (records, raw) = numbers(format, signed, grid);
+                for &engine in engines() {
+                    let mut buffers = crate::plane::Buffers::default();
+                    let mut decoder = PlaneDecoder {
+                        engine,
+                        unpacker: &mut crate::zstd::Unpacker::default(),
+                        buffers: &mut buffers,
+                    };
+                    let mut input = Input::new(&records);
+                    let numbers =
+                        Numbers::read(&mut decoder, &mut input, (format, signed), n).unwrap();
+                    input.expect_end().unwrap();
+                    for _ in 0..2 {
+                        let mut found = vec![0xee; raw.len()];
+                        numbers
+                            .block(engine, decoder.buffers, 0, &mut found)
+                            .unwrap();
+                        assert!(found == raw, "{format:?} {sides:?} {signed}");
+                    }
+                    numbers.into_buffers(decoder.buffers);
+                }
+            }
+        }
+    }
+}
+
+/// Kernels have no scales of rows: a code of theirs has no room for both scales.
+#[test]
+fn scales_of_rows_belong_to_no_kernels() {
+    let values = plane([3, 1, 1], 4, 500);
+    let good = record(&values, 10, grid(kernel(3, 1, 1), 4, 0, 500));
+    let mut input = Input::new(&good);
+    input.u8().and_then(|_| input.varint()).unwrap();
+    Grid::read(&mut input, 500).unwrap();
+    input.take(2 + 1).and_then(|_| input.sized()).unwrap();
+    let at = good.len() - input.len();
+    let rows = [1, 0, 2, 1, 0];
+    let mut bad = Vec::new();
+    put_record(
+        Coder::Dense,
+        &[&good[3..at], &rows, &good[at + 1..]].concat(),
+        &mut bad,
+    );
+    assert_eq!(good[..1], [7]);
+    assert!(read(&good, 10, 500).is_ok());
+    assert_eq!(
+        read(&bad, 10, 500).unwrap_err().to_string(),
+        crate::error::corrupt::<()>("rows have no possible scales")
+            .unwrap_err()
+            .to_string()
+    );
+}
+
+/// The escapes from any place on are those that are left.
+#[test]
+fn escapes_are_found_from_any_place_on() {
+    let mut values = plane([3, 3, 1], 5, 900);
+    for value in values.iter_mut().step_by(7) {
+        *value &= 0x200;
+    }
+    let record = record(&values, 10, grid(kernel(3, 3, 1), 5, 8, 900));
+    let mut input = Input::new(&record);
+    input.u8().and_then(|_| input.varint()).unwrap();
+    let plane = plane_decoder(|decoder| decoder.dense(&mut input, (900, 10))).unwrap();
+    let all = |from: usize, ends: &[usize]| {
+        let (mut escapes, mut found) = (plane.escapes(from), Vec::new());
+        for &end in ends {
+            let before = found.len();
+            escapes.until(end, |place, value| found.push((place, value)));
+            assert!(found[before..].iter().all(|(place, _)| *place < end));
+        }
+        found.sort_unstable();
+        found
+    };
+    let expected = all(0, &[900]);
+    assert!(expected.len() >= 900 / 7);
+    assert!(
+        expected
+            .iter()
+            .all(|&(place, value)| values[place] == value)
+    );
+    for from in [1, 9, 100, 450, 899, 900] {
+        let rest: Vec<_> = (expected.iter().copied())
+            .filter(|(place, _)| *place >= from)
+            .collect();
+        assert_eq!(
+            all(from, &[from, from + 1, 700.max(from), 900]),
+            rest,
+            "{from}"
+        );
     }
 }
