@@ -1,6 +1,7 @@
 //! Tests of the public functions, one module for each part of the crate.
 
 mod age;
+mod bundle;
 mod hostile;
 mod seal;
 mod seed;
