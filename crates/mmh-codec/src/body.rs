@@ -11,7 +11,7 @@ use crate::frame::{Method, PlaneInfo};
 use crate::input::{Input, put_varint};
 use crate::layout::{Blocks, Division, FloatFormat, Layout};
 use crate::log2::entropy;
-use crate::plane::{Coder, Numbers, PlaneDecoder, PlaneEncoder, Rows, Shape, find_grid};
+use crate::plane::{Coder, Grid, Numbers, PlaneDecoder, PlaneEncoder, Rows, Shape, find_grid};
 use crate::settings::Hint;
 
 /// Appends the body of `raw`, whose elements are of type `dtype`.
@@ -104,7 +104,8 @@ fn put_denser(
     let Some(grid) = find_grid(format, units, rows) else {
         return Ok(());
     };
-    if units.len() / format.len() >= SAMPLED_MIN && !denser_by_sample(encoder, format, units, rows)?
+    if units.len() / format.len() >= SAMPLED_MIN
+        && !denser_by_sample(encoder, format, units, (rows, grid))?
     {
         return Ok(());
     }
@@ -123,35 +124,40 @@ fn put_denser(
     Ok(())
 }
 
-/// From so many numbers on a sample is coded both ways first.
+/// From so many numbers on a sample decides whether dense coding is tried.
 const SAMPLED_MIN: usize = 1 << 17;
-/// One row in this many is in that sample.
+/// One row in this many is in that sample. Without kernels, which have many distributions, it need
+/// not have more numbers than this, nor more rows than are needed.
 const SAMPLE_SHARE: usize = 8;
+const SAMPLE_MAX: usize = 1 << 16;
+const SAMPLE_ROWS_MIN: usize = 16;
 
 /// Whether dense coding makes rows from the middle of the units shorter.
 fn denser_by_sample(
     encoder: &mut PlaneEncoder<'_>,
     format: FloatFormat,
     units: &[u8],
-    rows: Rows,
+    (rows, grid): (Rows, Grid),
 ) -> Result<bool> {
-    let row_len = usize::try_from(rows.len).unwrap_or(usize::MAX);
+    let row_len = usize::try_from(rows.len).unwrap_or(usize::MAX).max(1);
     let before = usize::try_from(rows.before).unwrap_or(0);
-    let n_rows = units.len() / format.len() / row_len.max(1);
+    let n_rows = units.len() / format.len() / row_len;
+    let most = if grid.has_signs() {
+        usize::MAX
+    } else {
+        (SAMPLE_MAX / row_len).max(SAMPLE_ROWS_MIN)
+    };
     let len = (n_rows / SAMPLE_SHARE)
-        .saturating_mul(row_len)
-        .saturating_mul(format.len());
+        .min(most)
+        .saturating_mul(row_len.saturating_mul(format.len()));
     let start = (n_rows / 2 * row_len).saturating_sub(before) * format.len();
     let sample = units.get(start..start.saturating_add(len)).unwrap_or(units);
     let rows = Rows::new(rows.len, 0);
-    let Some(grid) = find_grid(format, sample, rows) else {
-        // Too few rows to say.
-        return Ok(true);
-    };
-    let (mut plain, mut dense) = (Vec::new(), Vec::new());
-    encoder.put_dense(format, sample, grid, &mut dense)?;
-    let done = encoder.put_floats(format, sample, rows, &mut plain)?;
-    Ok(!done || dense.len() < plain.len() - plain.len() / DENSE_SHARE)
+    match find_grid(format, sample, rows) {
+        Some(grid) => encoder.denser(format, sample, (rows, grid), DENSE_SHARE),
+        // Too few rows to say, or too little to tell columns from each other.
+        None => Ok(grid.has_signs()),
+    }
 }
 
 /// Bytes before the first whole block. A hint names the block in which a chunk begins, not the
@@ -384,7 +390,8 @@ mod tests {
             },
             dense: true,
         };
-        denser_by_sample(&mut encoder, format, raw, rows).unwrap()
+        find_grid(format, raw, rows)
+            .is_some_and(|grid| denser_by_sample(&mut encoder, format, raw, (rows, grid)).unwrap())
     }
 
     /// Kernels pay, rows alone do not, and what is too small or too odd to say is left open.
@@ -395,13 +402,14 @@ mod tests {
         for before in [0, 5, 287] {
             assert!(by_sample(FloatFormat::Bf16, &like, Rows::new(288, before)));
         }
+        let few_rows = crate::samples::convolution(Dtype::BF16, [3, 3, 1], 512, n, 1);
+        assert!(by_sample(FloatFormat::Bf16, &few_rows, Rows::new(4608, 0)));
         let plain = crate::samples::weights(Dtype::BF16, 288, 2 * n, 1);
-        let grid = find_grid(FloatFormat::Bf16, &plain, Rows::new(288, 0));
-        assert!(grid.is_none() || !by_sample(FloatFormat::Bf16, &plain, Rows::new(288, 0)));
+        assert!(!by_sample(FloatFormat::Bf16, &plain, Rows::new(288, 0)));
         for row_len in [0, 1, n as u64 / 2, n as u64 * 3, u64::MAX] {
             for before in [0, 1, 1000, u64::MAX] {
                 let rows = Rows::new(row_len, before);
-                assert!(by_sample(FloatFormat::Bf16, &plain, rows), "nothing to say");
+                assert!(!by_sample(FloatFormat::Bf16, &plain, rows), "no grid");
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Classes of segments: a few distributions, so chosen that coding each segment with the best of
 //! them costs least in all (Lloyd's method on histograms, in whole numbers).
 
-use crate::entropy::{Alphabet, CLASSES_MAX, Levels, SYMBOLS_MAX, put_tables};
+use crate::entropy::{Alphabet, CLASSES_MAX, Levels, SYMBOLS_MAX, tables_cost};
 use crate::kernel::Kernels;
 use crate::log2::{LOG_BITS, entropy, log2};
 
@@ -19,6 +19,8 @@ const UNSEEN_BITS: i16 = 16;
 const COST_BITS: u32 = 8;
 /// What the name of a class costs that there is not: more than any segment.
 const NO_CLASS: i32 = 1 << 28;
+/// The search goes on while the symbols gain so many times what tables and ids add.
+const ENOUGH: u64 = 4;
 /// What the ids of segments cost besides their entropy, in bits.
 const IDS_OVERHEAD: u64 = 20 * 8;
 
@@ -29,6 +31,8 @@ pub(crate) struct Clusters {
     pub(crate) ids: Vec<u8>,
     /// Estimated bits of tables, ids and symbols, times 2^10.
     pub(crate) cost: u64,
+    /// Of these, what tables and ids take.
+    overhead: u64,
 }
 
 /// How long to search.
@@ -95,7 +99,13 @@ fn search(
         if found.cost >= best.cost {
             break;
         }
+        // Symbols gain about a third of it by the next doubling, which adds half as much again.
+        let added = found.overhead.saturating_sub(best.overhead);
+        let gained = best.cost - found.cost + added;
         best = found;
+        if gained < ENOUGH * added {
+            break;
+        }
         n_classes *= 2;
     }
     best
@@ -227,16 +237,18 @@ fn settle(
         .zip(&levels)
         .map(|(counts, levels)| cost(counts, levels))
         .sum();
-    let tables = 8 * put_tables(&levels, alphabet).len() as u64;
+    let tables = u64::from(tables_cost(&levels, alphabet));
     let names = if used > 1 {
         IDS_OVERHEAD + weight as u64 * (entropy(&sizes) >> LOG_BITS)
     } else {
         0
     };
+    let overhead = (tables + names) << LOG_BITS;
     Clusters {
         levels,
         ids,
-        cost: weight as u64 * symbols + ((tables + names) << LOG_BITS),
+        cost: weight as u64 * symbols + overhead,
+        overhead,
     }
 }
 

@@ -17,12 +17,10 @@ use crate::layout::{Layout, of_nibbles};
 use crate::mix::{put_mixed, read_mixed};
 use crate::plane::{Buffers, PlaneDecoder, PlaneEncoder, Scratch};
 use crate::settings::{Base, Context, Hint, Level, Settings};
-use crate::zstd::{Packer, Unpacker};
+use crate::zstd::{Packer, Unpacker, may_pack, repeats};
 
-/// Chunks up to this long are tried with zstd in any case.
+/// Of chunks up to this long, all bytes are looked at to see whether zstd is worth a try.
 const SHORT: usize = 16 << 10;
-/// When one word of 8 bytes in this many was seen before, zstd is tried as well.
-const REPEAT_SHARE: usize = 10;
 
 /// Writes frames. Keeps its buffers and contexts: make one for each thread that encodes.
 #[derive(Debug)]
@@ -120,6 +118,8 @@ impl Encoder {
             let layout = nibbles.map_or(layout, |_| Layout::Nibbles);
             let hint = &nibbles.unwrap_or(*hint);
             method = layout.method();
+            // At once, so that nothing moves while the frame grows.
+            out.reserve(raw.len());
             let start = put_header(method, raw, References::default(), out);
             put_checks(raw, &self.engine.kernels(), out);
             let mut encoder = PlaneEncoder {
@@ -144,7 +144,8 @@ impl Encoder {
             }
         }
         let bytes = planes.is_none_or(|(layout, _)| layout.sequential());
-        if bytes || raw.len() <= SHORT || repeats(raw) {
+        let short = raw.len() <= SHORT && may_pack(raw, best);
+        if bytes || short || repeats(raw) {
             self.packer.pack(raw, &mut self.packed)?;
             if self.packed.len() < best {
                 method = Method::Zstd;
@@ -223,28 +224,6 @@ fn effort(level: Level) -> Effort {
             rounds: 8,
         },
     }
-}
-
-/// Whether words of 8 bytes come again more often than weights do: rows that are equal or zero.
-/// Of long content, each eighth page is looked at.
-fn repeats(raw: &[u8]) -> bool {
-    const SLOT_BITS: u32 = 12;
-    const PAGE: usize = 16 << 10;
-    let step = if raw.len() < 32 * PAGE { 1 } else { 8 };
-    let mut seen = [0u64; 1 << SLOT_BITS];
-    let (mut repeated, mut n) = (0, 0);
-    for page in raw.chunks(PAGE).step_by(step) {
-        let words = page.as_chunks::<8>().0;
-        for word in words {
-            let word = u64::from_le_bytes(*word);
-            let slot = word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SLOT_BITS);
-            let last = &mut seen[usize::try_from(slot).unwrap_or(0)];
-            repeated += usize::from(*last == word);
-            *last = word;
-        }
-        n += words.len();
-    }
-    repeated * REPEAT_SHARE > n
 }
 
 /// Reads frames. Keeps its contexts: make one for each thread that decodes. Beside the content
@@ -384,18 +363,6 @@ mod tests {
     use super::*;
     use crate::entropy::Reference;
     use crate::samples::weights;
-
-    #[test]
-    fn repeats_are_told_from_weights() {
-        let raw = weights(Dtype::BF16, 128, 1 << 18, 1);
-        assert!(!repeats(&raw));
-        assert!(repeats(&raw[..4096].repeat(64)));
-        assert!(repeats(&[0; 4096]));
-        let mut some_rows = raw;
-        some_rows[..1 << 15].fill(0);
-        assert!(repeats(&some_rows));
-        assert!(!repeats(b"short"));
-    }
 
     /// A decoder that gives other bytes is a fault to be reported, never a frame to be kept.
     #[test]

@@ -6,6 +6,7 @@ use zstd::bulk::{Compressor, Decompressor};
 use zstd::zstd_safe::find_frame_compressed_size;
 
 use crate::error::{Error, Result, corrupt};
+use crate::log2::{ONE_BIT, entropy};
 
 /// What a frame of RFC 8878 begins with; others are skipped by the library, or of its old formats.
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -54,6 +55,46 @@ impl fmt::Debug for Packer {
     }
 }
 
+/// About what zstd adds to literals and their code, in bytes.
+const OVERHEAD: u64 = 20;
+/// When one word of 8 bytes in this many was seen before, there may be matches.
+const REPEAT_SHARE: usize = 10;
+
+/// Whether zstd may make `bytes` shorter than `limit`: by the frequencies of their values, of which
+/// each takes a bit at least, or by matches.
+pub(crate) fn may_pack(bytes: &[u8], limit: usize) -> bool {
+    let mut counts = [0u32; 256];
+    for &byte in bytes {
+        counts[usize::from(byte)] += 1;
+    }
+    let literals = entropy(&counts).max(bytes.len() as u64 * ONE_BIT);
+    // A code takes about half a byte for each kind.
+    let kinds = counts.iter().filter(|&&count| count > 0).count() as u64;
+    literals / ONE_BIT / 8 + kinds / 2 + OVERHEAD < limit as u64 || repeats(bytes)
+}
+
+/// Whether words of 8 bytes come again more often than weights do: rows that are equal or zero.
+/// Of long content, every second to sixteenth page is looked at.
+pub(crate) fn repeats(raw: &[u8]) -> bool {
+    const SLOT_BITS: u32 = 12;
+    const PAGE: usize = 16 << 10;
+    let step = (raw.len() / PAGE / 8).clamp(1, 16);
+    let mut seen = [0u64; 1 << SLOT_BITS];
+    let (mut repeated, mut n) = (0, 0);
+    for page in raw.chunks(PAGE).step_by(step) {
+        let words = page.as_chunks::<8>().0;
+        for word in words {
+            let word = u64::from_le_bytes(*word);
+            let slot = word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - SLOT_BITS);
+            let last = &mut seen[usize::try_from(slot).unwrap_or(0)];
+            repeated += usize::from(*last == word);
+            *last = word;
+        }
+        n += words.len();
+    }
+    repeated * REPEAT_SHARE > n
+}
+
 /// Decompresses; made at the first use.
 #[derive(Default)]
 pub(crate) struct Unpacker {
@@ -94,7 +135,34 @@ fn fault(error: std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use mmh_core::Dtype;
+
     use super::*;
+    use crate::samples::{Noise, weights};
+
+    #[test]
+    fn repeats_are_told_from_weights() {
+        let raw = weights(Dtype::BF16, 128, 1 << 18, 1);
+        assert!(!repeats(&raw));
+        assert!(repeats(&raw[..4096].repeat(64)));
+        assert!(repeats(&[0; 4096]));
+        let mut some_rows = raw;
+        some_rows[..1 << 15].fill(0);
+        assert!(repeats(&some_rows));
+        assert!(!repeats(b"short"));
+    }
+
+    /// What has no matches is told by its values; what has them, by those.
+    #[test]
+    fn zstd_is_tried_where_it_may_pay() {
+        let drawn = &mut Noise::new(3);
+        let noise: Vec<u8> = (0..2000).map(|_| drawn.bits().to_le_bytes()[7]).collect();
+        assert!(!may_pack(&noise, noise.len()));
+        let small: Vec<u8> = noise.iter().map(|byte| byte & 7).collect();
+        assert!(may_pack(&small, 1000) && !may_pack(&small, 700));
+        assert!(may_pack(&[&noise[..], &noise[..]].concat(), 4000));
+        assert!(!may_pack(&[], 0));
+    }
 
     #[test]
     fn content_comes_back_only_at_its_exact_length() {

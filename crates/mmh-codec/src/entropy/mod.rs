@@ -24,7 +24,7 @@ pub use model::{
 };
 pub use reference::Reference;
 pub use select::{best, by_name, engines};
-pub(crate) use tables::{put_tables, read_tables};
+pub(crate) use tables::{put_tables, read_tables, tables_cost};
 
 use std::fmt;
 

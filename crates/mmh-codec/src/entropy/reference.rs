@@ -86,6 +86,9 @@ pub(super) fn check(set: &EncodeSet, classes: Classes<'_>, symbols: &[u8]) -> Re
     Ok(())
 }
 
+/// Words that are turned round at once.
+const TURNED: usize = 512;
+
 /// Appends a block of these states and these words, of which the last comes first.
 pub(super) fn finish(
     states: &[u32; LANES],
@@ -99,11 +102,12 @@ pub(super) fn finish(
         });
     }
     put_states(states, out);
-    let start = out.len();
-    out.resize(start + 2 * words.len(), 0);
-    let targets = out[start..].as_chunks_mut::<2>().0;
-    for (target, word) in targets.iter_mut().zip(words.iter().rev()) {
-        *target = word.to_le_bytes();
+    let mut turned = [[0; 2]; TURNED];
+    for part in words.rchunks(TURNED) {
+        for (to, word) in turned.iter_mut().zip(part.iter().rev()) {
+            *to = word.to_le_bytes();
+        }
+        out.extend_from_slice(turned[..part.len()].as_flattened());
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ const RICE_MAX: u32 = 7;
 const DIFFERENCE_MAX: u32 = 2 * LEVEL_MAX as u32;
 
 /// How a level is predicted from those before it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Predictor {
     /// The last level.
     Last,
@@ -36,35 +36,76 @@ pub(crate) fn put_tables(tables: &[Levels], alphabet: Alphabet) -> Vec<u8> {
     bits.finish()
 }
 
+/// Bits of the tables.
+pub(crate) fn tables_cost(tables: &[Levels], alphabet: Alphabet) -> u32 {
+    tables
+        .iter()
+        .map(|table| Plan::of(table, alphabet).map_or(1, |plan| plan.cost))
+        .sum()
+}
+
+/// How a table is written.
+struct Plan<'a> {
+    first: usize,
+    /// The levels from the first to the last symbol.
+    used: &'a [u8],
+    gaps: bool,
+    predictor: Predictor,
+    rice: u32,
+    /// Bits in all.
+    cost: u32,
+}
+
+impl<'a> Plan<'a> {
+    /// None for a table without symbols.
+    fn of(table: &'a Levels, alphabet: Alphabet) -> Option<Self> {
+        let levels = &table.0[..alphabet.size()];
+        let first = levels.iter().position(|&level| level > 0)?;
+        let last = levels.iter().rposition(|&level| level > 0)?;
+        let used = &levels[first..=last];
+        let gaps = used.contains(&0);
+        let mut best = (u32::MAX, Predictor::Last, 0);
+        for predictor in [Predictor::Last, Predictor::LastButOne] {
+            let costs = rice_costs(used, predictor);
+            for (rice, cost) in (0..).zip(costs) {
+                if cost < best.0 {
+                    best = (cost, predictor, rice);
+                }
+            }
+        }
+        let (cost, predictor, rice) = best;
+        let head = 1 + 2 * position_bits(alphabet) + 1 + 1 + 3 + 7;
+        let flags = if gaps { small(used.len()) - 1 } else { 0 };
+        Some(Self {
+            first,
+            used,
+            gaps,
+            predictor,
+            rice,
+            cost: head + flags + cost,
+        })
+    }
+}
+
 fn put_table(table: &Levels, alphabet: Alphabet, bits: &mut BitWriter) {
-    let levels = &table.0[..alphabet.size()];
-    let first = levels.iter().position(|&level| level > 0);
-    let last = levels.iter().rposition(|&level| level > 0);
-    let (Some(first), Some(last)) = (first, last) else {
+    let Some(plan) = Plan::of(table, alphabet) else {
         return bits.put(0, 1);
     };
-    let used = &levels[first..=last];
-    let gaps = used.contains(&0);
-    let candidates = [(0, Predictor::Last), (1, Predictor::LastButOne)];
-    let (code, predictor, rice) = candidates
-        .into_iter()
-        .flat_map(|(code, predictor)| (0..=RICE_MAX).map(move |rice| (code, predictor, rice)))
-        .min_by_key(|&(_, predictor, rice)| cost(used, predictor, rice))
-        .unwrap_or((0, Predictor::Last, 0));
+    let (used, predictor) = (plan.used, plan.predictor);
     bits.put(1, 1);
-    bits.put(small(first), position_bits(alphabet));
-    bits.put(small(last), position_bits(alphabet));
-    bits.put(u32::from(gaps), 1);
-    bits.put(code, 1);
-    bits.put(rice, 3);
+    bits.put(small(plan.first), position_bits(alphabet));
+    bits.put(small(plan.first + used.len() - 1), position_bits(alphabet));
+    bits.put(u32::from(plan.gaps), 1);
+    bits.put(u32::from(predictor == Predictor::LastButOne), 1);
+    bits.put(plan.rice, 3);
     bits.put(u32::from(used[0]), 7);
     let mut before = [used[0]; 2];
     for &level in &used[1..] {
-        if gaps {
+        if plan.gaps {
             bits.put(u32::from(level > 0), 1);
         }
         if level > 0 {
-            bits.put_rice(zigzag(level, predictor.predict(before)), rice);
+            bits.put_rice(zigzag(level, predictor.predict(before)), plan.rice);
             before = [before[1], level];
         }
     }
@@ -125,7 +166,7 @@ fn position_bits(alphabet: Alphabet) -> u32 {
 }
 
 fn small(symbol: usize) -> u32 {
-    u32::try_from(symbol).expect("symbols are below 32")
+    u32::try_from(symbol).expect("there are at most 32 symbols")
 }
 
 fn zigzag(level: u8, predicted: u8) -> u32 {
@@ -138,15 +179,18 @@ fn unzigzag(code: u32) -> i32 {
     if code.is_multiple_of(2) { half } else { -half }
 }
 
-/// Bits of the differences with this predictor and Rice parameter.
-fn cost(used: &[u8], predictor: Predictor, rice: u32) -> u32 {
+/// Bits of the differences with this predictor, for each Rice parameter.
+fn rice_costs(used: &[u8], predictor: Predictor) -> [u32; RICE_MAX as usize + 1] {
     let mut before = [used[0]; 2];
-    let mut bits = 0;
+    let mut costs = [0; RICE_MAX as usize + 1];
     for &level in used[1..].iter().filter(|&&level| level > 0) {
-        bits += (zigzag(level, predictor.predict(before)) >> rice) + 1 + rice;
+        let code = zigzag(level, predictor.predict(before));
+        for (rice, cost) in (0..).zip(&mut costs) {
+            *cost += (code >> rice) + 1 + rice;
+        }
         before = [before[1], level];
     }
-    bits
+    costs
 }
 
 #[cfg(test)]
@@ -224,6 +268,7 @@ mod tests {
                 table.0.iter_mut().for_each(|level| *level = level.saturating_sub(gap));
             }
             let bytes = put_tables(&tables, Alphabet::ThirtyTwo);
+            prop_assert_eq!(tables_cost(&tables, Alphabet::ThirtyTwo).div_ceil(8) as usize, bytes.len());
             prop_assert_eq!(&read_tables(&bytes, tables.len(), Alphabet::ThirtyTwo).unwrap(), &tables);
             for table in &mut tables {
                 table.0[16..SYMBOLS_MAX].fill(0);

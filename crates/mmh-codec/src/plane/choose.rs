@@ -8,12 +8,13 @@ use super::{Coder, PlaneEncoder, Shape, put_record};
 use crate::entropy::STATES_LEN;
 use crate::error::Result;
 use crate::log2::{ONE_BIT, entropy};
+use crate::zstd::may_pack;
 
 /// Entropy coding must save one part in this many of packing to be worth its time.
 const SAVED_SHARE: u64 = 256;
 /// One value in this many may be an exception; more of them are split.
 const EXCEPTION_SHARE: u64 = 50;
-/// Planes up to this long are tried with zstd in any case.
+/// Planes up to this long are tried with zstd if it may be worth it.
 const SHORT: usize = 4096;
 
 impl PlaneEncoder<'_> {
@@ -37,12 +38,14 @@ impl PlaneEncoder<'_> {
             coder = Some(Coder::Packed);
         }
         if shape.sequential || values.len() <= SHORT {
-            let mut zstd = Vec::new();
-            self.packer
-                .pack(&as_bytes(values, shape.width), &mut zstd)?;
-            if zstd.len() < out.len() {
-                *out = zstd;
-                coder = Some(Coder::Zstd);
+            let bytes = as_bytes(values, shape.width);
+            if shape.sequential || may_pack(&bytes, out.len()) {
+                let mut zstd = Vec::new();
+                self.packer.pack(&bytes, &mut zstd)?;
+                if zstd.len() < out.len() {
+                    *out = zstd;
+                    coder = Some(Coder::Zstd);
+                }
             }
         }
         Ok(coder.unwrap_or(Coder::Packed))

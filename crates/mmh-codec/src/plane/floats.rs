@@ -1,5 +1,5 @@
 //! Floats in one pass: a sample shows what the planes are like, and then the numbers are split,
-//! ranked, counted and packed segment by segment, without a plane in memory but the symbols.
+//! ranked and counted segment by segment.
 //!
 //! What the sample cannot promise, the pass notices; then the planes are coded one by one.
 
@@ -10,15 +10,15 @@ use super::{Coder, PlaneEncoder, Shape, put_record};
 use crate::cluster::Histogram;
 use crate::entropy::{Alphabet, SYMBOLS_MAX};
 use crate::error::Result;
-use crate::input::{put_sized_with, put_varint};
+use crate::input::put_sized_with;
 use crate::kernel::{Bases, Kernels, Keys, Parts, RARE, Seen};
 use crate::layout::FloatFormat;
 use crate::log2::{ONE_BIT, entropy};
 
 /// Fewer numbers are not worth a sample.
 const NUMBERS_MIN: usize = 4096;
-/// Segments that a sample has at least, where there are so many.
-const SAMPLE_SEGMENTS: usize = 64;
+/// Numbers of a sample, where there are so many.
+const SAMPLE_LEN: usize = 1 << 14;
 /// A sample has at least one segment of this many.
 const SAMPLE_STEP_MAX: usize = 32;
 /// One number of the sample in this many may lack a symbol, and twice as many of all.
@@ -26,13 +26,16 @@ const RARE_SHARE: usize = 50;
 /// A plane is packed unless its entropy, by the sample, saves one part in this many.
 const SAVED_SHARE: u64 = 256;
 
+/// Packs values like [`crate::bits::pack`].
+type Pack<T> = fn(&[T], u32, u32, &mut Vec<u8>);
+
 /// What the pass keeps from one frame to the next, so that memory is not fetched anew.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     symbols: Vec<u8>,
     bytes: Vec<u8>,
     words: Vec<u16>,
-    packed: [Vec<u8>; 2],
+    counted: Vec<Histogram>,
 }
 
 /// A plane beside that of the exponents: the bytes or the words of [`Parts`].
@@ -108,7 +111,7 @@ impl SideSample {
             })
             .sum();
         let packed = packed * ONE_BIT;
-        let coded = entropy(&self.counts[0]) + entropy(&self.counts[1]);
+        let coded: u64 = self.counts.iter().map(|counts| all_entropy(counts)).sum();
         Side {
             width_max,
             base: self.first.unwrap_or(0) & !below,
@@ -118,10 +121,18 @@ impl SideSample {
     }
 }
 
+/// About the entropy that a sample would have if it were as even as all numbers are: that of a
+/// sample is lower by about half a nat for each kind of value but one (Miller and Madow).
+fn all_entropy(counts: &[u32]) -> u64 {
+    const HALF_NAT: u64 = 739;
+    let kinds = counts.iter().filter(|&&count| count > 0).count() as u64;
+    entropy(counts) + kinds.saturating_sub(1) * HALF_NAT
+}
+
 /// What the pass makes of the numbers.
 struct Split {
     exceptions: Vec<(usize, u16)>,
-    counted: Vec<Histogram>,
+    /// For each side that is noise: what its segments end in.
     zeros: [Vec<u8>; 2],
 }
 
@@ -211,7 +222,7 @@ impl Numbers<'_> {
 
     fn sample(&self, segments: Segments, [bytes_width, words_width]: [u32; 2]) -> Sample {
         let n = self.count();
-        let step = (segments.count(n) / SAMPLE_SEGMENTS).clamp(1, SAMPLE_STEP_MAX);
+        let step = (n / SAMPLE_LEN).clamp(1, SAMPLE_STEP_MAX);
         let mut sample = Sample {
             numbers: 0,
             exponents: vec![0; 512],
@@ -300,24 +311,32 @@ impl PlaneEncoder<'_> {
         let fits = done.is_some();
         if let Some((plan, split)) = done {
             let symbols = std::mem::take(&mut scratch.symbols);
-            let counted = (segments, &split.counted[..]);
+            let counted = (segments, &scratch.counted[..]);
             let ranked = Ranked::of_parts(plan.values, symbols, split.exceptions, counted, self);
             out.push(Coder::Ranked.code());
             put_sized_with(out, |out| ranked.put(self, out))?;
             scratch.symbols = ranked.into_symbols();
-            let packed = plan.sides.iter().zip(split.zeros).zip(&scratch.packed);
-            for (plane, ((side, zeros), packed)) in
-                (1..).zip(packed.filter(|((side, _), _)| side.width_max > 0))
-            {
-                if side.noise {
-                    self.put_side(side, (segments, zeros), packed, out)?;
-                } else {
+            let [bytes, words] = &plan.sides;
+            let [bytes_end, words_end] = split.zeros;
+            let mut planes = 1..;
+            for (side, zeros) in [(bytes, bytes_end), (words, words_end)] {
+                if side.width_max == 0 {
+                    continue;
+                }
+                let plane = planes.next().unwrap_or(1);
+                if !side.noise {
                     let shape = Shape {
                         width: side.width_max,
                         rows,
                         sequential: false,
                     };
                     self.put(&format.split(raw)[plane], shape, out)?;
+                } else if std::ptr::eq(side, bytes) {
+                    let values = (&scratch.bytes[..], kernels.pack_bytes);
+                    self.put_side(side, (segments, zeros), values, out)?;
+                } else {
+                    let values = (&scratch.words[..], kernels.pack_words);
+                    self.put_side(side, (segments, zeros), values, out)?;
                 }
             }
         }
@@ -325,12 +344,12 @@ impl PlaneEncoder<'_> {
         Ok(fits)
     }
 
-    /// Appends a plane that the pass has packed.
-    fn put_side(
+    /// Appends a plane of noise, packed.
+    fn put_side<T>(
         &mut self,
         side: &Side,
         (segments, zeros): (Segments, Vec<u8>),
-        packed: &[u8],
+        (values, pack): (&[T], Pack<T>),
         out: &mut Vec<u8>,
     ) -> Result<()> {
         if side.width == 0 {
@@ -343,17 +362,24 @@ impl PlaneEncoder<'_> {
         } else {
             Zeros::BySegment(segments, zeros)
         };
-        let mut head = Vec::new();
-        put_head(side.base, side.width, &zeros, self.packer, &mut head)?;
         out.push(Coder::Packed.code());
-        put_varint(out, head.len() + packed.len());
-        out.extend_from_slice(&head);
-        out.extend_from_slice(packed);
-        Ok(())
+        put_sized_with(out, |out| {
+            put_head(side.base, side.width, &zeros, self.packer, out)?;
+            match &zeros {
+                Zeros::Uniform(zeros) => pack(values, *zeros, side.width - zeros, out),
+                Zeros::BySegment(segments, each) => {
+                    for (range, &zeros) in segments.ranges(values.len()).zip(each) {
+                        let zeros = u32::from(zeros);
+                        pack(&values[range], zeros, side.width - zeros, out);
+                    }
+                }
+            }
+            Ok(())
+        })
     }
 }
 
-/// Ranks, counts and packs, segment by segment.
+/// Ranks and counts, segment by segment.
 struct Plan<'a> {
     numbers: &'a Numbers<'a>,
     segments: Segments,
@@ -387,26 +413,24 @@ impl Plan<'_> {
         let n = self.numbers.count();
         let mut split = Split {
             exceptions: Vec::new(),
-            counted: Vec::with_capacity(self.segments.count(n)),
             zeros: [Vec::new(), Vec::new()],
         };
+        let [has_bytes, has_words] = [0, 1].map(|i| self.sides[i].width_max > 0);
         scratch.symbols.resize(n, 0);
-        scratch.packed.iter_mut().for_each(Vec::clear);
+        scratch.bytes.resize(if has_bytes { n } else { 0 }, 0);
+        scratch.words.resize(if has_words { n } else { 0 }, 0);
+        scratch.counted.clear();
         let bases = Bases {
             bytes: self.sides[0].base.to_le_bytes()[0],
             words: self.sides[1].base,
         };
-        let [has_bytes, has_words] = [0, 1].map(|i| self.sides[i].width_max > 0);
         for range in self.segments.ranges(n) {
-            let len = range.len();
             let raw = self.numbers.part(range.clone());
             let symbols = &mut scratch.symbols[range.clone()];
-            scratch.bytes.resize(if has_bytes { len } else { 0 }, 0);
-            scratch.words.resize(if has_words { len } else { 0 }, 0);
             let parts = Parts {
                 symbols,
-                bytes: &mut scratch.bytes,
-                words: &mut scratch.words,
+                bytes: scratch.bytes.get_mut(range.clone()).unwrap_or_default(),
+                words: scratch.words.get_mut(range.clone()).unwrap_or_default(),
             };
             let seen = self.numbers.split(raw, &self.keys, bases, parts);
             if seen.rare {
@@ -415,15 +439,10 @@ impl Plan<'_> {
                     return Err(Failure::Rare);
                 }
             }
-            split.counted.push((self.numbers.kernels.count)(symbols));
-            let kernels = &self.numbers.kernels;
+            scratch.counted.push((self.numbers.kernels.count)(symbols));
             let whole = range.end < n;
-            if let Some((zeros, width)) = self.zeros(0, u16::from(seen.bytes), &mut split, whole)? {
-                (kernels.pack_bytes)(&scratch.bytes, zeros, width, &mut scratch.packed[0]);
-            }
-            if let Some((zeros, width)) = self.zeros(1, seen.words, &mut split, whole)? {
-                (kernels.pack_words)(&scratch.words, zeros, width, &mut scratch.packed[1]);
-            }
+            self.end_in(0, u16::from(seen.bytes), &mut split.zeros[0], whole)?;
+            self.end_in(1, seen.words, &mut split.zeros[1], whole)?;
         }
         Ok(split)
     }
@@ -445,18 +464,18 @@ impl Plan<'_> {
         }
     }
 
-    /// The zeros of a segment whose values have the bits `any` beside the base of the side, and
-    /// the bits to be packed; nothing if the side is not packed here.
-    fn zeros(
+    /// Notes the zeros that a segment ends in, whose values have the bits `any` beside the base of
+    /// the side, if the side is noise.
+    fn end_in(
         &self,
         i: usize,
         any: u16,
-        split: &mut Split,
+        zeros: &mut Vec<u8>,
         whole: bool,
-    ) -> std::result::Result<Option<(u32, u32)>, Failure> {
-        let (side, zeros) = (&self.sides[i], &mut split.zeros[i]);
+    ) -> std::result::Result<(), Failure> {
+        let side = &self.sides[i];
         if !side.noise || side.width_max == 0 {
-            return Ok(None);
+            return Ok(());
         }
         if u32::from(any) >> side.width != 0 {
             return Err(Failure::Wider(i));
@@ -470,7 +489,7 @@ impl Plan<'_> {
             found = found.min(least);
         }
         zeros.push(found.to_le_bytes()[0]);
-        Ok((side.width > 0).then_some((found, side.width - found)))
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ mod segments;
 mod split;
 
 pub(crate) use blob::{put_blob, read_blob};
-pub(crate) use dense::find as find_grid;
+pub(crate) use dense::{Grid, find as find_grid};
 pub(crate) use floats::Scratch;
 pub(crate) use numbers::{Buffers, Numbers};
 pub(crate) use rans::{put_in_context, read_in_context};

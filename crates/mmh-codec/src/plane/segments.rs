@@ -14,7 +14,7 @@ const GROUPS_MAX: usize = SEGMENT_LEN_MAX / LANES;
 /// Groups in a segment where the rows of the tensor do not fall on groups.
 const DEFAULT_GROUPS: usize = 4;
 /// Longer rows are cut: their parts may differ, and a class costs only a few bits.
-const ROW_GROUPS_MAX: usize = 8;
+const ROW_GROUPS_MAX: usize = 24;
 
 /// The rows of a tensor, counted in values of one plane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

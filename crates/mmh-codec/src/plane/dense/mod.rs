@@ -10,8 +10,10 @@ mod fit;
 mod grid;
 mod put;
 mod read;
+mod sample;
 
 pub(crate) use fit::find;
+pub(crate) use grid::Grid;
 
 pub(crate) use read::{Buffers, DensePlane};
 
