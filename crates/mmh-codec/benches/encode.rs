@@ -5,7 +5,7 @@
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use mmh_codec::entropy::{
-    Alphabet, Classes, EncodeSet, Engine, LANES, Levels, Reference, SYMBOLS_MAX,
+    Alphabet, Classes, EncodeSet, LANES, Levels, SYMBOLS_MAX, by_name, engines,
 };
 use mmh_codec::samples::Noise;
 
@@ -14,6 +14,10 @@ const N_CLASSES: usize = 32;
 
 fn main() {
     divan::main();
+}
+
+fn names() -> impl Iterator<Item = &'static str> {
+    engines().iter().map(|engine| engine.name())
 }
 
 /// Symbols of as many kinds as the alphabet has, and a distribution for each class.
@@ -36,21 +40,8 @@ fn sample(alphabet: Alphabet) -> (Vec<u8>, EncodeSet) {
     (symbols, EncodeSet::new(&levels, alphabet))
 }
 
-fn engine(name: &str) -> Option<Box<dyn Engine>> {
-    match name {
-        #[cfg(target_arch = "x86_64")]
-        "avx512" => mmh_codec::entropy::Avx512::detect().map(|engine| Box::new(engine) as _),
-        #[cfg(target_arch = "x86_64")]
-        "avx2" => mmh_codec::entropy::Avx2::detect().map(|engine| Box::new(engine) as _),
-        "reference" => Some(Box::new(Reference)),
-        _ => None,
-    }
-}
-
 fn bench(bencher: Bencher<'_, '_>, name: &str, alphabet: Alphabet, by_symbol: bool) {
-    let Some(engine) = engine(name) else {
-        return;
-    };
+    let engine = by_name(name).expect("the machine has it");
     let (symbols, set) = sample(alphabet);
     let count = if by_symbol { SYMBOLS } else { SYMBOLS / LANES };
     let mut noise = Noise::new(2);
@@ -67,17 +58,17 @@ fn bench(bencher: Bencher<'_, '_>, name: &str, alphabet: Alphabet, by_symbol: bo
     });
 }
 
-#[divan::bench(args = ["avx512", "avx2", "reference"])]
+#[divan::bench(args = names())]
 fn groups_of_16(bencher: Bencher<'_, '_>, name: &str) {
     bench(bencher, name, Alphabet::Sixteen, false);
 }
 
-#[divan::bench(args = ["avx512", "avx2", "reference"])]
+#[divan::bench(args = names())]
 fn groups_of_32(bencher: Bencher<'_, '_>, name: &str) {
     bench(bencher, name, Alphabet::ThirtyTwo, false);
 }
 
-#[divan::bench(args = ["avx512", "avx2", "reference"])]
+#[divan::bench(args = names())]
 fn classes_by_symbol(bencher: Bencher<'_, '_>, name: &str) {
     bench(bencher, name, Alphabet::ThirtyTwo, true);
 }

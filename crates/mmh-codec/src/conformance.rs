@@ -33,6 +33,15 @@ pub fn examine(engine: &dyn Engine) {
             gives_the_bytes_of_the_reference(engine, &case);
         }
         extremes_come_back(engine, alphabet);
+        every_symbol_comes_back_in_every_place(engine, alphabet);
+        every_ratio_of_two_symbols_comes_back(engine, alphabet);
+        any_distributions_come_back(engine, alphabet);
+        states_of_all_octaves_are_taken(engine, alphabet);
+        places_in_memory_do_not_matter(engine, &Case::new(9, 1111, alphabet, 4));
+        more_classes_than_symbols_do_not_matter(engine, &Case::new(10, 777, alphabet, 9));
+        blocks_of_other_tables_are_read_alike(engine, alphabet);
+        no_class_is_needed_for_no_symbol(engine, alphabet);
+        long_blocks_may_be_cut_anywhere(engine, &Case::new(8, 3000, alphabet, 3));
         damage_is_noticed_or_harmless(engine, &Case::new(3, 150, alphabet, 3));
         noise_is_harmless(engine, alphabet);
         unknown_classes_are_refused(engine, &Case::new(4, 130, alphabet, 2));
@@ -40,6 +49,21 @@ pub fn examine(engine: &dyn Engine) {
 }
 
 impl Case {
+    /// These symbols, in classes drawn from all that there are.
+    fn of(levels: Vec<Levels>, alphabet: Alphabet, symbols: Vec<u8>, noise: &mut Noise) -> Self {
+        let n = symbols.len();
+        let draw = |_| noise.below(levels.len());
+        let classes: Vec<u8> = (0..n.div_ceil(LANES) + n).map(draw).collect();
+        let (groups, each) = classes.split_at(n.div_ceil(LANES));
+        Self {
+            groups: groups.to_vec(),
+            each: each.to_vec(),
+            levels,
+            alphabet,
+            symbols,
+        }
+    }
+
     /// Symbols drawn roughly as their distributions say.
     fn new(rng_seed: u64, n: usize, alphabet: Alphabet, n_classes: usize) -> Self {
         let noise = &mut Noise::new(rng_seed);
@@ -102,6 +126,232 @@ fn gives_the_bytes_of_the_reference(engine: &dyn Engine, case: &Case) {
     }
 }
 
+fn every_symbol_comes_back_in_every_place(engine: &dyn Engine, alphabet: Alphabet) {
+    let noise = &mut Noise::new(11);
+    let size = alphabet.size();
+    let mut even = [0; SYMBOLS_MAX];
+    even[..size].fill(1);
+    let mut uneven = even;
+    for (symbol, count) in uneven[..size].iter_mut().enumerate() {
+        *count = 1 << (symbol % 12);
+    }
+    let levels = vec![Levels::from_counts(&even), Levels::from_counts(&uneven)];
+    for first in 0..size {
+        // Each place has another symbol in the next group, and in the next round.
+        let symbol = |i: usize| u8::try_from((i + i / LANES + first) % size).unwrap_or(0);
+        let symbols = (0..5 * LANES).map(symbol).collect();
+        let case = Case::of(levels.clone(), alphabet, symbols, noise);
+        gives_the_bytes_of_the_reference(engine, &case);
+    }
+}
+
+/// Frequencies from the least to the highest, of which there are only so many levels.
+fn every_ratio_of_two_symbols_comes_back(engine: &dyn Engine, alphabet: Alphabet) {
+    let noise = &mut Noise::new(12);
+    for level in 1..=LEVEL_MAX {
+        let (often, seldom) = (noise.below(alphabet.size()), noise.below(alphabet.size()));
+        let mut levels = Levels::default();
+        levels.0[usize::from(often)] = LEVEL_MAX;
+        levels.0[usize::from(seldom)] = level;
+        let reach = 2 + usize::from((LEVEL_MAX - level) / 3);
+        let symbols = (0..400)
+            .map(|_| {
+                if noise.below(reach) == 0 {
+                    seldom
+                } else {
+                    often
+                }
+            })
+            .collect();
+        let case = Case::of(vec![levels], alphabet, symbols, noise);
+        gives_the_bytes_of_the_reference(engine, &case);
+    }
+}
+
+/// Distributions that fit the symbols badly, so that states take many words or none.
+fn any_distributions_come_back(engine: &dyn Engine, alphabet: Alphabet) {
+    let noise = &mut Noise::new(13);
+    for n_classes in 1..=32 {
+        let known = 1 + usize::from(noise.below(alphabet.size()));
+        let levels = (0..n_classes)
+            .map(|_| {
+                let mut levels = Levels::default();
+                for level in &mut levels.0[..known] {
+                    *level = 1 + noise.below(usize::from(LEVEL_MAX));
+                }
+                levels
+            })
+            .collect();
+        let symbols = (0..300).map(|_| noise.below(known)).collect();
+        let case = Case::of(levels, alphabet, symbols, noise);
+        gives_the_bytes_of_the_reference(engine, &case);
+    }
+}
+
+/// Blocks of states that are all in one octave, the lowest, the highest or any there, and of words
+/// that are all zeros, all ones, or noise.
+fn states_of_all_octaves_are_taken(engine: &dyn Engine, alphabet: Alphabet) {
+    let noise = &mut Noise::new(14);
+    for octave in 0..16u8 {
+        let n_bytes = LANES / 8 * (16 + usize::from(octave));
+        for fill in [Some(0), Some(0xff), None] {
+            let mut bytes = |n| {
+                (0..n)
+                    .map(|_| fill.unwrap_or_else(|| noise.below(256)))
+                    .collect()
+            };
+            let (states, words): (Vec<u8>, Vec<u8>) = (bytes(n_bytes), bytes(2000));
+            let block = [&[octave << 4 | octave; LANES / 2], &states[..], &words[..]].concat();
+            let case = Case::new(u64::from(octave), 1000, alphabet, 7);
+            let set = DecodeSet::new(&case.levels, alphabet);
+            for classes in case.classes() {
+                let (done, symbols) = decode(engine, &set, classes, &block, 1000);
+                assert!(
+                    done.is_err(),
+                    "{} takes 1000 symbols for more",
+                    engine.name()
+                );
+                assert!(symbols.iter().all(|&s| usize::from(s) < alphabet.size()));
+            }
+        }
+    }
+}
+
+/// Symbols, classes and blocks that begin at any byte, and blocks behind other bytes.
+fn places_in_memory_do_not_matter(engine: &dyn Engine, case: &Case) {
+    let (encode, decode) = (
+        EncodeSet::new(&case.levels, case.alphabet),
+        DecodeSet::new(&case.levels, case.alphabet),
+    );
+    let shifted = |bytes: &[u8], by: usize| [&vec![0x55; by], bytes].concat();
+    for by_symbol in [false, true] {
+        let block = case.encode(&Reference, case.classes()[usize::from(by_symbol)]);
+        for by in 0..33 {
+            let symbols = shifted(&case.symbols, by);
+            let (groups, each) = (shifted(&case.groups, by), shifted(&case.each, by));
+            let classes = if by_symbol {
+                Classes::Symbols(&each[by..])
+            } else {
+                Classes::Groups(&groups[by..])
+            };
+            let mut out = vec![0x77; by];
+            let done = engine.encode(&encode, classes, &symbols[by..], &mut out);
+            assert_eq!(done, Ok(()));
+            assert!(out[..by].iter().all(|&byte| byte == 0x77) && out[by..] == block);
+            let mut back = vec![0x99; by + symbols.len()];
+            let place = &mut back[by..][..case.symbols.len()];
+            assert_eq!(engine.decode(&decode, classes, &out[by..], place), Ok(()));
+            assert!(place == case.symbols);
+            let around = back.len() - case.symbols.len();
+            let kept = back.iter().filter(|&&byte| byte == 0x99).count();
+            assert_eq!(kept, around, "{} writes beside the symbols", engine.name());
+        }
+    }
+}
+
+fn more_classes_than_symbols_do_not_matter(engine: &dyn Engine, case: &Case) {
+    let (encode, decode) = (
+        EncodeSet::new(&case.levels, case.alphabet),
+        DecodeSet::new(&case.levels, case.alphabet),
+    );
+    for more in [1, 63, 64, 65, 1000] {
+        let known = vec![u8::try_from(case.levels.len() - 1).unwrap_or(0); more];
+        let groups = [&case.groups[..], &known].concat();
+        let each = [&case.each[..], &known].concat();
+        let longer = [Classes::Groups(&groups), Classes::Symbols(&each)];
+        for (longer, classes) in longer.into_iter().zip(case.classes()) {
+            let mut block = Vec::new();
+            let done = engine.encode(&encode, longer, &case.symbols, &mut block);
+            assert_eq!(done, Ok(()));
+            assert!(block == case.encode(&Reference, classes));
+            let mut back = vec![0; case.symbols.len()];
+            assert_eq!(engine.decode(&decode, longer, &block, &mut back), Ok(()));
+            assert!(back == case.symbols);
+        }
+    }
+}
+
+/// Blocks that were coded by other distributions, or over the other alphabet.
+fn blocks_of_other_tables_are_read_alike(engine: &dyn Engine, alphabet: Alphabet) {
+    for rng_seed in 0..20 {
+        let n = 500 + 30 * usize::try_from(rng_seed).unwrap_or(0);
+        let [case, other] = [rng_seed, rng_seed + 100].map(|seed| Case::new(seed, n, alphabet, 6));
+        for coded in [Alphabet::Sixteen, Alphabet::ThirtyTwo] {
+            let foreign = Case::new(rng_seed, n, coded, 6);
+            for (block_of, levels) in [(&case, &other.levels), (&foreign, &case.levels)] {
+                let set = DecodeSet::new(levels, alphabet);
+                for classes in block_of.classes() {
+                    let block = block_of.encode(&Reference, classes);
+                    let (done, symbols) = decode(engine, &set, classes, &block, n);
+                    assert!(done.is_err() || symbols == block_of.symbols);
+                    assert!(
+                        symbols
+                            .iter()
+                            .all(|&s| s == 0xee || usize::from(s) < alphabet.size())
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn no_class_is_needed_for_no_symbol(engine: &dyn Engine, alphabet: Alphabet) {
+    let (encode, decode) = (EncodeSet::new(&[], alphabet), DecodeSet::new(&[], alphabet));
+    let all: [fn(&[u8]) -> Classes<'_>; 2] = [|c| Classes::Groups(c), |c| Classes::Symbols(c)];
+    for classes in all {
+        let mut block = Vec::new();
+        assert_eq!(
+            engine.encode(&encode, classes(&[]), &[], &mut block),
+            Ok(())
+        );
+        assert_eq!(
+            engine.decode(&decode, classes(&[]), &block, &mut []),
+            Ok(())
+        );
+        block.push(0);
+        assert!(
+            engine
+                .decode(&decode, classes(&[]), &block, &mut [])
+                .is_err()
+        );
+        assert!(
+            engine
+                .encode(&encode, classes(&[0]), &[0], &mut Vec::new())
+                .is_err()
+        );
+        assert!(
+            engine
+                .decode(&decode, classes(&[0; 64]), &[0; 400], &mut [0; 64])
+                .is_err()
+        );
+    }
+}
+
+/// Where a block ends, engines go from vectors of words to single ones.
+fn long_blocks_may_be_cut_anywhere(engine: &dyn Engine, case: &Case) {
+    let set = DecodeSet::new(&case.levels, case.alphabet);
+    let n = case.symbols.len();
+    for classes in case.classes() {
+        let block = case.encode(engine, classes);
+        for cut in (block.len() - 400..block.len()).chain((0..block.len()).step_by(13)) {
+            assert!(decode(engine, &set, classes, &block[..cut], n).0.is_err());
+        }
+        // As many symbols as were coded, and no others.
+        for other in [n - 1, n + 1, n - LANES, n + LANES] {
+            let all = vec![0; other];
+            let (groups, each) = (
+                [&case.groups, &all[..]].concat(),
+                [&case.each, &all[..]].concat(),
+            );
+            let classes = match classes {
+                Classes::Groups(_) => Classes::Groups(&groups),
+                Classes::Symbols(_) => Classes::Symbols(&each),
+            };
+            assert!(decode(engine, &set, classes, &block, other).0.is_err());
+        }
+    }
+}
+
 /// The likeliest and the least likely symbols, in runs that fill and drain the states.
 fn extremes_come_back(engine: &dyn Engine, alphabet: Alphabet) {
     let mut lone = Levels::default();
@@ -110,20 +360,9 @@ fn extremes_come_back(engine: &dyn Engine, alphabet: Alphabet) {
     steep.0[0] = LEVEL_MAX;
     steep.0[alphabet.size() - 1] = 1;
     for (levels, symbol) in [(lone, 3), (steep, 0), (steep, alphabet.size() - 1)] {
-        let n = 1000;
-        let symbols = vec![u8::try_from(symbol).unwrap_or(0); n];
-        let (groups, each) = (vec![0; n.div_ceil(LANES)], vec![0; n]);
-        let levels = vec![levels];
-        gives_the_bytes_of_the_reference(
-            engine,
-            &Case {
-                levels,
-                alphabet,
-                groups,
-                each,
-                symbols,
-            },
-        );
+        let symbols = vec![u8::try_from(symbol).unwrap_or(0); 1000];
+        let case = Case::of(vec![levels], alphabet, symbols, &mut Noise::new(1));
+        gives_the_bytes_of_the_reference(engine, &case);
     }
 }
 
@@ -204,12 +443,14 @@ fn unknown_classes_are_refused(engine: &dyn Engine, case: &Case) {
     let block = case.encode(engine, case.classes()[0]);
     for classes in all {
         let set = EncodeSet::new(&case.levels, case.alphabet);
-        let done = engine.encode(&set, classes, &case.symbols, &mut Vec::new());
+        let mut out = vec![1, 2, 3];
+        let done = engine.encode(&set, classes, &case.symbols, &mut out);
         assert!(
             done.is_err(),
             "{} encodes in unknown classes",
             engine.name()
         );
+        assert_eq!(out, [1, 2, 3], "{} appends what is none", engine.name());
         let set = DecodeSet::new(&case.levels, case.alphabet);
         let done = engine.decode(&set, classes, &block, &mut vec![0; n]);
         assert!(
@@ -238,7 +479,9 @@ fn unknown_classes_are_refused(engine: &dyn Engine, case: &Case) {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_reference_passes_its_own_exam() {
-        super::examine(&crate::entropy::Reference);
+    fn every_engine_of_this_machine_passes() {
+        for engine in crate::entropy::engines() {
+            super::examine(*engine);
+        }
     }
 }

@@ -9,10 +9,13 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx512;
 mod model;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
 mod reference;
 mod select;
 mod states;
 mod tables;
+mod vector;
 
 #[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
@@ -22,6 +25,8 @@ pub use model::{
     Alphabet, DecodeTable, EncodeTable, FREQ_MAX, LEVEL_MAX, LEVEL_STEPS, Levels, PROB_BITS,
     PROB_SCALE, SYMBOLS_MAX,
 };
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+pub use neon::Neon;
 pub use reference::Reference;
 pub use select::{best, by_name, engines};
 pub(crate) use tables::{put_tables, read_tables, tables_cost};

@@ -290,7 +290,7 @@ impl EncodeTable {
 /// The number that is 3 units in its last place below `1 / freq`, itself rounded down. So much
 /// outweighs the rounding of a state of 32 bits to 24 and of the product, 2^-24 of it each, and
 /// with quotients below 2^20 it makes at most a difference of 5 * 2^-23 * 2^20 < 1.
-fn reciprocal(freq: u32) -> f32 {
+pub(super) fn reciprocal(freq: u32) -> f32 {
     const MANTISSA_BITS: u32 = 23;
     if freq == 0 {
         return 0.0;

@@ -15,7 +15,7 @@ pub(super) const GROUP_LEN_MAX: usize = 2 * LANES;
 pub struct Reference;
 
 /// The index in its group of the `k`th symbol in coding order, which is also that of state `k`.
-const fn index_in_group(k: usize) -> usize {
+pub(super) const fn index_in_group(k: usize) -> usize {
     4 * (k % 16) + k / 16
 }
 

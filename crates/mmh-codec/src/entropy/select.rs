@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use mmh_core::error::shorten;
 
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+use super::Neon;
 #[cfg(target_arch = "x86_64")]
 use super::{Avx2, Avx512};
 use super::{Engine, Reference};
@@ -14,20 +16,16 @@ use crate::error::{Error, Result};
 pub fn engines() -> &'static [&'static dyn Engine] {
     static FOUND: OnceLock<Vec<&'static dyn Engine>> = OnceLock::new();
     FOUND.get_or_init(|| {
-        let mut found: Vec<&'static dyn Engine> = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            static AVX512: OnceLock<Option<Avx512>> = OnceLock::new();
-            static AVX2: OnceLock<Option<Avx2>> = OnceLock::new();
-            if let Some(engine) = AVX512.get_or_init(Avx512::detect) {
-                found.push(engine);
-            }
-            if let Some(engine) = AVX2.get_or_init(Avx2::detect) {
-                found.push(engine);
-            }
-        }
-        found.push(&Reference);
-        found
+        let known: &[Option<&'static dyn Engine>] = &[
+            #[cfg(target_arch = "x86_64")]
+            Avx512::found(),
+            #[cfg(target_arch = "x86_64")]
+            Avx2::found(),
+            #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+            Neon::found(),
+            Some(&Reference),
+        ];
+        known.iter().copied().flatten().collect()
     })
 }
 
@@ -76,6 +74,13 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.to_string().contains(&names()), "{error}");
         }
+    }
+
+    /// So that a run of these tests on such a machine, or an emulated one, is one of the engine.
+    #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+    #[test]
+    fn every_arm_of_64_bits_has_neon() {
+        assert_eq!(best().name(), "neon");
     }
 
     #[test]

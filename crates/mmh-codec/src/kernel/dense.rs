@@ -27,6 +27,7 @@ pub(crate) struct Near<'a> {
     pub(crate) count: usize,
 }
 
+#[cfg(target_arch = "x86_64")]
 impl<'a> Near<'a> {
     /// What is left from value `start` on.
     pub(super) fn from(self, start: usize) -> Self {
@@ -46,6 +47,7 @@ pub(crate) struct Coded<'a> {
     pub(crate) scales: &'a [u8],
 }
 
+#[cfg(target_arch = "x86_64")]
 impl Coded<'_> {
     pub(super) fn from(self, start: usize) -> Self {
         Self {

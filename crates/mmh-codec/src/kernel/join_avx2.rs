@@ -8,6 +8,7 @@
 use std::arch::x86_64::*;
 
 use super::join::{self, Fields, Meaning, Packed, Values};
+use super::places::{BYTE_PLACES, WORD_PLACES};
 use crate::entropy::SYMBOLS_MAX;
 
 /// Numbers in a step.
@@ -57,59 +58,6 @@ fn load_parts(packed: &[u8], first: usize, second: usize) -> Option<__m256i> {
     };
     Some(_mm256_set_m128i(parts.1, parts.0))
 }
-
-/// For each width up to 8 bits, for the first 8 and the last 8 of 16 values: which 2 bytes each lies
-/// in, and the power of two that moves it to the top of them.
-static BYTE_PLACES: [[[[u8; 16]; 2]; 2]; 9] = {
-    let mut tables = [[[[0x80; 16]; 2]; 2]; 9];
-    let mut width = 1;
-    while width <= 8 {
-        let mut i = 0u16;
-        while i < 16 {
-            let [byte, _] = (i * width / 8).to_le_bytes();
-            let [low, high] = (1u16 << (16 - width - i * width % 8)).to_le_bytes();
-            let half = &mut tables[width as usize][(i / 8) as usize];
-            let at = 2 * (i % 8) as usize;
-            half[0][at] = byte;
-            if byte < 15 {
-                half[0][at + 1] = byte + 1;
-            }
-            half[1][at] = low;
-            half[1][at + 1] = high;
-            i += 1;
-        }
-        width += 1;
-    }
-    tables
-};
-
-/// For each width up to 16 bits, for the first 4 and the last 4 of 8 values: which bytes each lies
-/// in, and how far it is shifted.
-static WORD_PLACES: [[[[u8; 16]; 2]; 2]; 17] = {
-    let mut tables = [[[[0x80; 16]; 2]; 2]; 17];
-    let mut width = 1;
-    while width <= 16 {
-        let mut i = 0u16;
-        while i < 8 {
-            let [byte, _] = (i * width / 8).to_le_bytes();
-            let [shift, _] = (i * width % 8).to_le_bytes();
-            let half = &mut tables[width as usize][(i / 4) as usize];
-            let at = 4 * (i % 4) as usize;
-            let mut j = 0;
-            while j < 4 {
-                if byte + j < 16 {
-                    half[0][at + j as usize] = byte + j;
-                }
-                half[1][at + j as usize] = 0;
-                j += 1;
-            }
-            half[1][at] = shift;
-            i += 1;
-        }
-        width += 1;
-    }
-    tables
-};
 
 fn count(n: u32) -> __m128i {
     // SAFETY: SSE2 is part of x86-64.

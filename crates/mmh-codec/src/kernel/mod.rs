@@ -16,6 +16,13 @@ mod join_avx512;
 mod moves;
 #[cfg(target_arch = "x86_64")]
 mod moves_avx512;
+#[cfg(all(target_arch = "aarch64", target_endian = "little"))]
+mod neon;
+#[cfg(any(
+    target_arch = "x86_64",
+    all(target_arch = "aarch64", target_endian = "little")
+))]
+mod places;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod xxh3_avx512;
@@ -23,7 +30,7 @@ mod xxh3_avx512;
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::DecodeSet;
 use crate::error::Result;
-use crate::layout::{Field, JoinField};
+use crate::layout::{JoinField, block};
 use crate::plane::grouped::units::{self, Apart, Source};
 use dense::{Coded, Kept, Near, PER_SCALE};
 pub(crate) use join::{Above, Fields, Meaning, Packed, Values};
@@ -125,7 +132,7 @@ impl Kernels {
         move_doubles: moves::move_doubles,
         decay: moves::decay,
         restore: units::restore,
-        join_field: Field::join,
+        join_field: block::join_field,
         contexts: dense::contexts,
         classes: dense::classes,
         keep: dense::keep,

@@ -3,21 +3,15 @@
 use super::*;
 use crate::bits::pack;
 use crate::entropy::{
-    Alphabet, Classes, EncodeSet, Engine as _, LANES, Levels, Reference, SYMBOLS_MAX,
+    Alphabet, Classes, EncodeSet, Engine as _, LANES, Levels, Reference, SYMBOLS_MAX, engines,
 };
 use crate::layout::{Division, Layout, Plane};
 use crate::samples::Noise;
 
 /// The forms that this machine has, beside the plain one.
 pub(super) fn others() -> Vec<Kernels> {
-    #[cfg(target_arch = "x86_64")]
-    let found = [
-        crate::entropy::Avx2::detect().map(Kernels::avx2),
-        crate::entropy::Avx512::detect().map(Kernels::avx512),
-    ];
-    #[cfg(not(target_arch = "x86_64"))]
-    let found = [];
-    found.into_iter().flatten().collect()
+    let (_reference, others) = engines().split_last().expect("there is the reference");
+    others.iter().map(|engine| engine.kernels()).collect()
 }
 
 pub(super) const LENGTHS: [usize; 14] = [
@@ -292,6 +286,55 @@ fn fields_are_joined_to_numbers() {
                 let half = (half >> 9) << 15 | u32::from(short[s]) << 9 | half & 511;
                 assert_eq!(u32::from(u16::from_le_bytes(f16[i])), half);
             }
+        }
+    }
+}
+
+/// Fields and numbers that begin at any byte, and packed values with others behind them.
+#[test]
+fn places_in_memory_do_not_matter() {
+    let noise = &mut Noise::new(14);
+    let n = 150;
+    let symbols: Vec<u8> = (0..n + 40).map(|_| noise.below(32)).collect();
+    let bytes: Vec<u8> = (0..n + 40).map(|_| noise.below(128)).collect();
+    let words: Vec<u16> = (0..n + 40)
+        .map(|_| u16::from(noise.below(256)) << 2 | u16::from(noise.below(4)))
+        .collect();
+    let values: Values = std::array::from_fn(|i| u16::try_from(2 * i).unwrap());
+    let packed = noise_of(3 * n, noise);
+    for kernels in others() {
+        for by in 0..33 {
+            let fields = super::Fields {
+                symbols: &symbols[by..by + n],
+                meaning: Meaning::Values(&values),
+                bytes: &bytes[by / 2..by / 2 + n],
+                words: &words[by..by + n],
+            };
+            let run = |kernels: &Kernels| {
+                let (mut twos, mut fours) = (vec![[7; 2]; n + 33], vec![[7; 4]; n + 33]);
+                (kernels.join_bf16)(fields, &mut twos[by..by + n]);
+                let bf16 = twos.clone();
+                (kernels.join_f16)(fields, &mut twos[by..by + n]);
+                (kernels.join_f32)(fields, &mut fours[by..by + n]);
+                (bf16, twos, fours)
+            };
+            assert!(run(&kernels) == run(&Kernels::PORTABLE), "{by}");
+            let width = u32::try_from(by % 15).unwrap() + 1;
+            let how = Packed {
+                width,
+                ..Packed::default()
+            };
+            let run = |kernels: &Kernels| {
+                let (mut bytes, mut words) = (vec![7; n + 33], vec![7; n + 33]);
+                (kernels.unpack_words)(&packed[by..], how, &mut words[by..by + n]);
+                let narrow = Packed {
+                    width: width.min(8),
+                    ..how
+                };
+                (kernels.unpack_bytes)(&packed[by..], narrow, &mut bytes[by..by + n]);
+                (bytes, words)
+            };
+            assert!(run(&kernels) == run(&Kernels::PORTABLE), "{by}");
         }
     }
 }
