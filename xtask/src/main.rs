@@ -10,6 +10,7 @@
 )]
 
 mod args;
+mod arm;
 mod bench;
 mod compare;
 mod corpus;
@@ -42,6 +43,7 @@ cargo xtask COMMAND
   drill guided         coverage-guided fuzzing of the codec; [--minutes N] (60), [--only TARGET]
   drill asan           the codec's tests under AddressSanitizer
   drill large          add and restore a file of 20 GB within the bound of memory; [--gb N]
+  drill neon           the codec's tests on 64-bit ARM, in an emulator; --install brings it
 
 Downloads and scratch repositories go to .demo/ in the root; MMH_DEMO_CACHE names another folder.
 MMH_PROGRAM names a built `mmh` to use instead of building one.

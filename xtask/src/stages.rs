@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::args::Args;
+use crate::arm;
 use crate::drill;
 use crate::shell::{Failure, Outcome, build, cargo, run};
 use crate::table::{Table, seconds};
@@ -70,7 +71,7 @@ impl Stage {
     fn what(self) -> &'static str {
         match self {
             Self::Tidy => "formatting and the rules of the house",
-            Self::Lint => "clippy on every target, warnings are errors",
+            Self::Lint => "clippy on every target and on the codec for ARM, warnings are errors",
             Self::Test => "all tests, then the examples in the documentation",
             Self::Hostile => {
                 "hostile input and faults again with more cases, then through the program"
@@ -169,7 +170,8 @@ fn lint() -> Outcome {
         .arg("clippy")
         .args(EVERYTHING)
         .args(["--all-targets", "--", "-D", "warnings"]);
-    run(&mut clippy)
+    run(&mut clippy)?;
+    arm::lint()
 }
 
 /// The test runner over the whole workspace; with names, only the tests that contain one of them.

@@ -7,13 +7,15 @@ mod large;
 mod sanitizer;
 
 use crate::args::Args;
+use crate::arm;
 use crate::shell::{Failure, Outcome, RELEASE, build};
 
 pub(crate) use fuzz::fuzz;
 pub(crate) use kill::kill;
 
 /// `cargo xtask drill kill|fuzz [-n N] [--seed S]`, `cargo xtask drill large [--gb N]`,
-/// `cargo xtask drill guided [--minutes N] [--only TARGET]` and `cargo xtask drill asan`
+/// `cargo xtask drill guided [--minutes N] [--only TARGET]`, `cargo xtask drill asan` and
+/// `cargo xtask drill neon [--install]`
 pub(crate) fn command(mut args: Args) -> Outcome {
     let which = args.positional().unwrap_or_default();
     match which.as_str() {
@@ -44,8 +46,13 @@ pub(crate) fn command(mut args: Args) -> Outcome {
             args.finish()?;
             sanitizer::asan()
         }
+        "neon" => {
+            let install = args.flag("--install");
+            args.finish()?;
+            arm::test(install)
+        }
         _ => Err(Failure::usage(
-            "say which drill: kill, fuzz, guided, asan or large",
+            "say which drill: kill, fuzz, guided, asan, neon or large",
         )),
     }
 }
