@@ -18,6 +18,8 @@ pub mod age;
 mod bech32;
 pub mod bundle;
 mod error;
+#[cfg(any(test, feature = "testing"))]
+pub mod hostile;
 mod kdf;
 pub mod keys;
 pub mod padding;

@@ -1,4 +1,4 @@
-//! Coverage-guided fuzzing of the codec (libFuzzer), each target for its share of the time.
+//! Coverage-guided fuzzing of codec and keys (libFuzzer), each target for its share of the time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::shell::{Context as _, Failure, Outcome, cache, cargo, last_lines, out
 use crate::table::Table;
 
 /// Targets in `fuzz/`, and how many parts of the time each has.
-const TARGETS: [(&str, u64); 2] = [("frame", 3), ("content", 1)];
+const TARGETS: [(&str, u64); 3] = [("frame", 3), ("content", 1), ("crypto", 1)];
 
 /// Has the compiler count which edges are taken and what is compared, for the fuzzer to see.
 const GUIDE: [&str; 6] = [
@@ -37,18 +37,12 @@ pub(super) fn guided(minutes: u64, only: Option<&str>) -> Outcome {
     let sanitizer = Sanitizer::find()?;
     let place = cache().join("fuzz");
     let seeds = place.join("seeds");
-    let mut write = cargo();
-    write.args([
-        "run",
-        "-q",
-        "-p",
-        "mmh-codec",
-        "--features",
-        "testing",
-        "--locked",
-    ]);
-    write.args(["--example", "seeds", "--"]).arg(&seeds);
-    run(&mut write)?;
+    for package in ["mmh-codec", "mmh-crypto"] {
+        let mut write = cargo();
+        write.args(["run", "-q", "-p", package, "--features", "testing"]);
+        write.args(["--locked", "--example", "seeds", "--"]);
+        run(write.arg(&seeds))?;
+    }
     let mut table = Table::new(&["target", "inputs run", "new", "seconds", "peak MB"]);
     let parts: u64 = targets.iter().map(|(_, part)| part).sum();
     for (name, part) in targets {
