@@ -207,7 +207,7 @@ pub(crate) enum Command {
         /// An older version of the file, whose tensors differences may be taken from
         #[arg(long, value_name = "FILE")]
         base: Option<PathBuf>,
-        /// How often; the best round counts
+        /// How many rounds to measure; the median counts, and one round before them does not
         #[arg(short = 'n', long, value_name = "N", default_value_t = 3)]
         rounds: u32,
     },

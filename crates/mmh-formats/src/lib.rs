@@ -41,4 +41,4 @@ pub use container::Container;
 pub use error::{Error, Result};
 pub use layout::{External, Layout, LayoutBuilder, Part, PartKind};
 pub use probe::{probe, recognise};
-pub use read_at::{ReadAt, Window, read_vec};
+pub use read_at::{ReadAt, Window, read_into, read_vec};

@@ -180,18 +180,34 @@ pub fn read_stated(
 /// # Errors
 /// [`Error::Io`] with `UnexpectedEof` if the range does not lie within the source.
 pub fn read_vec(source: &dyn ReadAt, offset: u64, len: u64) -> Result<Vec<u8>> {
+    let fits = offset
+        .checked_add(len)
+        .is_some_and(|end| end <= source.len());
+    let n = usize::try_from(len).ok().filter(|_| fits);
+    let mut buf = vec![
+        0;
+        n.ok_or_else(|| Error::Io {
+            offset,
+            len,
+            source: io::ErrorKind::UnexpectedEof.into(),
+        })?
+    ];
+    read_into(source, offset, &mut buf)?;
+    Ok(buf)
+}
+
+/// Fills `buf` from `offset`.
+///
+/// # Errors
+/// [`Error::Io`], with `UnexpectedEof` if the source ends earlier.
+pub fn read_into(source: &dyn ReadAt, offset: u64, buf: &mut [u8]) -> Result<()> {
+    let len = buf.len() as u64;
     let io = |source: io::Error| Error::Io {
         offset,
         len,
         source,
     };
-    let fits = offset
-        .checked_add(len)
-        .is_some_and(|end| end <= source.len());
-    let n = usize::try_from(len).ok().filter(|_| fits);
-    let mut buf = vec![0; n.ok_or_else(|| io(io::ErrorKind::UnexpectedEof.into()))?];
-    source.read_exact_at(&mut buf, offset).map_err(io)?;
-    Ok(buf)
+    source.read_exact_at(buf, offset).map_err(io)
 }
 
 #[cfg(test)]

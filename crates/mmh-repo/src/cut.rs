@@ -12,7 +12,7 @@ use fastcdc::v2020::{self, FastCDC, Normalization};
 use mmh_codec::Hint;
 use mmh_core::{Dtype, TensorInfo, limits};
 use mmh_formats::{Layout, Part, PartKind, ReadAt};
-use mmh_store::ChunkerParams;
+use mmh_store::{Buffer, ChunkerParams};
 
 use crate::error::{Error, Result};
 
@@ -85,7 +85,7 @@ pub(crate) type Slot = usize;
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) slot: Slot,
-    pub(crate) raw: Vec<u8>,
+    pub(crate) raw: Buffer,
     pub(crate) hint: Hint,
     /// The tensor that it is of, if it is of one alone.
     pub(crate) of: Option<Of>,
@@ -130,7 +130,7 @@ struct Pool {
 
 /// A chunk as it comes from its part.
 struct Cut {
-    raw: Vec<u8>,
+    raw: Buffer,
     hint: Hint,
     begins: Option<TensorInfo>,
 }
@@ -145,14 +145,30 @@ pub(crate) struct Cutter<'a> {
     done: u64,
     /// Chunks of the current part that were handed out.
     chunk: usize,
-    /// Bytes read ahead for content-defined cutting; they begin at `done`.
+    /// Bytes read for content-defined cutting, and how many of them were handed out: the others
+    /// begin at `done`.
     ahead: Vec<u8>,
+    taken: usize,
     pools: BTreeMap<Option<Dtype>, Pool>,
     /// Pieces since the pools were last flushed.
     round: usize,
     next_slot: Slot,
-    pub(crate) blake3: blake3::Hasher,
+    digests: Digests,
+}
+
+/// Digests of all bytes in the order of the file.
+#[derive(Default)]
+struct Digests {
+    blake3: blake3::Hasher,
     sha256: sha2::Sha256,
+}
+
+impl Digests {
+    fn update(&mut self, bytes: &[u8]) {
+        use sha2::Digest as _;
+        self.blake3.update(bytes);
+        self.sha256.update(bytes);
+    }
 }
 
 /// What one step of reading gave.
@@ -167,7 +183,6 @@ pub(crate) struct Batch {
 
 impl<'a> Cutter<'a> {
     pub(crate) fn new(source: &'a dyn ReadAt, layout: &'a Layout, chunking: Chunking) -> Self {
-        use sha2::Digest as _;
         Self {
             source,
             layout,
@@ -176,11 +191,11 @@ impl<'a> Cutter<'a> {
             done: 0,
             chunk: 0,
             ahead: Vec::new(),
+            taken: 0,
             pools: BTreeMap::new(),
             round: 0,
             next_slot: 0,
-            blake3: blake3::Hasher::new(),
-            sha256: sha2::Sha256::new(),
+            digests: Digests::default(),
         }
     }
 
@@ -220,7 +235,7 @@ impl<'a> Cutter<'a> {
                     row_len: 0,
                     first: 0,
                 };
-                let raw = std::mem::take(&mut pool.raw);
+                let raw = Buffer::from(std::mem::take(&mut pool.raw));
                 batch.raw_len += raw.len() as u64;
                 let of = None;
                 batch.jobs.push(Job {
@@ -236,19 +251,19 @@ impl<'a> Cutter<'a> {
     /// The digests of everything read, once the end was reached: BLAKE3, SHA-256.
     pub(crate) fn digests(self) -> (mmh_core::Digest, mmh_core::Digest) {
         use sha2::Digest as _;
-        let sha256: [u8; 32] = self.sha256.finalize().into();
-        let blake3 = *self.blake3.finalize().as_bytes();
+        let sha256: [u8; 32] = self.digests.sha256.finalize().into();
+        let blake3 = *self.digests.blake3.finalize().as_bytes();
         (
             mmh_core::Digest::from_bytes(blake3),
             mmh_core::Digest::from_bytes(sha256),
         )
     }
 
-    fn read(&mut self, offset: u64, len: usize) -> Result<Vec<u8>> {
-        use sha2::Digest as _;
-        let bytes = mmh_formats::read_vec(self.source, offset, len as u64)?;
-        self.blake3.update(&bytes);
-        self.sha256.update(&bytes);
+    /// The next `len` bytes of the file; what a layout says of a file was compared with its length.
+    fn read(&mut self, offset: u64, len: usize) -> Result<Buffer> {
+        let mut bytes = Buffer::of_len(len);
+        mmh_formats::read_into(self.source, offset, &mut bytes)?;
+        self.digests.update(&bytes);
         Ok(bytes)
     }
 
@@ -292,7 +307,7 @@ impl<'a> Cutter<'a> {
             self.next_slot += 1;
         }
         if full && let Some(pool) = self.pools.get_mut(&key) {
-            let raw = std::mem::take(&mut pool.raw);
+            let raw = Buffer::from(std::mem::take(&mut pool.raw));
             pool.slot = None;
             batch.raw_len += raw.len() as u64;
             batch.jobs.push(Job {
@@ -331,18 +346,22 @@ impl<'a> Cutter<'a> {
             min, average, max, ..
         } = self.chunking;
         let left = part.len - self.done;
-        if (self.ahead.len() as u64) < left.min(max as u64) {
-            // Read twice the longest chunk at once, so that little is copied to the front.
-            let upto = left.min(2 * max as u64) - self.ahead.len() as u64;
-            let offset = part.offset + self.done + self.ahead.len() as u64;
-            let more = self.read(offset, small(upto) as usize)?;
-            self.ahead.extend_from_slice(&more);
+        if ((self.ahead.len() - self.taken) as u64) < left.min(max as u64) {
+            // Read four times the longest chunk at once, so that little is copied to the front.
+            self.ahead.drain(..std::mem::take(&mut self.taken));
+            let (known, upto) = (self.ahead.len(), left.min(4 * max as u64));
+            self.ahead.resize(small(upto) as usize, 0);
+            let offset = part.offset + self.done + known as u64;
+            mmh_formats::read_into(self.source, offset, &mut self.ahead[known..])?;
+            self.digests.update(&self.ahead[known..]);
         }
-        let window = &self.ahead[..self.ahead.len().min(max)];
+        let known = &self.ahead[self.taken..];
+        let window = &known[..known.len().min(max)];
         let cutter = FastCDC::with_level(window, min, average, max, Normalization::Level1);
         let (_, cut) = cutter.cut(0, window.len());
-        let rest = self.ahead.split_off(cut);
-        let raw = std::mem::replace(&mut self.ahead, rest);
+        let mut raw = Buffer::of_len(cut);
+        raw.copy_from_slice(&window[..cut]);
+        self.taken += cut;
         self.emit(
             Cut {
                 raw,

@@ -234,29 +234,18 @@ impl Repository {
         executable: bool,
     ) -> Result<()> {
         let file = create_new(partial)?;
-        let (pool, cancel) = (&self.shop.components.pool, &self.shop.components.cancel);
-        let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
-        self.read_windows(reader, ByteRange::all(reader.size()), &mut |pieces| {
-            let mut placed = Vec::with_capacity(pieces.len());
-            for piece in &pieces {
-                placed.push((offset, piece));
-                offset += piece.len() as u64;
-            }
-            let put = |&(offset, piece): &(u64, &Verified<Bytes>)| -> Result<()> {
-                cancel.check()?;
-                write_at(&file, piece, offset).map_err(Error::io("write", partial))?;
-                self.progress().advance(piece.len() as u64);
-                Ok(())
-            };
-            // Pieces lie anywhere in the file, but its digest takes them in order.
-            let hash = || {
-                for piece in &pieces {
-                    hasher.update(piece);
-                }
-            };
-            let write = || placed.par_iter().try_for_each(put);
-            pool.install(|| rayon::join(write, hash)).0
-        })?;
+        let mut hasher = blake3::Hasher::new();
+        let put = |offset, piece: &[u8]| {
+            write_at(&file, piece, offset).map_err(Error::io("write", partial))?;
+            self.progress().advance(piece.len() as u64);
+            Ok(())
+        };
+        // Pieces are written anywhere in the file, but its digest takes them in order.
+        let mut hash = |piece: Verified<Bytes>| {
+            hasher.update(&piece);
+            Ok(())
+        };
+        self.read_to(reader, ByteRange::all(reader.size()), &put, &mut hash)?;
         let (digest, stated) = (hasher.finalize(), &reader.file().blake3);
         if digest.as_bytes() != stated.as_bytes() {
             return Err(Error::Corrupt(format!(

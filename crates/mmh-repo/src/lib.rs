@@ -13,6 +13,7 @@ pub mod cut;
 mod edit;
 pub mod error;
 pub mod export;
+mod in_order;
 mod ingest;
 pub mod inspect;
 pub mod list;

@@ -10,7 +10,7 @@ use mmh_core::ChunkId;
 use mmh_core::limits::CHUNK_LEN_MAX;
 use mmh_formats::read_at::FileSource;
 use mmh_formats::{Layout, ReadAt};
-use mmh_store::ChunkerParams;
+use mmh_store::{Buffer, ChunkerParams};
 use serde::Serialize;
 
 use crate::cut::{Cutter, Job, Piece, Place, Slot};
@@ -21,15 +21,15 @@ use crate::workshop::Workshop;
 /// Raw bytes held at once. Larger than the caches, so that chunks come from memory.
 const BATCH_LEN: u64 = 64 << 20;
 
-/// What a measurement found. Times are CPU seconds of one thread for the whole file, the least of
-/// all rounds.
+/// What a measurement found. Times are CPU seconds of one thread for the whole file, the median of
+/// all rounds; one round before them, which fills buffers and caches, does not count.
 #[derive(Debug, Clone, Serialize)]
 pub struct MeasureReport {
     /// The container that was recognised.
     pub container: String,
     /// Effort of the encoder.
     pub level: String,
-    /// How often everything was done.
+    /// How often everything was measured.
     pub rounds: u32,
     /// Bytes of the file.
     pub raw: u64,
@@ -48,7 +48,7 @@ pub struct MeasureReport {
 }
 
 /// Chunks of tensors in an older file, by the tensor's name and the chunk's number in it.
-type Bases = HashMap<(String, usize), Vec<u8>>;
+type Bases = HashMap<(String, usize), Buffer>;
 
 /// Follows tensors through the pieces of a file.
 #[derive(Debug, Default)]
@@ -151,15 +151,11 @@ pub fn measure(
             .iter()
             .map(|job| of_slot.get(&job.slot).copied())
             .collect();
-        let mut best: Option<Times> = None;
-        for round in 0..rounds.max(1) {
-            let times = bench.round(&batch.jobs, &given)?;
-            best = Some(best.map_or(times, |best| best.least(times)));
-            if round == 0 {
-                coded += bench.coded(&batch.jobs);
-            }
-        }
-        total = total.sum(best.unwrap_or_default());
+        bench.round(&batch.jobs, &given)?;
+        coded += bench.coded(&batch.jobs);
+        let measured = (0..rounds.max(1)).map(|_| bench.round(&batch.jobs, &given));
+        let measured: Vec<Times> = measured.collect::<Result<_>>()?;
+        total = total.sum(Times::median(&measured));
         progress.advance(batch.raw_len);
     }
     progress.end();
@@ -219,7 +215,7 @@ impl Bench {
             self.decoder
                 .decode_with(frame, &context, CHUNK_LEN_MAX, out)?;
             times.decode += cpu_time() - start;
-            if self.raw != job.raw {
+            if self.raw != *job.raw {
                 return Err(Error::Codec(mmh_codec::Error::VerifyFailed {
                     method: mmh_codec::frame_info(frame)?.method,
                     len: job.raw.len() as u64,
@@ -257,12 +253,19 @@ fn context(base: Option<&[u8]>) -> Context<'_> {
 }
 
 impl Times {
-    fn least(self, other: Self) -> Self {
+    /// Of each time its own median, the lower of two; nothing took no time.
+    fn median(all: &[Self]) -> Self {
+        let of = |time: fn(&Self) -> Duration| {
+            let mut times: Vec<Duration> = all.iter().map(time).collect();
+            times.sort_unstable();
+            let middle = times.len().saturating_sub(1) / 2;
+            times.get(middle).copied().unwrap_or_default()
+        };
         Self {
-            encode: self.encode.min(other.encode),
-            decode: self.decode.min(other.decode),
-            hash: self.hash.min(other.hash),
-            copy: self.copy.min(other.copy),
+            encode: of(|t| t.encode),
+            decode: of(|t| t.decode),
+            hash: of(|t| t.hash),
+            copy: of(|t| t.copy),
         }
     }
 
@@ -308,15 +311,18 @@ mod tests {
     }
 
     #[test]
-    fn least_and_sum_are_taken_for_each_time_apart() {
+    fn median_and_sum_are_taken_for_each_time_apart() {
         let of = |a, b| Times {
             encode: Duration::from_secs(a),
             decode: Duration::from_secs(b),
             hash: Duration::from_secs(a),
             copy: Duration::from_secs(b),
         };
-        let (least, sum) = (of(3, 5).least(of(4, 2)), of(3, 5).sum(of(4, 2)));
-        assert_eq!((least.encode.as_secs(), least.decode.as_secs()), (3, 2));
+        let all = [of(3, 5), of(4, 2), of(9, 4)];
+        let (median, sum) = (Times::median(&all), all[0].sum(all[1]));
+        assert_eq!((median.encode.as_secs(), median.decode.as_secs()), (4, 4));
         assert_eq!((sum.hash.as_secs(), sum.copy.as_secs()), (7, 7));
+        assert_eq!(Times::median(&all[..2]).encode.as_secs(), 3);
+        assert_eq!(Times::median(&[]).copy, Duration::ZERO);
     }
 }

@@ -1,24 +1,28 @@
 //! Reading: ranges of files, verified chunk by chunk, decoded in parallel, delivered in order.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use mmh_core::object::{ChunkRef, File, Segment, SegmentPage, Segments};
 use mmh_core::ports::{Cancel, Progress};
 use mmh_core::{ByteRange, ChunkId, FileId, Verified};
 use mmh_store::ChunkSource;
-use rayon::prelude::*;
 
 use crate::error::{Error, Result};
+use crate::in_order::{Feed, in_order};
 use crate::objects;
 use crate::repository::Repository;
 
-/// Chunks decoded at once, for each thread.
-const WINDOW_PER_THREAD: usize = 4;
-/// Slices handed out between two looks at a window: a file of one chunk repeated has many.
-const WINDOW_SLICES_MAX: usize = 4096;
+/// Bytes on their way at once, for each thread.
+const ON_WAY_LEN: u64 = 8 << 20;
+/// What a piece counts at least: a few bytes keep their whole chunk in memory.
+const PIECE_LEN_MIN: u64 = ON_WAY_LEN / 16;
+/// Slices up to this length are of chunks that others may want as well;
+const SHARED_SLICE_LEN: u32 = 64 << 10;
+/// and so many such chunks are kept for them.
+const SHARED_CHUNKS: usize = 8;
 
 /// A file of the repository, open for reading at any offset.
 pub struct FileReader<'a> {
@@ -52,44 +56,62 @@ impl Repository {
         &self,
         reader: &FileReader<'_>,
         range: ByteRange,
-        write: &mut dyn FnMut(Verified<Bytes>) -> Result<()>,
+        write: &mut (dyn FnMut(Verified<Bytes>) -> Result<()> + Send),
     ) -> Result<()> {
         let cancel = &self.shop.components.cancel;
-        self.read_windows(reader, range, &mut |pieces| {
-            pieces.into_iter().try_for_each(|piece| {
-                cancel.check()?;
-                self.progress().advance(piece.len() as u64);
-                write(piece)
-            })
+        let work = |slice: Slice| slice.read(reader.source, cancel);
+        self.in_order(reader, range, &work, &mut |piece| {
+            self.progress().advance(piece.len() as u64);
+            write(piece)
         })
     }
 
-    /// Reads a range of a file in order and hands over verified pieces that join, several at a time.
+    /// Reads a range of a file by all threads. Each verified piece goes to `place` with its offset
+    /// in the range, at once and in any order, then to `take`, in order.
     ///
     /// # Errors
-    /// As [`Self::read_range`].
-    pub(crate) fn read_windows(
+    /// As [`Self::read_range`]; those of `place` and `take`.
+    pub(crate) fn read_to(
         &self,
         reader: &FileReader<'_>,
         range: ByteRange,
-        take: &mut dyn FnMut(Vec<Verified<Bytes>>) -> Result<()>,
+        place: &(dyn Fn(u64, &[u8]) -> Result<()> + Sync),
+        take: &mut (dyn FnMut(Verified<Bytes>) -> Result<()> + Send),
     ) -> Result<()> {
-        let pool = Arc::clone(&self.shop.components.pool);
-        let most = WINDOW_PER_THREAD * pool.current_num_threads();
         let cancel = &self.shop.components.cancel;
-        let mut window = Window::default();
-        let mut run = |window: &mut Window| -> Result<()> {
-            take(pool.install(|| window.decode(reader.source, cancel))?)
+        let work = |slice: Slice| {
+            let offset = slice.offset;
+            let piece = slice.read(reader.source, cancel)?;
+            place(offset, &piece)?;
+            Ok(piece)
         };
-        reader.for_each_slice(range, &mut |slice| {
-            window.push(slice);
-            if window.chunks.len() >= most || window.slices.len() >= WINDOW_SLICES_MAX {
-                run(&mut window)
-            } else {
-                Ok(())
-            }
-        })?;
-        run(&mut window)
+        self.in_order(reader, range, &work, take)
+    }
+
+    fn in_order(
+        &self,
+        reader: &FileReader<'_>,
+        range: ByteRange,
+        work: &(dyn Fn(Slice) -> Result<Verified<Bytes>> + Sync),
+        take: &mut (dyn FnMut(Verified<Bytes>) -> Result<()> + Send),
+    ) -> Result<()> {
+        let pool = &self.shop.components.pool;
+        let most = ON_WAY_LEN * pool.current_num_threads() as u64;
+        let (mut shared, mut offset) = (Shared::default(), 0);
+        let feed = |put: Feed<'_, Slice>| {
+            reader.for_each_slice(range, &mut |slice| {
+                let len = u64::from(slice.len());
+                let chunk = shared.chunk(&slice);
+                let slice = Slice {
+                    offset,
+                    slice,
+                    chunk,
+                };
+                offset += len;
+                put(slice, len.max(PIECE_LEN_MIN))
+            })
+        };
+        in_order(pool, most, feed, work, take)
     }
 
     pub(crate) fn progress(&self) -> &dyn Progress {
@@ -97,45 +119,58 @@ impl Repository {
     }
 }
 
-/// Slices to be read together; a chunk that several of them share is decoded once.
-#[derive(Debug, Default)]
-struct Window {
-    slices: Vec<(usize, ChunkRef)>,
-    chunks: Vec<ChunkId>,
-    index: HashMap<ChunkId, usize>,
+/// A chunk that several slices want: the first that comes reads it.
+type Cell = Arc<Mutex<Option<Verified<Bytes>>>>;
+
+/// A part of a chunk, and where it lies in what is read.
+#[derive(Debug)]
+struct Slice {
+    offset: u64,
+    slice: ChunkRef,
+    chunk: Option<Cell>,
 }
 
-impl Window {
-    fn push(&mut self, slice: ChunkRef) {
-        let next = self.chunks.len();
-        let at = *self.index.entry(*slice.id()).or_insert(next);
-        if at == next {
-            self.chunks.push(*slice.id());
-        }
-        self.slices.push((at, slice));
-    }
-
-    /// Empties the window into verified pieces, in order.
-    fn decode(
-        &mut self,
-        source: &dyn ChunkSource,
-        cancel: &Cancel,
-    ) -> Result<Vec<Verified<Bytes>>> {
-        let get = |id: &ChunkId| -> Result<Verified<Bytes>> {
-            cancel.check()?;
-            Ok(source.get(id)?)
+impl Slice {
+    fn read(&self, source: &dyn ChunkSource, cancel: &Cancel) -> Result<Verified<Bytes>> {
+        cancel.check()?;
+        let get = || source.get(self.slice.id());
+        let Some(cell) = &self.chunk else {
+            return cut(&get()?, &self.slice);
         };
-        let chunks = self
-            .chunks
-            .par_iter()
-            .map(get)
-            .collect::<Result<Vec<_>>>()?;
-        self.chunks.clear();
-        self.index.clear();
-        self.slices
-            .drain(..)
-            .map(|(at, slice)| cut(&chunks[at], &slice))
-            .collect()
+        let mut chunk = cell.lock().unwrap_or_else(PoisonError::into_inner);
+        let chunk = match &mut *chunk {
+            Some(chunk) => chunk,
+            empty => empty.insert(get()?),
+        };
+        cut(chunk, &self.slice)
+    }
+}
+
+/// The chunks that were wanted last, if they will be wanted again: small tensors lie together in
+/// chunks, so that those between two large ones want the same chunk; and chunks come in runs of equal
+/// ones.
+#[derive(Debug, Default)]
+struct Shared {
+    chunks: VecDeque<(ChunkId, Cell)>,
+    last: Option<ChunkId>,
+}
+
+impl Shared {
+    fn chunk(&mut self, slice: &ChunkRef) -> Option<Cell> {
+        let id = *slice.id();
+        let again = self.last.replace(id) == Some(id);
+        if slice.len() > SHARED_SLICE_LEN && !again {
+            return None;
+        }
+        if let Some((_, cell)) = self.chunks.iter().find(|(known, _)| *known == id) {
+            return Some(Arc::clone(cell));
+        }
+        let cell = Cell::default();
+        self.chunks.push_back((id, Arc::clone(&cell)));
+        if self.chunks.len() > SHARED_CHUNKS {
+            self.chunks.pop_front();
+        }
+        Some(cell)
     }
 }
 

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use table::fuzz_archive_table;
 pub use write::ArchiveWriter;
 
+use crate::buffer::Buffer;
 use crate::chunk::{ChunkInfo, ChunkSource};
 use crate::error::{Error, Result};
 use crate::frame::{self, Found, Others};
@@ -179,7 +180,7 @@ impl Archive {
             cancel.check()?;
             let start = window.first().map_or(HEADER_LEN, |entry| entry.offset);
             let len: u64 = window.iter().map(Entry::record_len).sum();
-            let bytes = Bytes::from(self.read(start, len)?);
+            let bytes = self.read(start, len)?.share();
             hasher.update(&bytes);
             for (entry, reason) in check_window(&bytes, start, window, (self, true))? {
                 let (offset, chunk) = (Some(entry.offset), Some(entry.id));
@@ -259,14 +260,14 @@ impl Archive {
             .ok_or_else(|| self.flaw("an entry is beyond the limits"))
     }
 
-    fn read_block(&self, block: usize) -> Result<Vec<u8>> {
+    fn read_block(&self, block: usize) -> Result<Buffer> {
         let start = block as u64 * TABLE_BLOCK_LEN as u64;
         let table_len = self.trailer.n_records * ARCHIVE_ENTRY_LEN as u64;
         let len = (TABLE_BLOCK_LEN as u64).min(table_len - start);
         self.read(self.trailer.footer_offset + start, len)
     }
 
-    fn read(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
+    fn read(&self, offset: u64, len: u64) -> Result<Buffer> {
         read(&self.file, &self.path.display().to_string(), offset, len)
     }
 
@@ -329,7 +330,7 @@ impl Others for Archive {
         let Some(entry) = self.entry(id)? else {
             return self.bases(id)?.get(id).map(Found::Content);
         };
-        let record = Bytes::from(self.read(entry.offset, entry.record_len())?);
+        let record = self.read(entry.offset, entry.record_len())?.share();
         match Record::frame(&record) {
             Ok(frame) => Ok(Found::Frame(record.slice_ref(frame))),
             Err(flaw) => Err(self.damaged(&entry, &flaw.to_string())),
@@ -353,15 +354,15 @@ fn flawed(place: &str, flaw: Flaw) -> Error {
 }
 
 /// Reads exactly `len` bytes, which lie within the file unless it shrank since it was opened.
-fn read(file: &File, place: &str, offset: u64, len: u64) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+fn read(file: &File, place: &str, offset: u64, len: u64) -> Result<Buffer> {
+    let mut bytes = Buffer::of_len(usize::try_from(len).unwrap_or(usize::MAX));
     read_exact_at(file, &mut bytes, offset).map_err(Error::io(place))?;
     Ok(bytes)
 }
 
 /// Streams through the footer, checks its digest and order, and returns the first id of every
 /// block of the table and the encoded root.
-fn scan_footer(file: &File, place: &str, trailer: &Trailer) -> Result<(Vec<ChunkId>, Vec<u8>)> {
+fn scan_footer(file: &File, place: &str, trailer: &Trailer) -> Result<(Vec<ChunkId>, Buffer)> {
     let flaw = |flaw: Flaw| flawed(place, flaw);
     let table_len = trailer.n_records.checked_mul(ARCHIVE_ENTRY_LEN as u64);
     let root_len = table_len.and_then(|len| trailer.footer_len.checked_sub(len));

@@ -4,15 +4,17 @@
 //! and compared with their ids first. How deep and how many is limited, so that no chain of
 //! hostile frames, and no circle of them, costs more than a few chunks. FORMAT.md, "Packs".
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use mmh_codec::entropy::{Engine, best};
 use mmh_codec::{Base, ContentId, Context, Decoder, References, frame_info, references};
 use mmh_core::{ChunkId, Digest, ErrorKind, Verified, limits};
 
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 
 /// Longest frame of a chunk that is stored or read, in bytes: a raw chunk and its frame's head.
@@ -176,20 +178,18 @@ impl Fault {
     }
 }
 
-thread_local! {
-    /// Keeps its contexts and buffers from chunk to chunk.
-    static DECODER: RefCell<Option<(&'static str, Decoder)>> = const { RefCell::new(None) };
-}
+/// Idle decoders with their contexts and buffers, each with its engine's name. They belong to no
+/// thread: a runtime may take another one for every task.
+static DECODERS: Mutex<Vec<(&'static str, Decoder)>> = Mutex::new(Vec::new());
 
-/// Runs `work` with this thread's decoder.
+/// Runs `work` with a decoder that was used before, if one is idle.
 fn with_decoder<T>(engine: &'static dyn Engine, work: impl FnOnce(&mut Decoder) -> T) -> T {
-    DECODER.with_borrow_mut(|kept| {
-        if kept.as_ref().is_none_or(|(name, _)| *name != engine.name()) {
-            *kept = None;
-        }
-        let new = || (engine.name(), Decoder::with_engine(engine));
-        work(&mut kept.get_or_insert_with(new).1)
-    })
+    let idle = || DECODERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = idle().pop().filter(|(name, _)| *name == engine.name());
+    let mut decoder = kept.map_or_else(|| Decoder::with_engine(engine), |(_, decoder)| decoder);
+    let done = work(&mut decoder);
+    idle().push((engine.name(), decoder));
+    done
 }
 
 /// One chunk's decoding, and that of the chunks it needs.
@@ -200,7 +200,7 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn decode(&self, frame: &[u8], depth: usize) -> std::result::Result<Vec<u8>, Fault> {
+    fn decode(&self, frame: &[u8], depth: usize) -> std::result::Result<Buffer, Fault> {
         let found = references(frame)?;
         let (base, companion) = (found.base, found.companion);
         let content = |what, id: Option<ContentId>| {
@@ -212,7 +212,8 @@ impl Resolver<'_> {
             base: given(base, base_raw.as_ref()),
             companion: given(companion, companion_raw.as_ref()),
         };
-        let mut raw = Vec::new();
+        let raw_len = frame_info(frame)?.raw_len;
+        let mut raw = Buffer::idle(raw_len);
         with_decoder(self.others.engine(), |decoder| {
             decoder.decode_with(frame, &context, limits::CHUNK_LEN_MAX, &mut raw)
         })?;
@@ -250,7 +251,7 @@ impl Resolver<'_> {
         };
         let raw = self.decode(&frame, depth + 1);
         let raw = raw.map_err(|fault| other(fault.of(id, damaged)))?;
-        Verified::chunk(&id, raw.into()).map_err(|e| other(damaged(e.to_string())))
+        Verified::chunk(&id, raw.share()).map_err(|e| other(damaged(e.to_string())))
     }
 }
 
@@ -260,7 +261,7 @@ fn given(id: Option<ContentId>, raw: Option<&Verified<Bytes>>) -> Option<Base<'_
 }
 
 /// Decodes a frame of a chunk of at most [`limits::CHUNK_LEN_MAX`] bytes.
-pub(crate) fn decode(frame: &[u8], others: &dyn Others) -> std::result::Result<Vec<u8>, Fault> {
+pub(crate) fn decode(frame: &[u8], others: &dyn Others) -> std::result::Result<Buffer, Fault> {
     let left = Cell::new(REFERENCED_MAX);
     Resolver { others, left }.decode(frame, 0)
 }
@@ -272,7 +273,7 @@ pub(crate) fn verified(
     others: &dyn Others,
 ) -> std::result::Result<Verified<Bytes>, Fault> {
     let raw = decode(frame, others)?;
-    Verified::chunk(id, raw.into()).map_err(|e| Fault::Damaged(e.to_string()))
+    Verified::chunk(id, raw.share()).map_err(|e| Fault::Damaged(e.to_string()))
 }
 
 #[cfg(test)]
@@ -289,7 +290,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         }
         let whole = decode(&[1, 0, 1, b'x'], &Gathered::default()).unwrap();
-        assert_eq!(whole, b"x");
+        assert_eq!(whole[..], *b"x");
         let fault = verified(&[1, 0, 1, b'y'], &id, &Gathered::default()).unwrap_err();
         assert!(matches!(fault, Fault::Damaged(_)), "{fault}");
     }

@@ -8,6 +8,7 @@
 mod archive;
 mod backend;
 mod block_on;
+mod buffer;
 mod chunk;
 pub mod config;
 #[cfg(feature = "testing")]
@@ -32,6 +33,7 @@ mod writer;
 
 pub use archive::{Archive, ArchiveWriter, fuzz_archive_table};
 pub use backend::Backend;
+pub use buffer::Buffer;
 pub use chunk::{ChunkInfo, ChunkSink, ChunkSource};
 pub use config::{ChunkerParams, Config, FORMAT_VERSION};
 pub use entropy::{Entropy, SystemEntropy};

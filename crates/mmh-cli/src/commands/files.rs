@@ -79,7 +79,7 @@ pub(crate) fn cat(
         Some(spec) => spec.resolve(reader.size())?,
         None => ByteRange::all(reader.size()),
     };
-    let mut out = io::stdout().lock();
+    let mut out = io::stdout();
     let mut failed = None;
     let read = repo.read_range(&reader, range, &mut |bytes| {
         out.write_all(&bytes).map_err(|e| {

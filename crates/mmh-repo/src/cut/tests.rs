@@ -33,7 +33,7 @@ fn cut_and_join(bytes: &[u8], layout: &Layout, step: u64) -> (Vec<u8>, Vec<Vec<u
         for job in batch.jobs {
             assert!(!job.raw.is_empty() && job.raw.len() <= limits::CHUNK_LEN_MAX);
             assert!(
-                chunks.insert(job.slot, job.raw).is_none(),
+                chunks.insert(job.slot, job.raw.to_vec()).is_none(),
                 "a slot is filled once"
             );
         }
@@ -188,7 +188,12 @@ fn cut_all(bytes: &[u8], layout: &Layout, chunking: Chunking, step: u64) -> (Vec
             return (pieces, chunks);
         }
         pieces.extend(batch.pieces);
-        chunks.extend(batch.jobs.into_iter().map(|j| (j.slot, (j.raw, j.hint))));
+        chunks.extend(
+            batch
+                .jobs
+                .into_iter()
+                .map(|j| (j.slot, (j.raw.to_vec(), j.hint))),
+        );
     }
 }
 

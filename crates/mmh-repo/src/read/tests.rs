@@ -1,7 +1,10 @@
 //! Ranges of made-up files against the bytes that their slices join to.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use mmh_core::object::{FileTag, PageRef, SegmentPageTag};
 use mmh_core::{Digest, ErrorKind};
+use mmh_store::ChunkInfo;
 use proptest::prelude::*;
 
 use super::*;
@@ -71,27 +74,76 @@ fn slices(reader: &FileReader<'_>, range: ByteRange) -> Result<Vec<ChunkRef>> {
     Ok(all)
 }
 
-fn read(memory: &Memory, slices: Vec<ChunkRef>) -> Result<Vec<u8>> {
-    let mut window = Window::default();
-    slices.into_iter().for_each(|slice| window.push(slice));
-    let pieces = window.decode(memory, &Cancel::default())?;
-    assert!(window.slices.is_empty() && window.chunks.is_empty() && window.index.is_empty());
-    Ok(pieces.iter().flat_map(|piece| piece.to_vec()).collect())
+/// Reads slices as a file of them would be, one after the other.
+fn read(source: &dyn ChunkSource, slices: &[ChunkRef], cancel: &Cancel) -> Result<Vec<u8>> {
+    let mut shared = Shared::default();
+    let mut read = |slice: &ChunkRef| {
+        let chunk = shared.chunk(slice);
+        let slice = Slice {
+            offset: 0,
+            slice: *slice,
+            chunk,
+        };
+        Ok(slice.read(source, cancel)?.to_vec())
+    };
+    let pieces = slices.iter().map(&mut read);
+    Ok(pieces.collect::<Result<Vec<_>>>()?.concat())
 }
 
-/// A chunk that many slices want is asked for once.
+/// Counts how often it is asked for a chunk.
+struct Counted<'a>(&'a Memory, AtomicUsize);
+
+impl ChunkSource for Counted<'_> {
+    fn locate(&self, id: &ChunkId) -> mmh_store::Result<Option<ChunkInfo>> {
+        self.0.locate(id)
+    }
+
+    fn get(&self, id: &ChunkId) -> mmh_store::Result<Verified<Bytes>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.get(id)
+    }
+
+    fn references(&self, id: &ChunkId) -> mmh_store::Result<mmh_codec::References> {
+        self.0.references(id)
+    }
+}
+
+/// A chunk that many small slices want is read once, and so is one in a run of equal ones after the
+/// first.
 #[test]
-fn a_window_decodes_each_chunk_once() {
+fn chunks_that_are_wanted_again_are_kept() {
     let memory = Memory::default();
     let all = chunks(&memory);
-    let mut window = Window::default();
-    for i in 0..20u32 {
-        window.push(ChunkRef(all[(i % 3) as usize].0, i, 2));
-    }
-    assert_eq!((window.slices.len(), window.chunks.len()), (20, 3));
-    let pieces = window.decode(&memory, &Cancel::default()).unwrap();
-    for (i, piece) in pieces.iter().enumerate() {
-        assert_eq!(piece[..], all[i % 3].1[i..i + 2]);
+    let counted = Counted(&memory, AtomicUsize::new(0));
+    let small: Vec<_> = (0..20u32)
+        .map(|i| ChunkRef(all[(i % 3) as usize].0, i, 2))
+        .collect();
+    let wanted: Vec<u8> = (0..20)
+        .flat_map(|i: usize| all[i % 3].1[i..i + 2].to_vec())
+        .collect();
+    let cancel = Cancel::default();
+    assert_eq!(read(&counted, &small, &cancel).unwrap(), wanted);
+    assert_eq!(counted.1.load(Ordering::Relaxed), 3);
+    let mut shared = Shared::default();
+    let (large, other) = (
+        ChunkRef(all[0].0, 0, SHARED_SLICE_LEN + 1),
+        ChunkRef(all[1].0, 0, SHARED_SLICE_LEN + 1),
+    );
+    let kept = [&large, &large, &large, &other, &large].map(|slice| shared.chunk(slice));
+    let held: Vec<bool> = kept.iter().map(Option::is_some).collect();
+    assert_eq!(held, [false, true, true, false, false]);
+    let (Some(a), Some(b)) = (&kept[1], &kept[2]) else {
+        panic!("both are kept")
+    };
+    assert!(Arc::ptr_eq(a, b));
+}
+
+#[test]
+fn few_chunks_are_kept() {
+    let mut shared = Shared::default();
+    for n in 0..=u8::MAX {
+        assert!(shared.chunk(&ChunkRef(ChunkId::of(&[n]), 0, 1)).is_some());
+        assert!(shared.chunks.len() <= SHARED_CHUNKS);
     }
 }
 
@@ -99,13 +151,13 @@ fn a_window_decodes_each_chunk_once() {
 fn a_slice_beyond_its_chunk_is_damage() {
     let memory = Memory::default();
     let (id, raw) = chunks(&memory).swap_remove(0);
-    let len = u32::try_from(raw.len()).unwrap();
+    let (len, go) = (u32::try_from(raw.len()).unwrap(), Cancel::default());
     assert_eq!(
-        read(&memory, vec![ChunkRef(id, len - 1, 1)]).unwrap(),
+        read(&memory, &[ChunkRef(id, len - 1, 1)], &go).unwrap(),
         raw[raw.len() - 1..]
     );
     for (start, n) in [(len, 1), (len - 1, 2), (0, len + 1), (u32::MAX, u32::MAX)] {
-        let error = read(&memory, vec![ChunkRef(id, start, n)]).unwrap_err();
+        let error = read(&memory, &[ChunkRef(id, start, n)], &go).unwrap_err();
         assert!(matches!(error, Error::Corrupt(_)), "{error:?}");
         assert!(error.to_string().contains(&id.to_string()), "{error}");
     }
@@ -117,12 +169,12 @@ fn a_lost_chunk_is_not_found_and_a_stop_is_a_stop() {
     let all = chunks(&memory);
     assert!(memory.lose(&all[1].0));
     let wanted = |i: usize| ChunkRef(all[i].0, 0, 1);
-    let error = read(&memory, vec![wanted(0), wanted(1)]).unwrap_err();
+    let cancel = Cancel::default();
+    let error = read(&memory, &[wanted(0), wanted(1)], &cancel).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    let (cancel, mut window) = (Cancel::default(), Window::default());
-    window.push(wanted(0));
     cancel.cancel();
-    assert!(window.decode(&memory, &cancel).unwrap_err().is_cancelled());
+    let error = read(&memory, &[wanted(0)], &cancel).unwrap_err();
+    assert!(error.is_cancelled());
 }
 
 /// A page is looked into only if the range touches it, so that a lost page hits its bytes alone.
@@ -235,7 +287,8 @@ proptest! {
             let file = file(segments, joined.len() as u64);
             let reader = FileReader { source: &memory, file };
             let found = slices(&reader, range).unwrap();
-            prop_assert_eq!(&read(&memory, found).unwrap()[..], &joined[start..end]);
+            let bytes = read(&memory, &found, &Cancel::default()).unwrap();
+            prop_assert_eq!(&bytes[..], &joined[start..end]);
             let outside = ByteRange { end: joined.len() as u64 + 1, ..range };
             prop_assert_eq!(slices(&reader, outside).unwrap_err().kind(), ErrorKind::Invalid);
         }
