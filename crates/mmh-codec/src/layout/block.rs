@@ -132,6 +132,7 @@ pub(crate) type JoinField = fn(&Field, &[u8], &mut [u8], usize);
 
 impl Blocks {
     /// Writes the fields into whole blocks.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn join(&self, planes: &[Plane], raw: &mut [u8], join: JoinField) {
         self.join_with((planes, None), 0, raw, join);
     }
