@@ -9,7 +9,7 @@ use mmh_core::limits::TENSOR_CHUNK_LEN;
 use crate::error::{Error, Result, corrupt};
 use crate::frame::{Method, PlaneInfo};
 use crate::input::{Input, put_varint};
-use crate::layout::{Blocks, Division, FloatFormat, Layout};
+use crate::layout::{Blocks, Division, Field, FloatFormat, Layout};
 use crate::log2::entropy;
 use crate::plane::{Coder, Grid, Numbers, PlaneDecoder, PlaneEncoder, Rows, Shape, find_grid};
 use crate::settings::Hint;
@@ -46,6 +46,7 @@ pub(crate) fn put_body(
                 ..*hint
             };
             let mut planes = Vec::with_capacity(blocks.fields.len());
+            let split = encoder.engine.kernels().split_field;
             for field in &blocks.fields {
                 let rows = rows(hint, field.per_block, blocks.elements);
                 let shape = Shape {
@@ -53,7 +54,7 @@ pub(crate) fn put_body(
                     rows,
                     sequential,
                 };
-                let plane = field.split(units, blocks.len);
+                let plane = field.split(units, blocks.len, split);
                 encoder.put_field((field, &plane), &planes, shape, out)?;
                 planes.push(plane);
             }
@@ -182,7 +183,7 @@ fn head_len(blocks: &Blocks, raw: &[u8], hint: &Hint) -> usize {
         blocks
             .fields
             .iter()
-            .map(|field| sample_cost(&field.split(&raw[..n], blocks.len).widened()))
+            .map(|field| sample_cost(&field.split(&raw[..n], blocks.len, Field::take).widened()))
             .sum()
     };
     if cost(&raw[head..]) < cost(raw) {

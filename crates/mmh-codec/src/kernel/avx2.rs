@@ -10,8 +10,26 @@ use super::join::{Fields, Packed};
 use super::{Bases, Kernels, Keys, Moves, Parts, Seen, dense, join_avx2, moves, portable};
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::Avx2;
+use crate::error::Result;
 use crate::layout::{Field, block};
-use crate::plane::grouped::units::{self, Apart, Source};
+use crate::mix::{self, Setup};
+use crate::plane::grouped::put;
+use crate::plane::grouped::units::{self, Apart, Extremes, Source};
+
+/// The reading of mixed frames, with the search of AVX2.
+mod mixed {
+    use super::{Result, Setup, mix};
+
+    #[inline(always)]
+    pub(super) fn read_numbers(
+        setup: Setup,
+        content: &[u8],
+        numbers: &mut [u16],
+        width: u32,
+    ) -> Result<()> {
+        mix::read_numbers::<mix::Avx2>(setup, content, numbers, width)
+    }
+}
 
 /// Functions like those in a module, compiled for AVX2, and ones that call them.
 macro_rules! compiled {
@@ -55,6 +73,8 @@ compiled! {
     moves::move_words(numbers: &mut [[u8; 2]], symbols: &[u8], moves: &Moves, fields: &[u8], at: usize) -> usize;
     moves::move_doubles(numbers: &mut [[u8; 4]], symbols: &[u8], moves: &Moves, fields: &[u8], at: usize) -> usize;
     units::restore(source: Source<'_>, starts: &[u32], extremes: Apart<'_>, unit: usize, values: &mut [u8]);
+    block::split_field(field: &Field, raw: &[u8], block_len: usize, values: &mut [u8]);
+    put::take_extremes(values: &[u8], unit: usize, centre: u8) -> (Extremes, Vec<u8>);
     block::join_field(field: &Field, values: &[u8], raw: &mut [u8], block_len: usize);
     dense::contexts(near: Near<'_>, known: &mut [u8]);
     dense::classes(map: &[[u8; PER_SCALE]], of: (&[u8], &[u8]), out: &mut [u8]);
@@ -62,4 +82,6 @@ compiled! {
     dense::keep_signed(coded: Coded<'_>, kept: Kept<'_>) -> u8;
     dense::interleave(taps: &[&[u8]], out: &mut [u8]);
     moves::decay(numbers: &mut [[u8; 4]], factor: f32, steps: u16);
+    mix::put_numbers(setup: Setup, numbers: &[u16], out: &mut Vec<u8>);
+    mixed::read_numbers(setup: Setup, content: &[u8], numbers: &mut [u16], width: u32) -> Result<()>;
 }

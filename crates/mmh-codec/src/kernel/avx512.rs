@@ -17,8 +17,11 @@ use super::xxh3_avx512::xxh3;
 use super::{Bases, Kernels, Keys, Parts, RARE, Seen};
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::Avx512;
+use crate::error::Result;
 use crate::layout::Field;
-use crate::plane::grouped::units::{self, Apart, Source};
+use crate::mix::{self, Setup};
+use crate::plane::grouped::put;
+use crate::plane::grouped::units::{self, Apart, Extremes, Source};
 
 /// Numbers in a step.
 const STEP: usize = 64;
@@ -56,6 +59,8 @@ impl Kernels {
             move_doubles: safe!(move_doubles(numbers, symbols, moves, fields, at)),
             decay: safe!(decay(numbers, factor, steps)),
             restore: safe!(restore(source, starts, extremes, unit, values)),
+            split_field: safe!(split_field(field, raw, block_len, values)),
+            take_extremes: safe!(take_extremes(values, unit, centre)),
             join_field: safe!(join_field(field, values, raw, block_len)),
             contexts: safe!(contexts(near, known)),
             classes: safe!(classes(map, of, out)),
@@ -63,8 +68,34 @@ impl Kernels {
             keep_signed: safe!(keep_signed(coded, kept)),
             interleave: safe!(interleave(taps, out)),
             xxh3: safe!(xxh3(content)),
+            put_numbers: safe!(put_numbers(setup, numbers, out)),
+            read_numbers: safe!(read_numbers(setup, content, numbers, width)),
         }
     }
+}
+
+/// As [`Field::take`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi2")]
+fn split_field(field: &Field, raw: &[u8], block_len: usize, values: &mut [u8]) {
+    field.take(raw, block_len, values);
+}
+
+/// As [`put::take_extremes`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,bmi2")]
+fn take_extremes(values: &[u8], unit: usize, centre: u8) -> (Extremes, Vec<u8>) {
+    put::take_extremes(values, unit, centre)
+}
+
+/// As [`mix::put_numbers`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+fn put_numbers(setup: Setup, numbers: &[u16], out: &mut Vec<u8>) {
+    mix::put_numbers(setup, numbers, out);
+}
+
+/// As [`mix::read_numbers`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
+fn read_numbers(setup: Setup, content: &[u8], numbers: &mut [u16], width: u32) -> Result<()> {
+    mix::read_numbers::<mix::Avx512>(setup, content, numbers, width)
 }
 
 /// As [`units::restore`].

@@ -30,7 +30,9 @@ mod xxh3_avx512;
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::DecodeSet;
 use crate::error::Result;
-use crate::layout::{JoinField, block};
+use crate::layout::{JoinField, SplitField, block};
+use crate::mix::{self, PutNumbers, ReadNumbers};
+use crate::plane::grouped::put::{self, TakeExtremes};
 use crate::plane::grouped::units::{self, Apart, Source};
 use dense::{Coded, Kept, Near, PER_SCALE};
 pub(crate) use join::{Above, Fields, Meaning, Packed, Values};
@@ -95,6 +97,10 @@ pub struct Kernels {
     pub(crate) decay: fn(&mut [[u8; 4]], f32, u16),
     /// Puts the values of units in their order.
     pub(crate) restore: RestoreUnits,
+    /// Takes the values of a field from blocks.
+    pub(crate) split_field: SplitField,
+    /// Takes the extremes of units.
+    pub(crate) take_extremes: TakeExtremes,
     /// Writes the values of a field into blocks.
     pub(crate) join_field: JoinField,
     /// What is known of dense values by their neighbours.
@@ -109,6 +115,10 @@ pub struct Kernels {
     pub(crate) interleave: fn(&[&[u8]], &mut [u8]),
     /// XXH3 (64 bits, no seed).
     pub(crate) xxh3: fn(&[u8]) -> u64,
+    /// Appends the choices of mixed frames.
+    pub(crate) put_numbers: PutNumbers,
+    /// Reads the choices of mixed frames.
+    pub(crate) read_numbers: ReadNumbers,
 }
 
 impl Kernels {
@@ -132,6 +142,8 @@ impl Kernels {
         move_doubles: moves::move_doubles,
         decay: moves::decay,
         restore: units::restore,
+        split_field: block::split_field,
+        take_extremes: put::take_extremes,
         join_field: block::join_field,
         contexts: dense::contexts,
         classes: dense::classes,
@@ -139,6 +151,8 @@ impl Kernels {
         keep_signed: dense::keep_signed,
         interleave: dense::interleave,
         xxh3: twox_hash::XxHash3_64::oneshot,
+        put_numbers: mix::put_numbers,
+        read_numbers: mix::read_numbers::<mix::Portable>,
     };
 }
 

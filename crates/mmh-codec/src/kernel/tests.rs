@@ -5,7 +5,7 @@ use crate::bits::pack;
 use crate::entropy::{
     Alphabet, Classes, EncodeSet, Engine as _, LANES, Levels, Reference, SYMBOLS_MAX, engines,
 };
-use crate::layout::{Division, Layout, Plane};
+use crate::layout::{Division, Field, Layout, Plane};
 use crate::samples::Noise;
 
 /// The forms that this machine has, beside the plain one.
@@ -469,8 +469,11 @@ fn blocks_and_units_are_put_together_alike() {
             };
             let raw = noise_of(blocks.len * 37, noise);
             let planes: Vec<Plane> = (blocks.fields.iter())
-                .map(|field| field.split(&raw, blocks.len))
+                .map(|field| field.split(&raw, blocks.len, kernels.split_field))
                 .collect();
+            for (field, plane) in blocks.fields.iter().zip(&planes) {
+                assert!(field.split(&raw, blocks.len, Field::take) == *plane);
+            }
             let mut back = vec![7; raw.len()];
             blocks.join(&planes, &mut back, kernels.join_field);
             assert!(back == raw, "type {kind}");
@@ -479,6 +482,16 @@ fn blocks_and_units_are_put_together_alike() {
             [(1, false, 3), (16, true, 1), (32, true, 0), (32, false, 3)]
         {
             let (n, kept) = (100, unit - usize::from(apart));
+            if apart {
+                let values = noise_of(unit * n, noise);
+                for centre in [0, 8, 255] {
+                    let (one, other) = (
+                        (kernels.take_extremes)(&values, unit, centre),
+                        (Kernels::PORTABLE.take_extremes)(&values, unit, centre),
+                    );
+                    assert!(one == other, "extremes of {unit}");
+                }
+            }
             let symbols = noise_of(units::padded(n * kept, unit), noise);
             let symbols: Vec<u8> = symbols.iter().map(|s| s & 31).collect();
             let lower: Vec<u8> = symbols

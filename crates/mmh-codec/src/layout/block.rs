@@ -127,6 +127,8 @@ impl Plane {
     }
 }
 
+/// [`Field::take`], as the machine does it best.
+pub(crate) type SplitField = fn(&Field, &[u8], usize, &mut [u8]);
 /// [`Field::join`], as the machine does it best.
 pub(crate) type JoinField = fn(&Field, &[u8], &mut [u8], usize);
 
@@ -170,7 +172,7 @@ impl Blocks {
 
 impl Field {
     /// The field's plane of whole blocks.
-    pub(crate) fn split(&self, raw: &[u8], block_len: usize) -> Plane {
+    pub(crate) fn split(&self, raw: &[u8], block_len: usize, split: SplitField) -> Plane {
         let n = raw.len() / block_len * self.per_block;
         if self.width > 8 {
             let mut values = vec![0; n];
@@ -178,6 +180,13 @@ impl Field {
             return Plane::Words(values);
         }
         let mut values = vec![0; n];
+        split(self, raw, block_len, &mut values);
+        Plane::Bytes(values)
+    }
+
+    /// Takes the values of whole blocks, of at most 8 bits, into as many zeros.
+    #[inline(always)]
+    pub(crate) fn take(&self, raw: &[u8], block_len: usize, values: &mut [u8]) {
         for run in &self.runs {
             let (run, per_block, block_len) = whole(run, self.per_block, block_len, raw.len());
             let blocks = raw.chunks_exact(block_len);
@@ -196,7 +205,6 @@ impl Field {
                 .iter_mut()
                 .for_each(|value| *value ^= 1 << (self.width - 1));
         }
-        Plane::Bytes(values)
     }
 
     /// The numbers of a field of two bytes each.
@@ -293,7 +301,7 @@ impl Halves {
 
 impl Run {
     /// Sets the bits of symbols from a block.
-    #[inline]
+    #[inline(always)]
     fn take(&self, block: &[u8], values: &mut [u8]) {
         let mask = self.mask();
         let bytes = &block[self.byte..self.byte + self.n];
@@ -350,7 +358,7 @@ impl Run {
 
 impl Bits {
     /// Sets the bits of symbols from a block.
-    #[inline]
+    #[inline(always)]
     fn take(&self, block: &[u8], values: &mut [u8]) {
         let bytes = &block[self.byte..self.byte + self.n];
         for (values, &byte) in values.as_chunks_mut::<8>().0.iter_mut().zip(bytes) {
@@ -371,6 +379,12 @@ impl Bits {
             *byte = lowest.wrapping_mul(GATHER).to_le_bytes()[7];
         }
     }
+}
+
+/// [`Field::take`]
+#[inline(always)]
+pub(crate) fn split_field(field: &Field, raw: &[u8], block_len: usize, values: &mut [u8]) {
+    field.take(raw, block_len, values);
 }
 
 /// [`Field::join`]

@@ -349,7 +349,10 @@ mod tests {
     use super::*;
 
     fn split(field: &Field, raw: &[u8], block_len: usize) -> Vec<u16> {
-        field.split(raw, block_len).widened().into_owned()
+        field
+            .split(raw, block_len, Field::take)
+            .widened()
+            .into_owned()
     }
 
     /// A unit divides its block, and what keys are computed from stands before it.

@@ -8,7 +8,7 @@ mod nibbles;
 
 use mmh_core::Dtype;
 
-pub(crate) use block::{Blocks, Field, JoinField, Plane};
+pub(crate) use block::{Blocks, Field, JoinField, Plane, SplitField};
 pub(crate) use context::Context;
 #[cfg(test)]
 pub(crate) use context::Keys;
@@ -288,7 +288,10 @@ mod tests {
     #[test]
     fn small_floats_have_their_sign_at_the_low_end() {
         let split = |layout: Layout, raw: &[u8]| match layout.division() {
-            Division::Blocks(blocks) => blocks.fields[0].split(raw, 1).widened().into_owned(),
+            Division::Blocks(blocks) => blocks.fields[0]
+                .split(raw, 1, Field::take)
+                .widened()
+                .into_owned(),
             Division::Float(_) | Division::Signed(_) => Vec::new(),
         };
         assert_eq!(split(Layout::Float8, &[0x80, 0x01, 0xff]), [1, 2, 255]);

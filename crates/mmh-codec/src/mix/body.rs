@@ -3,7 +3,7 @@
 
 use mmh_core::Dtype;
 
-use super::{Fields, ROW_LEN_MAX, Setup};
+use super::{ROW_LEN_MAX, Setup};
 use crate::body::float_rows;
 use crate::error::{Error, Result, corrupt};
 use crate::frame::PlaneInfo;
@@ -49,18 +49,19 @@ pub(crate) fn put_mixed(
         return Ok(false);
     };
     let (_, left) = widths(format);
-    let fields = Fields {
-        signs: mantissas.iter().map(|upper| upper >> left).collect(),
-        exponents,
-    };
-    let setup = setup_for(&fields.exponents, rows);
+    let setup = setup_for(&exponents, rows);
+    let numbers: Vec<u16> = exponents
+        .iter()
+        .zip(&mantissas)
+        .map(|(exponent, mantissa)| exponent << PREDICTED | mantissa >> left)
+        .collect();
     out.push(layout.code());
     put_varint(out, setup.row_len);
     put_varint(out, setup.first);
     out.extend_from_slice(&setup.level.to_le_bytes());
     out.push(u8::from(setup.far));
     let mut choices = Vec::new();
-    fields.put(setup, &mut choices);
+    (encoder.engine.kernels().put_numbers)(setup, &numbers, &mut choices);
     put_sized(out, &choices);
 
     let mask = (1 << left) - 1;
@@ -89,11 +90,14 @@ pub(crate) fn read_mixed(
     let n = raw.len() / format.len();
     let (units, tail) = raw.split_at_mut(n * format.len());
     let (exponent_width, left) = widths(format);
-    let Fields { exponents, signs } = Fields::read(setup, input.sized()?, n, exponent_width)?;
+    let mut exponents = vec![0; n];
+    let read = decoder.engine.kernels().read_numbers;
+    read(setup, input.sized()?, &mut exponents, exponent_width)?;
     let mut mantissas = vec![0; n];
     decoder.read(&mut input, left, &mut mantissas)?;
-    for (upper, sign) in mantissas.iter_mut().zip(signs) {
-        *upper |= sign << left;
+    for (upper, number) in mantissas.iter_mut().zip(&mut exponents) {
+        *upper |= (*number & ((1 << PREDICTED) - 1)) << left;
+        *number >>= PREDICTED;
     }
     let mut planes = vec![exponents, mantissas];
     for (_, width) in format.planes().skip(2) {

@@ -3,22 +3,29 @@
 //!
 //! What is predicted is the exponent with the top bit of the mantissa, the next two bits, and the
 //! sign; the rest is noise and goes to plane records. A scale is learnt for each row and each
-//! column ([`scale`]), a number's place around it has a distribution that follows what was seen
+//! column, a number's place around it has a distribution that follows what was seen
 //! ([`adaptive`]), and both ways share one text of the model ([`model`]) that either records
-//! choices or reads them ([`stream`]).
+//! choices or reads them ([`stream`]). Eight rows are coded side by side ([`rows`]), so that a
+//! processor has eight numbers at a time that do not wait for each other.
 
 mod adaptive;
 mod body;
+mod cell;
+mod machine;
 mod model;
 mod prior;
-mod scale;
+mod rows;
 mod sign;
 mod stream;
 
 pub(crate) use body::{mixed_info, put_mixed, read_mixed};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use machine::{Avx2, Avx512};
+pub(crate) use machine::{Machine, Portable};
 
 use crate::error::{Result, corrupt};
-use model::{Model, Number};
+use model::{All, Model, Only};
+use rows::{Grid, rows_mut};
 use stream::{Reader, Recorder};
 
 /// Symbols around a prediction.
@@ -27,12 +34,19 @@ const SYMBOLS: usize = 32;
 const PHASES: usize = 16;
 /// Longest row, so that the columns take little memory.
 const ROW_LEN_MAX: usize = 1 << 16;
-/// Numbers decoded before it is looked whether the choices have run out.
-const STRETCH: usize = 4096;
+/// Rows that are coded side by side.
+const LANES: usize = 8;
+/// A whole number for each of them.
+type Lanes = [i32; LANES];
+
+/// [`put_numbers`], as the machine does it best.
+pub(crate) type PutNumbers = fn(Setup, &[u16], &mut Vec<u8>);
+/// [`read_numbers`], as the machine does it best.
+pub(crate) type ReadNumbers = fn(Setup, &[u8], &mut [u16], u32) -> Result<()>;
 
 /// What a model begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Setup {
+pub(crate) struct Setup {
     /// Columns, 1 to [`ROW_LEN_MAX`].
     row_len: usize,
     /// The first number's column.
@@ -43,56 +57,83 @@ struct Setup {
     far: bool,
 }
 
-/// The fields that are predicted, of all numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Fields {
-    /// Exponents, with the top bit of the mantissa as the lowest.
-    exponents: Vec<u16>,
-    /// The sign, then the next two bits of the mantissa.
-    signs: Vec<u16>,
+/// Appends the choices that give `numbers`: of each the exponent and the top bit of the mantissa,
+/// then the sign, then the next two bits of the mantissa.
+#[inline(always)]
+pub(crate) fn put_numbers(setup: Setup, numbers: &[u16], out: &mut Vec<u8>) {
+    let grid = Grid::new(setup, numbers.len());
+    let mut recorder = Recorder::for_numbers(numbers.len());
+    let mut model = Model::new(setup);
+    let number = |at: usize| numbers.get(at).map_or(0, |&number| i32::from(number));
+    for group in grid.groups() {
+        let whole = grid.whole(group);
+        for column in 0..setup.row_len {
+            if let Some(begin) = whole {
+                let at = |lane: usize| begin + lane * setup.row_len + column;
+                let wanted = std::array::from_fn(|lane| number(at(lane)));
+                model.code(&mut recorder, column, All, &wanted);
+            } else if let Some(places) = grid.places(group, column) {
+                let wanted = places.map(|place| place.map_or(0, number));
+                let some = Only(places.map(|place| place.is_some()));
+                model.code(&mut recorder, column, some, &wanted);
+            }
+        }
+        model.next_rows();
+    }
+    recorder.put(out);
 }
 
-impl Fields {
-    /// Appends the choices that give the fields.
-    fn put(&self, setup: Setup, out: &mut Vec<u8>) {
-        let mut model = Model::new(setup);
-        let mut recorder = Recorder::for_numbers(self.exponents.len());
-        for (&exponent, &sign) in self.exponents.iter().zip(&self.signs) {
-            let number = Number {
-                symbol: i32::from(exponent),
-                mantissa: sign.to_le_bytes()[0] & 3,
-                negative: sign >> 2 == 1,
-            };
-            model.code(&mut recorder, number);
+/// Fills `numbers`, whose exponents have `width` bits with the top bit of the mantissa, from what
+/// [`put_numbers`] wrote.
+#[inline(always)]
+pub(crate) fn read_numbers<M: Machine>(
+    setup: Setup,
+    content: &[u8],
+    numbers: &mut [u16],
+    width: u32,
+) -> Result<()> {
+    let grid = Grid::new(setup, numbers.len());
+    let mut reader = Reader::<M>::new(content)?;
+    let mut model = Model::new(setup);
+    for group in grid.groups() {
+        let mut any = 0;
+        if let Some(begin) = grid.whole(group) {
+            let mut rows = rows_mut(&mut numbers[begin..], setup.row_len);
+            for column in 0..setup.row_len {
+                let found = model.code(&mut reader, column, All, &[0; LANES]);
+                for (row, found) in rows.iter_mut().zip(found) {
+                    row[column] = low(found);
+                    any |= found;
+                }
+            }
+        } else {
+            for column in 0..setup.row_len {
+                let Some(places) = grid.places(group, column) else {
+                    continue;
+                };
+                let some = Only(places.map(|place| place.is_some()));
+                let found = model.code(&mut reader, column, some, &[0; LANES]);
+                for (place, found) in places.into_iter().zip(found) {
+                    if let Some(place) = place {
+                        numbers[place] = low(found);
+                        any |= found;
+                    }
+                }
+            }
         }
-        recorder.put(out);
+        if any >> (width + 3) != 0 {
+            return corrupt("an exponent is too wide");
+        }
+        reader.check()?;
+        model.next_rows();
     }
+    reader.finish()
+}
 
-    /// The fields of `n` numbers whose exponents have `width` bits.
-    fn read(setup: Setup, content: &[u8], n: usize, width: u32) -> Result<Self> {
-        let mut model = Model::new(setup);
-        let mut reader = Reader::new(content)?;
-        let mut fields = Self {
-            exponents: vec![0; n],
-            signs: vec![0; n],
-        };
-        let exponents = fields.exponents.chunks_mut(STRETCH);
-        for (exponents, signs) in exponents.zip(fields.signs.chunks_mut(STRETCH)) {
-            let mut any = 0;
-            for (exponent, sign) in exponents.iter_mut().zip(signs) {
-                let number = model.code(&mut reader, Number::default());
-                any |= number.symbol;
-                *exponent = u16::try_from(number.symbol).unwrap_or(u16::MAX);
-                *sign = u16::from(number.negative) << 2 | u16::from(number.mantissa);
-            }
-            if any >> width != 0 {
-                return corrupt("an exponent is too wide");
-            }
-            reader.check()?;
-        }
-        reader.finish()?;
-        Ok(fields)
-    }
+/// A number has at most 13 bits.
+#[inline(always)]
+fn low(number: i32) -> u16 {
+    (number & 0xffff) as u16
 }
 
 #[cfg(test)]
@@ -100,6 +141,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::entropy::engines;
     use crate::samples::Noise;
 
     fn setup(row_len: usize, level: u16, far: bool) -> Setup {
@@ -111,17 +153,31 @@ mod tests {
         }
     }
 
-    fn fields(n: usize, mut draw: impl FnMut(&mut Noise, usize) -> (u16, u16)) -> Fields {
+    /// Numbers from exponents, and signs with the bits of mantissas.
+    fn fields(n: usize, mut draw: impl FnMut(&mut Noise, usize) -> (u16, u16)) -> Vec<u16> {
         let noise = &mut Noise::new(11);
-        let (exponents, signs) = (0..n).map(|i| draw(noise, i)).unzip();
-        Fields { exponents, signs }
+        let number = |(exponent, sign): (u16, u16)| exponent << 3 | sign;
+        (0..n).map(|i| number(draw(noise, i))).collect()
     }
 
-    fn round_trip(fields: &Fields, setup: Setup) -> usize {
+    fn read(setup: Setup, content: &[u8], n: usize, width: u32) -> Result<Vec<u16>> {
+        let mut numbers = vec![0; n];
+        read_numbers::<Portable>(setup, content, &mut numbers, width)?;
+        Ok(numbers)
+    }
+
+    /// Every machine writes the same and reads it back; returns the length.
+    fn round_trip(numbers: &[u16], setup: Setup) -> usize {
         let mut content = Vec::new();
-        fields.put(setup, &mut content);
-        let back = Fields::read(setup, &content, fields.exponents.len(), 9);
-        assert!(back.as_ref() == Ok(fields), "{setup:?}");
+        put_numbers(setup, numbers, &mut content);
+        for engine in engines() {
+            let (mut same, mut back) = (Vec::new(), vec![0; numbers.len()]);
+            (engine.kernels().put_numbers)(setup, numbers, &mut same);
+            assert!(same == content, "{} {setup:?}", engine.name());
+            let read = (engine.kernels().read_numbers)(setup, &content, &mut back, 9);
+            assert_eq!(read, Ok(()), "{} {setup:?}", engine.name());
+            assert!(back == numbers, "{} {setup:?}", engine.name());
+        }
         content.len()
     }
 
@@ -175,7 +231,7 @@ mod tests {
                 setup(64, 127 << 8, true),
             );
         }
-        round_trip(&Fields::default(), setup(64, 0, false));
+        round_trip(&[], setup(64, 0, false));
     }
 
     /// Neither a cut nor noise takes more time than its numbers do, and neither passes.
@@ -184,15 +240,15 @@ mod tests {
         let some = fields(3000, |noise, _| normal(noise, 1.0));
         let setup = setup(50, 127 << 8, true);
         let mut content = Vec::new();
-        some.put(setup, &mut content);
+        put_numbers(setup, &some, &mut content);
         for cut in (0..content.len()).step_by(37) {
-            assert!(Fields::read(setup, &content[..cut], 3000, 9).is_err());
+            assert!(read(setup, &content[..cut], 3000, 9).is_err());
         }
         for n in [0, 2999, 3001, 100_000] {
-            assert!(Fields::read(setup, &content, n, 9).is_err(), "{n}");
+            assert!(read(setup, &content, n, 9).is_err(), "{n}");
         }
         assert!(
-            Fields::read(setup, &content, 3000, 6).is_err(),
+            read(setup, &content, 3000, 6).is_err(),
             "exponents of 6 bits"
         );
     }
@@ -206,8 +262,8 @@ mod tests {
             let setup = setup(row_len, level, far);
             let mut content = content;
             // States above the least, so that the numbers are reached.
-            content.iter_mut().take(32).skip(7).step_by(8).for_each(|byte| *byte |= 1);
-            drop(Fields::read(setup, &content, n, 9));
+            content.iter_mut().take(8 * LANES).skip(7).step_by(8).for_each(|byte| *byte |= 1);
+            drop(read(setup, &content, n, 9));
         }
 
         #[test]
@@ -215,8 +271,8 @@ mod tests {
             values in prop::collection::vec((0u16..512, 0u16..8), 0..400),
             row_len in 1usize..100, level in any::<u16>(), far in any::<bool>(),
         ) {
-            let (exponents, signs) = values.into_iter().unzip();
-            round_trip(&Fields { exponents, signs }, setup(row_len, level, far));
+            let numbers: Vec<u16> = values.into_iter().map(|(e, sign)| e << 3 | sign).collect();
+            round_trip(&numbers, setup(row_len, level, far));
         }
     }
 }

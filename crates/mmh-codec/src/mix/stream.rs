@@ -1,6 +1,13 @@
 //! Where the model's choices go: a recorder that later writes them as rANS, and a reader that
-//! takes them back. Four states, one for each kind of choice, share one sequence of words.
+//! takes them back. Each row of a group has a state of its own, so that a processor can follow
+//! several chains at once; they share one sequence of words.
 
+use std::hint::select_unpredictable;
+use std::marker::PhantomData;
+
+use super::adaptive::{KEPT_BITS, mean_start};
+use super::machine::{Machine, last_at_most};
+use super::{LANES, SYMBOLS};
 use crate::error::{Result, corrupt};
 use crate::input::Input;
 
@@ -11,47 +18,72 @@ pub(super) const PROB_SCALE: i32 = 1 << PROB_BITS;
 /// The least state between two choices, and the state that the recorder starts with.
 const STATE_MIN: u64 = 1 << 32;
 
-/// The kinds of choices, each with a state of its own so that a processor can follow several
-/// chains at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// The exponent and top bit of the mantissa, and what escapes them.
-    Symbol,
-    /// The next bits of the mantissa.
-    Mantissa,
-    /// The sign.
-    Sign,
-    /// Whether a number is far below its neighbours.
-    Far,
-}
-
-/// Number of [`Kind`]s.
-const KINDS: usize = 4;
-
 /// Takes choices from, or gives them to, the model: one text of the model serves both ways.
+/// `wanted` is what an encoder knows; a decoder does not look at it.
 pub(super) trait Choices {
     /// Chooses one of `N` outcomes. `starts` has the sum of the probabilities of the outcomes
-    /// before each: ascending from 0, below [`PROB_SCALE`]. `wanted` is what an encoder knows; a
-    /// decoder does not look at it.
-    fn pick<const N: usize>(&mut self, kind: Kind, starts: &[i32; N], wanted: usize) -> usize;
+    /// before each: ascending from 0, below [`PROB_SCALE`].
+    fn any<const N: usize>(&mut self, lane: usize, starts: &[i32; N], wanted: usize) -> usize;
+
+    /// Chooses a place, by the mean of two distributions, of which these are the kept sums.
+    fn place(&mut self, lane: usize, sums: [&[i32; SYMBOLS]; 2], wanted: usize) -> usize;
+
+    /// Chooses one of four outcomes by a distribution of these kept sums.
+    fn quarter(&mut self, lane: usize, sums: &[i32; 4], wanted: usize) -> usize;
+
+    /// Chooses a bit that is not set with the probability `unset`, between 0 and [`PROB_SCALE`].
+    fn bit(&mut self, lane: usize, unset: i32, wanted: bool) -> bool;
+}
+
+/// A choice that was made.
+#[derive(Debug, Clone, Copy)]
+struct Choice {
+    lane: u8,
+    start: u16,
+    probability: u16,
 }
 
 /// Records choices, to be written backwards.
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
-    /// `kind << 30 | start << 15 | probability − 1`.
-    choices: Vec<u32>,
+    choices: Vec<Choice>,
 }
 
 impl Choices for Recorder {
     #[inline(always)]
-    fn pick<const N: usize>(&mut self, kind: Kind, starts: &[i32; N], wanted: usize) -> usize {
-        let start = starts[wanted];
+    fn any<const N: usize>(&mut self, lane: usize, starts: &[i32; N], wanted: usize) -> usize {
         let end = starts.get(wanted + 1).copied().unwrap_or(PROB_SCALE);
-        debug_assert!(start >= 0 && start < end && end <= PROB_SCALE);
-        let choice = (kind as u32) << 30 | start.cast_unsigned() << 15;
-        self.choices
-            .push(choice | (end - start - 1).cast_unsigned());
+        self.record(lane, starts[wanted], end);
+        wanted
+    }
+
+    #[inline(always)]
+    fn place(&mut self, lane: usize, sums: [&[i32; SYMBOLS]; 2], wanted: usize) -> usize {
+        let end = if wanted + 1 < SYMBOLS {
+            mean_start(sums, wanted + 1)
+        } else {
+            PROB_SCALE
+        };
+        self.record(lane, mean_start(sums, wanted), end);
+        wanted
+    }
+
+    #[inline(always)]
+    fn quarter(&mut self, lane: usize, sums: &[i32; 4], wanted: usize) -> usize {
+        let bounds = quarters(sums);
+        let wanted = wanted % 4;
+        self.record(lane, bounds[wanted], bounds[wanted + 1]);
+        wanted
+    }
+
+    #[inline(always)]
+    fn bit(&mut self, lane: usize, unset: i32, wanted: bool) -> bool {
+        let (start, end) = if wanted {
+            (unset, PROB_SCALE)
+        } else {
+            (0, unset)
+        };
+        self.record(lane, start, end);
         wanted
     }
 }
@@ -64,23 +96,33 @@ impl Recorder {
         }
     }
 
+    #[inline(always)]
+    fn record(&mut self, lane: usize, start: i32, end: i32) {
+        debug_assert!(start >= 0 && start < end && end <= PROB_SCALE);
+        let short = |x: i32| (x & 0xffff) as u16;
+        self.choices.push(Choice {
+            lane: u8::try_from(lane).unwrap_or(0),
+            start: short(start),
+            probability: short(end - start),
+        });
+    }
+
     /// Appends the states, then the words.
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         const TOP: u32 = 64 - PROB_BITS;
-        let mut states = [STATE_MIN; KINDS];
+        let mut states = [STATE_MIN; LANES];
         let mut words: Vec<[u8; 4]> = Vec::with_capacity(self.choices.len() / 8);
         for choice in self.choices.iter().rev() {
-            let x = &mut states[(choice >> 30) as usize];
-            let start = u64::from(choice >> 15 & 0x7fff);
-            let probability = u64::from(choice & 0x7fff) + 1;
+            let x = &mut states[usize::from(choice.lane) % LANES];
+            let probability = u64::from(choice.probability);
             if *x >= probability << TOP {
                 let [a, b, c, d, ..] = x.to_le_bytes();
                 words.push([a, b, c, d]);
                 *x >>= 32;
             }
-            *x = ((*x / probability) << PROB_BITS) + *x % probability + start;
+            *x = ((*x / probability) << PROB_BITS) + *x % probability + u64::from(choice.start);
         }
-        out.reserve(8 * KINDS + 4 * words.len());
+        out.reserve(8 * LANES + 4 * words.len());
         for state in states {
             out.extend_from_slice(&state.to_le_bytes());
         }
@@ -90,20 +132,28 @@ impl Recorder {
     }
 }
 
-/// Reads choices. Words that are missing read as zeros and are complained of at the end, so that
-/// the loop over the numbers has no way out.
-#[derive(Debug)]
-pub(super) struct Reader<'a> {
-    states: [u64; KINDS],
-    words: &'a [[u8; 4]],
-    at: usize,
+/// The starts of four outcomes, and where the last ends.
+#[inline(always)]
+fn quarters(sums: &[i32; 4]) -> [i32; 5] {
+    let start = |i: usize, before: i32| (sums[i] >> (KEPT_BITS - PROB_BITS)) + before;
+    [0, start(1, 1), start(2, 2), start(3, 3), PROB_SCALE]
 }
 
-impl<'a> Reader<'a> {
+/// Reads choices, searching as machine `M` does. Words that are missing read as zeros and are
+/// complained of at the end, so that the loop over the numbers has no way out.
+#[derive(Debug)]
+pub(super) struct Reader<'a, M> {
+    states: [u64; LANES],
+    words: &'a [[u8; 4]],
+    at: usize,
+    machine: PhantomData<M>,
+}
+
+impl<'a, M: Machine> Reader<'a, M> {
     /// A reader of what [`Recorder::put`] wrote.
     pub(super) fn new(content: &'a [u8]) -> Result<Self> {
         let mut input = Input::new(content);
-        let mut states = [0; KINDS];
+        let mut states = [0; LANES];
         for state in &mut states {
             let bytes = input.take(8)?;
             *state = bytes
@@ -122,6 +172,7 @@ impl<'a> Reader<'a> {
             states,
             words,
             at: 0,
+            machine: PhantomData,
         })
     }
 
@@ -135,75 +186,109 @@ impl<'a> Reader<'a> {
 
     /// Checks that the states are where the recorder began, and that all words are used.
     pub(super) fn finish(&self) -> Result<()> {
-        if self.at != self.words.len() || self.states != [STATE_MIN; KINDS] {
+        if self.at != self.words.len() || self.states != [STATE_MIN; LANES] {
             return corrupt("the choices do not end where they should");
         }
         Ok(())
     }
+
+    /// Where in the probabilities the next choice of a row lies.
+    #[inline(always)]
+    fn slot(&self, lane: usize) -> i32 {
+        i32::try_from(self.states[lane] & ((1 << PROB_BITS) - 1)).unwrap_or(0)
+    }
+
+    /// Takes the choice that lies from `start` to `end` around its slot.
+    #[inline(always)]
+    fn advance(&mut self, lane: usize, start: i32, end: i32) {
+        let probability = u64::from((end - start).cast_unsigned());
+        let within = u64::from((self.slot(lane) - start).cast_unsigned());
+        let x = probability * (self.states[lane] >> PROB_BITS) + within;
+        let word = self.words.get(self.at);
+        let word = word.map_or(0, |word| u32::from_le_bytes(*word));
+        let refill = x < STATE_MIN;
+        self.at += usize::from(refill);
+        self.states[lane] = select_unpredictable(refill, x << 32 | u64::from(word), x);
+    }
 }
 
-impl Choices for Reader<'_> {
+impl<M: Machine> Choices for Reader<'_, M> {
     #[inline(always)]
-    fn pick<const N: usize>(&mut self, kind: Kind, starts: &[i32; N], _: usize) -> usize {
-        let x = self.states[kind as usize];
-        let slot = i32::try_from(x & ((1 << PROB_BITS) - 1)).unwrap_or(0);
-        let outcome = last_at_most(starts, slot).min(N - 1);
-        let start = starts[outcome];
+    fn any<const N: usize>(&mut self, lane: usize, starts: &[i32; N], _: usize) -> usize {
+        let outcome = last_at_most(starts, self.slot(lane)).min(N - 1);
         let end = starts.get(outcome + 1).copied().unwrap_or(PROB_SCALE);
-        let probability = u64::from((end - start).cast_unsigned());
-        let mut x = probability * (x >> PROB_BITS) + u64::from((slot - start).cast_unsigned());
-        if x < STATE_MIN {
-            let word = self
-                .words
-                .get(self.at)
-                .map_or(0, |word| u32::from_le_bytes(*word));
-            self.at += 1;
-            x = x << 32 | u64::from(word);
-        }
-        self.states[kind as usize] = x;
+        self.advance(lane, starts[outcome], end);
         outcome
     }
-}
 
-/// The index of the last of ascending `starts`, the first being 0, that is at most `slot`.
-#[inline(always)]
-fn last_at_most<const N: usize>(starts: &[i32; N], slot: i32) -> usize {
-    let (quads, rest) = starts.as_chunks::<4>();
-    let mut counts = [0i32; 4];
-    for quad in quads {
-        for (count, &start) in counts.iter_mut().zip(quad) {
-            *count += i32::from(start <= slot);
-        }
+    #[inline(always)]
+    fn place(&mut self, lane: usize, sums: [&[i32; SYMBOLS]; 2], _: usize) -> usize {
+        let found = M::find(sums, self.slot(lane));
+        self.advance(lane, found.start, found.end);
+        found.place
     }
-    let rest: i32 = rest.iter().map(|&start| i32::from(start <= slot)).sum();
-    let count = counts.iter().sum::<i32>() + rest;
-    (count - 1).cast_unsigned() as usize
+
+    #[inline(always)]
+    fn quarter(&mut self, lane: usize, sums: &[i32; 4], _: usize) -> usize {
+        let slot = self.slot(lane);
+        let bounds = quarters(sums);
+        let outcome = (1..4)
+            .map(|i| usize::from(slot >= bounds[i]))
+            .sum::<usize>()
+            % 4;
+        self.advance(lane, bounds[outcome], bounds[outcome + 1]);
+        outcome
+    }
+
+    #[inline(always)]
+    fn bit(&mut self, lane: usize, unset: i32, _: bool) -> bool {
+        let set = self.slot(lane) >= unset;
+        let start = select_unpredictable(set, unset, 0);
+        let end = select_unpredictable(set, PROB_SCALE, unset);
+        self.advance(lane, start, end);
+        set
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::adaptive::Bank;
+    use super::super::machine::Portable;
     use super::*;
     use crate::samples::Noise;
 
-    const KINDS_ALL: [Kind; KINDS] = [Kind::Symbol, Kind::Mantissa, Kind::Sign, Kind::Far];
+    type Plain<'a> = Reader<'a, Portable>;
 
-    /// Choices of every kind and number of outcomes, as `starts` and outcome.
+    /// Choices of every kind and number of outcomes.
     fn choose<C: Choices>(choices: &mut C, n: usize, rng_seed: u64) -> Vec<usize> {
         let noise = &mut Noise::new(rng_seed);
+        let mut places = Bank::<SYMBOLS, 2>::even(16);
+        let mut quarters = Bank::<4, 1>::even(16);
         let mut outcomes = Vec::new();
         for i in 0..n {
-            let kind = KINDS_ALL[usize::from(noise.below(4))];
+            let lane = usize::from(noise.below(8));
             let wanted = usize::from(noise.below(200));
             let least = i32::from(noise.below(200)) + 1;
-            outcomes.push(match i % 3 {
-                0 => choices.pick(kind, &[0, least], wanted % 2),
-                1 => choices.pick(kind, &[0, least, 2 * least, PROB_SCALE - 1], wanted % 4),
+            outcomes.push(match i % 5 {
+                0 => usize::from(choices.bit(lane, least, wanted % 2 == 1)),
+                1 => choices.any(lane, &[0, least, 2 * least, PROB_SCALE - 1], wanted % 4),
+                2 => {
+                    let quarter = choices.quarter(lane, quarters.sums(0), wanted % 4);
+                    quarters.learn(0, quarter);
+                    quarter
+                }
+                3 => {
+                    let sums = [places.sums(0), places.sums(1)];
+                    let place = choices.place(lane, sums, wanted % 32);
+                    places.learn(lane % 2, place);
+                    place
+                }
                 _ => {
-                    let mut starts = [0; 32];
+                    let mut starts = [0; 16];
                     (0..)
                         .zip(&mut starts)
                         .for_each(|(i, start)| *start = i * least);
-                    choices.pick(kind, &starts, wanted % 32)
+                    choices.any(lane, &starts, wanted % 16)
                 }
             });
         }
@@ -217,7 +302,7 @@ mod tests {
             let wanted = choose(&mut recorder, n, 3);
             let mut content = Vec::new();
             recorder.put(&mut content);
-            let mut reader = Reader::new(&content).unwrap();
+            let mut reader = Plain::new(&content).unwrap();
             assert!(choose(&mut reader, n, 3) == wanted);
             reader.check().unwrap();
             reader.finish().unwrap();
@@ -227,18 +312,18 @@ mod tests {
     /// A bit that is nearly certain costs nearly nothing, one that was not expected much.
     #[test]
     fn what_is_likely_is_short() {
-        let len = |probable: usize| {
+        let len = |set: bool| {
             let mut recorder = Recorder::default();
             for _ in 0..8000 {
-                recorder.pick(Kind::Sign, &[0, PROB_SCALE - 32], probable);
+                recorder.bit(0, PROB_SCALE - 32, set);
             }
             let mut content = Vec::new();
             recorder.put(&mut content);
             content.len()
         };
-        assert!((32..48).contains(&len(0)), "{}", len(0));
-        let rare = len(1);
-        assert!((10_000..10_050).contains(&rare), "10 bits each: {rare}");
+        assert!((64..80).contains(&len(false)), "{}", len(false));
+        let rare = len(true);
+        assert!((10_000..10_080).contains(&rare), "10 bits each: {rare}");
     }
 
     #[test]
@@ -248,27 +333,18 @@ mod tests {
         choose(&mut recorder, n, 4);
         let mut content = Vec::new();
         recorder.put(&mut content);
-        for cut in (0..content.len()).filter(|cut| *cut < 40 || cut % 61 == 0) {
-            let whole = Reader::new(&content[..cut]).is_ok_and(|mut reader| {
+        for cut in (0..content.len()).filter(|cut| *cut < 72 || cut % 61 == 0) {
+            let whole = Plain::new(&content[..cut]).is_ok_and(|mut reader| {
                 choose(&mut reader, n, 4);
                 reader.check().is_ok() && reader.finish().is_ok()
             });
             assert!(!whole, "{cut}");
         }
         content.extend_from_slice(&[0; 4]);
-        let mut reader = Reader::new(&content).unwrap();
+        let mut reader = Plain::new(&content).unwrap();
         choose(&mut reader, n, 4);
         assert!(reader.check().is_ok() && reader.finish().is_err());
         content[4..8].fill(0);
-        assert!(Reader::new(&content).is_err(), "a state below the least");
-    }
-
-    #[test]
-    fn the_last_start_at_most_a_slot_is_found() {
-        let starts = [0, 5, 6, 100, 101, 4000];
-        for slot in 0..5000 {
-            let expected = starts.iter().rposition(|&start| start <= slot).unwrap();
-            assert_eq!(last_at_most(&starts, slot), expected);
-        }
+        assert!(Plain::new(&content).is_err(), "a state below the least");
     }
 }

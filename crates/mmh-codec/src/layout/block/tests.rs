@@ -14,11 +14,14 @@ fn field(width: u32, per_block: usize, signed: bool, runs: Vec<Run>) -> Field {
 }
 
 fn split(field: &Field, raw: &[u8], block_len: usize) -> Vec<u16> {
-    field.split(raw, block_len).widened().into_owned()
+    field
+        .split(raw, block_len, Field::take)
+        .widened()
+        .into_owned()
 }
 
 fn join(field: &Field, raw: &[u8], back: &mut [u8], block_len: usize) {
-    match field.split(raw, block_len) {
+    match field.split(raw, block_len, Field::take) {
         Plane::Bytes(values) => field.join(&values, back, block_len),
         Plane::Words(values) => field.join_words(&values, back, block_len),
     }
@@ -123,7 +126,7 @@ fn signed_bytes_keep_their_order() {
     let mut back = [0; 5];
     join(&bytes, &raw, &mut back, 1);
     assert_eq!(back, raw);
-    assert_eq!(bytes.split(&[], 1).len(), 0);
+    assert_eq!(bytes.split(&[], 1, Field::take).len(), 0);
 }
 
 /// More blocks than one part, the last part short.
@@ -146,7 +149,11 @@ fn parts_are_joined_one_after_the_other() {
         .map(|i| u8::try_from(i * 7 % 251).unwrap())
         .collect();
     let raw = &raw[..raw.len() / 3 * 3];
-    let planes: Vec<Plane> = blocks.fields.iter().map(|f| f.split(raw, 3)).collect();
+    let planes: Vec<Plane> = blocks
+        .fields
+        .iter()
+        .map(|f| f.split(raw, 3, Field::take))
+        .collect();
     let mut back = vec![0xff; raw.len()];
     blocks.join(&planes, &mut back, Field::join);
     assert!(back == raw);

@@ -2,7 +2,7 @@
 //! whole groups of symbols have one distribution; and the extreme of each unit apart, which most
 //! quantisers leave at a known value (FORMAT.md, "Grouped").
 
-mod put;
+pub(crate) mod put;
 pub(crate) mod units;
 
 use std::ops::Range;

@@ -18,6 +18,10 @@ use crate::plane::blob::put_blob;
 
 /// Fewer values are coded in other ways.
 const VALUES_MIN: usize = 4096;
+/// Of so many units only one in [`SAMPLE_STEP`] is counted, which is no divisor of those of a
+/// block.
+const MANY_UNITS: usize = 1 << 15;
+const SAMPLE_STEP: usize = 5;
 /// Rounds of assigning and averaging.
 const ROUNDS: usize = 4;
 /// Cost of a symbol that a class has never seen, in bits.
@@ -38,15 +42,9 @@ impl PlaneEncoder<'_> {
         if values.len() < VALUES_MIN || values.iter().all(|&value| value == values[0]) {
             return Ok(false);
         }
-        let plane = Units::of(values, shape.width, context);
-        let mut counts = vec![[0; SYMBOLS_MAX]; KEYS];
-        for (unit, &key) in plane.kept.chunks_exact(plane.n_kept).zip(keys) {
-            let counts = &mut counts[usize::from(key)];
-            for &value in unit {
-                counts[usize::from(value >> plane.lower_width) % SYMBOLS_MAX] += 1;
-            }
-        }
-        let grouping = group(&counts, plane.alphabet, self.effort);
+        let take = self.engine.kernels().take_extremes;
+        let plane = Units::of(values, shape.width, context, take);
+        let grouping = group(&plane.counts(keys), plane.alphabet, self.effort);
         if grouping.cost + plane.cost(context.unit) >= plain_cost(values, shape.width) {
             return Ok(false);
         }
@@ -82,14 +80,12 @@ struct Units {
 }
 
 impl Units {
-    fn of(values: &[u8], width: u32, context: &Context) -> Self {
+    fn of(values: &[u8], width: u32, context: &Context, take: TakeExtremes) -> Self {
         let lower_width = width.saturating_sub(SYMBOL_BITS);
         let alphabet = alphabet_of(1 << (width - lower_width));
-        let mut units = [[8u8; 16]; 2];
-        units[0][..4].copy_from_slice(&[7, 12, 4, 12]);
         let (extremes, kept) = match context.centre {
             Some(centre) => {
-                let (extremes, kept) = take_extremes(values, context.unit, centre);
+                let (extremes, kept) = take(values, context.unit, centre);
                 (Some(extremes), kept)
             }
             None => (None, values.to_vec()),
@@ -102,6 +98,29 @@ impl Units {
             lower_width,
             alphabet,
         }
+    }
+
+    /// How often each key has each symbol, about: of many units only some are looked at.
+    fn counts(&self, keys: &[u8]) -> Vec<Counts> {
+        let step = if keys.len() < MANY_UNITS {
+            1
+        } else {
+            SAMPLE_STEP
+        };
+        let mut counts = vec![[0; SYMBOLS_MAX]; KEYS];
+        let units = self.kept.chunks_exact(self.n_kept).zip(keys);
+        for (unit, &key) in units.step_by(step) {
+            let counts = &mut counts[usize::from(key)];
+            for &value in unit {
+                counts[usize::from(value >> self.lower_width) % SYMBOLS_MAX] += 1;
+            }
+        }
+        let step = u32::try_from(step).unwrap_or(1);
+        counts
+            .as_flattened_mut()
+            .iter_mut()
+            .for_each(|count| *count *= step);
+        counts
     }
 
     /// About what it takes beside the symbols, in bits times 2^10.
@@ -186,11 +205,20 @@ impl Units {
             arrangement.arrange(&keys[part.clone()], classes, self.n_kept);
             let range = part.start * self.n_kept..part.end * self.n_kept;
             let target = &mut symbols[range.clone()];
-            let units = self.kept[range.clone()].chunks_exact(self.n_kept);
-            for (unit, &start) in units.zip(&arrangement.starts) {
-                let target = &mut target[start as usize..start as usize + self.n_kept];
-                for (symbol, value) in target.iter_mut().zip(unit) {
-                    *symbol = value >> self.lower_width;
+            let kept = (&self.kept[range.clone()], self.lower_width);
+            match self.n_kept {
+                31 => arrange::<31>(kept, &arrangement.starts, target),
+                32 => arrange::<32>(kept, &arrangement.starts, target),
+                15 => arrange::<15>(kept, &arrangement.starts, target),
+                16 => arrange::<16>(kept, &arrangement.starts, target),
+                _ => {
+                    let units = kept.0.chunks_exact(self.n_kept);
+                    for (unit, &start) in units.zip(&arrangement.starts) {
+                        let target = &mut target[start as usize..];
+                        for (symbol, value) in target.iter_mut().zip(unit) {
+                            *symbol = value >> self.lower_width;
+                        }
+                    }
                 }
             }
             groups.extend_from_slice(&arrangement.groups);
@@ -200,15 +228,30 @@ impl Units {
     }
 }
 
+/// Copies the symbols of units of `N` values to where they start.
+fn arrange<const N: usize>((kept, lower): (&[u8], u32), starts: &[u32], symbols: &mut [u8]) {
+    for (unit, &start) in kept.as_chunks::<N>().0.iter().zip(starts) {
+        let Some(symbols) = symbols[start as usize..].first_chunk_mut::<N>() else {
+            return;
+        };
+        *symbols = unit.map(|value| value >> lower);
+    }
+}
+
+/// [`take_extremes`], as the machine does it best.
+pub(crate) type TakeExtremes = fn(&[u8], usize, u8) -> (Extremes, Vec<u8>);
+
 /// Takes from each unit the first of the values that lie farthest from the centre, of equally far
 /// ones on both sides the lower.
-fn take_extremes(values: &[u8], unit: usize, centre: u8) -> (Extremes, Vec<u8>) {
+#[inline(always)]
+pub(crate) fn take_extremes(values: &[u8], unit: usize, centre: u8) -> (Extremes, Vec<u8>) {
     match unit {
         32 => take_extremes_of::<32>(values, centre),
         _ => take_extremes_of::<16>(values, centre),
     }
 }
 
+#[inline(always)]
 fn take_extremes_of<const UNIT: usize>(values: &[u8], centre: u8) -> (Extremes, Vec<u8>) {
     let masks = const { &masks::<UNIT>() };
     let units = values.as_chunks::<UNIT>().0;
@@ -419,6 +462,31 @@ mod tests {
         }
         assert_eq!(found.classes[60..], [0; 196]);
         assert!(found.cost < grouping(&counts, 1, Alphabet::ThirtyTwo).cost);
+    }
+
+    /// Each unit has one key; every symbol is counted in few units, and about so in many.
+    #[test]
+    fn symbols_of_keys_are_counted() {
+        let context = Context {
+            unit: 16,
+            centre: None,
+            keys: crate::layout::Keys::None,
+        };
+        for n in [100, MANY_UNITS - 1, MANY_UNITS, 3 * MANY_UNITS + 7] {
+            let keys: Vec<u8> = (0..n).map(|i| [3, 9][i % 2]).collect();
+            let values: Vec<u8> = (0..n * 16)
+                .map(|i| [2, 4][i / 16 % 2] + u8::from(i % 4 == 0))
+                .collect();
+            let plane = Units::of(&values, 4, &context, take_extremes);
+            let counts = plane.counts(&keys);
+            for (key, value) in [(3, 2), (9, 4)] {
+                let exact = keys.iter().filter(|&&k| k == key).count() * 12;
+                let counted = counts[usize::from(key)][value] as usize;
+                let most = if n < MANY_UNITS { 0 } else { 12 * SAMPLE_STEP };
+                assert!(counted.abs_diff(exact) <= most, "{n} {counted} {exact}");
+                assert_eq!(counts[usize::from(key)][6], 0);
+            }
+        }
     }
 
     #[test]

@@ -42,8 +42,8 @@ impl Arrangement {
 }
 
 /// The value of each unit that stands apart.
-#[derive(Debug, Default)]
-pub(super) struct Extremes {
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extremes {
     /// Where it belongs.
     pub(super) places: Vec<u8>,
     pub(super) values: Vec<u8>,
