@@ -3,6 +3,7 @@
 mod age;
 mod bundle;
 mod hostile;
+mod model;
 mod seal;
 mod seed;
 mod share;

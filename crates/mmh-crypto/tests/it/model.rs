@@ -1,0 +1,337 @@
+//! The formats once more, written plainly from FORMAT.md and the standards: what the crate writes is
+//! taken apart here without its help, and what is put together here the crate reads.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use mmh_core::Digest;
+use mmh_crypto::age::{self, Identity};
+use mmh_crypto::seed::{Scope, Seed, SeedKey};
+use mmh_crypto::sign::{Signer, composite};
+use mmh_crypto::testing::Counter;
+use mmh_crypto::{ReadKey, RootSeed, Secret, share};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::hmac;
+
+/// A field of 2^n elements as polynomials over GF(2), modulo `modulus`, multiplied by hand.
+fn multiply(a: u32, b: u32, modulus: u32) -> u32 {
+    let top = 1 << modulus.ilog2();
+    let (mut product, mut a) = (0, a);
+    for bit in 0..modulus.ilog2() {
+        if b >> bit & 1 == 1 {
+            product ^= a;
+        }
+        a <<= 1;
+        if a & top != 0 {
+            a ^= modulus;
+        }
+    }
+    product
+}
+
+/// The remainder of a polynomial by a monic one, highest coefficients first: long division.
+fn remainder(dividend: &[u32], divisor: &[u32], modulus: u32) -> Vec<u32> {
+    let mut rest = dividend.to_vec();
+    let steps = rest.len() + 1 - divisor.len();
+    for at in 0..steps {
+        let factor = rest[at];
+        for (offset, &term) in divisor.iter().enumerate() {
+            rest[at + offset] ^= multiply(factor, term, modulus);
+        }
+    }
+    rest[steps..].to_vec()
+}
+
+mod seeds {
+    use super::*;
+
+    const LETTERS: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+    /// GF(32) of Bech32: x⁵ + x³ + 1.
+    const GF32: u32 = 0b10_1001;
+    /// The long generator of BIP 93, highest coefficient first, as letters' values.
+    const GENERATOR: [u32; 16] = [1, 15, 10, 25, 26, 9, 25, 21, 6, 23, 21, 6, 5, 22, 4, 23];
+    /// `SECRETSHARE32EX`: the remainder of every word, in Bech32's letters.
+    const TARGET: &str = "secretshare32ex";
+
+    fn values(text: &str) -> Vec<u32> {
+        let value = |c| {
+            LETTERS
+                .find(c)
+                .map(|at| u32::try_from(at).expect("32 letters"))
+        };
+        text.chars().map(|c| value(c).expect("a letter")).collect()
+    }
+
+    /// The human-readable part as BIP 173 expands it, after the one that begins each word.
+    fn head() -> Vec<u32> {
+        let high = "mmh".bytes().map(|byte| u32::from(byte >> 5));
+        let low = "mmh".bytes().map(|byte| u32::from(byte & 31));
+        [1].into_iter().chain(high).chain([0]).chain(low).collect()
+    }
+
+    /// Bytes as bits, the bits in fives, the fives as letters, and the check symbols behind.
+    fn text_of(content: &[u8]) -> String {
+        let mut bits: String = content.iter().map(|byte| format!("{byte:08b}")).collect();
+        while !bits.len().is_multiple_of(5) {
+            bits.push('0');
+        }
+        let data: Vec<u32> = bits
+            .as_bytes()
+            .chunks(5)
+            .map(|five| {
+                five.iter()
+                    .fold(0, |sum, &bit| sum << 1 | u32::from(bit - b'0'))
+            })
+            .collect();
+        let padded: Vec<u32> = [head(), data.clone(), vec![0; 15]].concat();
+        let rest = remainder(&padded, &GENERATOR, GF32);
+        let check = rest
+            .iter()
+            .zip(values(TARGET))
+            .map(|(rest, target)| rest ^ target);
+        let letter = |value: u32| LETTERS.as_bytes()[usize::try_from(value).expect("five bits")];
+        let letters = data
+            .into_iter()
+            .chain(check)
+            .map(|value| char::from(letter(value)));
+        "mmh1".chars().chain(letters).collect()
+    }
+
+    /// Field after field as the table in FORMAT.md has them.
+    fn content_of(seed: &Seed) -> Vec<u8> {
+        let (key, read_only) = match &seed.key {
+            SeedKey::Root(root) => (root.secret().expose(), 0),
+            SeedKey::Read(read) => (read.secret().expose(), 1),
+        };
+        let (scope, name) = match &seed.scope {
+            Scope::Repository => (0, None),
+            Scope::Name(name) => (1, Some(name.as_str().to_owned())),
+            Scope::Snapshot => (2, None),
+        };
+        let state = u8::from(seed.state.is_some());
+        let mut content = vec![1, scope << 2 | state << 1 | read_only];
+        content.extend_from_slice(key);
+        content.extend(seed.state.iter().flat_map(|digest| *digest.as_bytes()));
+        for text in name.iter().chain(&seed.hints) {
+            content.push(u8::try_from(text.len()).expect("a short text"));
+            content.extend_from_slice(text.as_bytes());
+        }
+        content
+    }
+
+    #[test]
+    fn seeds_are_what_the_format_says() {
+        for byte in 0..40u8 {
+            let key = Secret::from_bytes(&[byte.wrapping_mul(37); 32]);
+            let is_root = byte % 2 == 0;
+            let seed = Seed {
+                key: if is_root {
+                    SeedKey::Root(RootSeed::from_secret(key))
+                } else {
+                    SeedKey::Read(ReadKey::from_secret(key))
+                },
+                scope: match byte % 3 {
+                    0 => Scope::Repository,
+                    1 => Scope::Name("datasets/acme/squad".parse().unwrap()),
+                    _ => Scope::Snapshot,
+                },
+                state: (byte % 3 == 2 || byte % 4 == 0).then(|| Digest::of(&[byte])),
+                hints: vec!["hint".repeat(usize::from(byte % 5) + 1); usize::from(byte % 4)],
+            };
+            let text = text_of(&content_of(&seed));
+            assert_eq!(*seed.to_text().unwrap(), text);
+            assert_eq!(Seed::parse(&text).unwrap().seed, seed);
+        }
+    }
+
+    /// What the flags and lengths do not allow is refused, though the check symbols are right.
+    #[test]
+    fn right_check_symbols_do_not_make_a_seed() {
+        let with = |head: [u8; 2], rest: &[u8]| text_of(&[&head[..], &[7; 32], rest].concat());
+        assert!(Seed::parse(&with([1, 0], b"")).is_ok());
+        for (head, rest) in [
+            ([0, 0], &b""[..]),
+            ([2, 0], b""),
+            ([1, 0x10], b""),
+            ([1, 0x80], b""),
+            ([1, 0x0c], b""),
+            ([1, 2], b"only nine"),
+            ([1, 4], b""),
+            ([1, 4], b"\x03a b"),
+            ([1, 4], b"\x04x/../y"),
+            ([1, 8], b""),
+            ([1, 0], b"\x00"),
+            ([1, 0], b"\x05hint"),
+            ([1, 0], b"\x02\xff\xfe"),
+            ([1, 0], b"\x02a\n"),
+        ] {
+            assert!(Seed::parse(&with(head, rest)).is_err(), "{head:?} {rest:?}");
+        }
+    }
+}
+
+mod shares {
+    use super::*;
+
+    /// GF(1024) of SLIP-39: x¹⁰ + x³ + 1.
+    const GF1024: u32 = 0b100_0000_1001;
+
+    fn word_list() -> Vec<&'static str> {
+        include_str!("../../src/share/words.txt").lines().collect()
+    }
+
+    /// The words of a share as one long string of bits.
+    fn bits_of(words: &str) -> String {
+        let list = word_list();
+        let number = |word| {
+            list.iter()
+                .position(|&known| known == word)
+                .expect("in the list")
+        };
+        words
+            .split(' ')
+            .map(|word| format!("{:010b}", number(word)))
+            .collect()
+    }
+
+    fn number(bits: &str) -> u32 {
+        u32::from_str_radix(bits, 2).expect("bits")
+    }
+
+    /// Each field at its place, zeros before the value, and a checksum that is a remainder of one.
+    #[test]
+    fn shares_are_what_the_standard_says() {
+        for len in [16, 18, 32, 64] {
+            let shares = share::split(&vec![5; len], (3, 5), "", &Counter::new(4)).unwrap();
+            let all: Vec<String> = shares.iter().map(|words| bits_of(words)).collect();
+            for (index, bits) in (0..).zip(&all) {
+                assert_eq!(bits[..15], all[0][..15], "identifier");
+                assert_eq!(&bits[15..16], "1", "extendable");
+                let fields: Vec<u32> = (16..40)
+                    .step_by(4)
+                    .map(|at| number(&bits[at..at + 4]))
+                    .collect();
+                assert_eq!(fields, [1, 0, 0, 0, index, 2]);
+                let value = &bits[40..bits.len() - 30];
+                let padding = value.len() - 8 * len;
+                assert!(padding < 10 && !value[..padding].contains('1'));
+
+                let word = |at: usize| number(&bits[10 * at..10 * at + 10]);
+                let custom = b"shamir_extendable".iter().map(|&byte| u32::from(byte));
+                let words = (0..bits.len() / 10).map(word);
+                let all: Vec<u32> = [1].into_iter().chain(custom).chain(words).collect();
+                // (x - α)(x - α²)(x - α³), with α = x.
+                let [a, b, c] = [2, 4, 8];
+                let linear =
+                    multiply(a, b, GF1024) ^ multiply(a, c, GF1024) ^ multiply(b, c, GF1024);
+                let constant = multiply(multiply(a, b, GF1024), c, GF1024);
+                let generator = [1, a ^ b ^ c, linear, constant];
+                assert_eq!(remainder(&all, &generator, GF1024), [0, 0, 1]);
+            }
+        }
+    }
+}
+
+mod slots {
+    use super::*;
+
+    fn hmac_sha256(key: &[u8], message: &[u8]) -> Vec<u8> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, key);
+        hmac::sign(&key, message).as_ref().to_vec()
+    }
+
+    /// HKDF with one block of output.
+    fn hkdf(ikm: &[u8], salt: &[u8], info: &[u8]) -> Vec<u8> {
+        hmac_sha256(&hmac_sha256(salt, ikm), &[info, &[1]].concat())
+    }
+
+    fn open(key: &[u8], nonce: [u8; 12], sealed: &[u8]) -> Vec<u8> {
+        let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key).expect("32 bytes"));
+        let mut opened = sealed.to_vec();
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let len = key
+            .open_in_place(nonce, Aad::empty(), &mut opened)
+            .expect("the right key")
+            .len();
+        opened[..len].to_vec()
+    }
+
+    /// An X25519 slot opened line by line, as the age specification tells it.
+    #[test]
+    fn slots_are_what_the_specification_says() {
+        let secret = [0x42; 32];
+        let identity = Identity::X25519(Secret::from_bytes(&secret));
+        let recipients = [identity.recipient().unwrap()];
+        let file = age::encrypt(&recipients, b"root seed", &Counter::new(5)).unwrap();
+
+        let mark = file
+            .windows(5)
+            .position(|window| window == b"\n--- ")
+            .unwrap();
+        let header = std::str::from_utf8(&file[..mark]).unwrap();
+        let lines: Vec<&str> = header.lines().collect();
+        let [version, stanza, body] = lines[..] else {
+            panic!("{header}");
+        };
+        assert_eq!(version, "age-encryption.org/v1");
+        let share = STANDARD_NO_PAD
+            .decode(stanza.strip_prefix("-> X25519 ").unwrap())
+            .unwrap();
+        let share: [u8; 32] = share.try_into().unwrap();
+        let shared = x25519_dalek::x25519(secret, share);
+        let recipient = x25519_dalek::x25519(secret, x25519_dalek::X25519_BASEPOINT_BYTES);
+        let salt = [share, recipient].concat();
+        let wrap_key = hkdf(&shared, &salt, b"age-encryption.org/v1/X25519");
+        let file_key = open(&wrap_key, [0; 12], &STANDARD_NO_PAD.decode(body).unwrap());
+        assert_eq!(file_key.len(), 16);
+
+        let mac_key = hkdf(&file_key, b"", b"header");
+        let mac = hmac_sha256(&mac_key, &file[..mark + 4]);
+        let end = format!(" {}\n", STANDARD_NO_PAD.encode(mac));
+        let rest = file[mark + 4..]
+            .strip_prefix(end.as_bytes())
+            .expect("the MAC");
+        let (nonce, sealed) = rest.split_at(16);
+        let payload_key = hkdf(&file_key, nonce, b"payload");
+        let last = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        assert_eq!(open(&payload_key, last, sealed), b"root seed");
+    }
+}
+
+mod signatures {
+    use super::*;
+    use ml_dsa::{EncodedSignature, EncodedVerifyingKey, MlDsa65, Signature, VerifyingKey};
+    use sha2::{Digest as _, Sha512};
+
+    /// Each half verifies by itself over the message that the draft prescribes.
+    #[test]
+    fn composites_are_what_the_draft_says() {
+        let key = composite::SigningKey::from_seed(Secret::from_bytes(&[6; 64]));
+        let public = key.public_key().to_bytes();
+        for (context, message) in [(&b""[..], &b"message"[..]), (b"context", b"")] {
+            let signature = key.sign(context, message).unwrap();
+            let label = b"COMPSIG-MLDSA65-Ed25519-SHA512";
+            let context_len = u8::try_from(context.len()).unwrap();
+            let hash = Sha512::digest(message);
+            let parts: [&[u8]; 5] = [
+                b"CompositeAlgorithmSignatures2025",
+                label,
+                &[context_len],
+                context,
+                &hash,
+            ];
+            let representative = parts.concat();
+            let (m_signature, ed_signature) = signature.split_at(3309);
+            let (m_key, ed_key) = public[1..].split_at(1952);
+
+            let m_key = EncodedVerifyingKey::<MlDsa65>::try_from(m_key).unwrap();
+            let m_key = VerifyingKey::<MlDsa65>::decode(&m_key);
+            let m_signature = EncodedSignature::<MlDsa65>::try_from(m_signature).unwrap();
+            let m_signature = Signature::<MlDsa65>::decode(&m_signature).unwrap();
+            assert!(m_key.verify_with_context(&representative, label, &m_signature));
+            assert!(!m_key.verify_with_context(&representative, b"", &m_signature));
+            ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, ed_key)
+                .verify(&representative, ed_signature)
+                .unwrap();
+        }
+    }
+}
