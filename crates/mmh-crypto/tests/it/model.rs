@@ -4,7 +4,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use mmh_core::Digest;
-use mmh_crypto::age::{self, Identity};
+use mmh_crypto::age::{self, Cost, Identity, Passphrase, Recipient};
 use mmh_crypto::seed::{Scope, Seed, SeedKey};
 use mmh_crypto::sign::{Signer, composite};
 use mmh_crypto::testing::Counter;
@@ -255,6 +255,71 @@ mod slots {
         opened[..len].to_vec()
     }
 
+    /// Salt, costs and wrapped file key of a slot with one stanza.
+    fn stanza_of(file: &[u8]) -> (Vec<String>, Vec<u8>) {
+        let mark = file.windows(5).position(|window| window == b"\n--- ");
+        let header = std::str::from_utf8(&file[..mark.expect("an end")]).expect("text");
+        let lines: Vec<&str> = header.lines().collect();
+        let args = lines[1].strip_prefix("-> ").expect("a stanza").split(' ');
+        let body = STANDARD_NO_PAD.decode(lines[2]).expect("Base64");
+        (args.map(str::to_owned).collect(), body)
+    }
+
+    /// The header's MAC says whether a file key is the right one.
+    fn is_file_key(file: &[u8], file_key: &[u8]) -> bool {
+        let mark = file.windows(5).position(|window| window == b"\n--- ");
+        let (text, rest) = file.split_at(mark.expect("an end") + 4);
+        let mac = hmac_sha256(&hkdf(file_key, b"", b"header"), text);
+        let line = format!(" {}\n", STANDARD_NO_PAD.encode(mac));
+        rest.starts_with(line.as_bytes())
+    }
+
+    fn slot_for(cost: Cost) -> Vec<u8> {
+        let passphrase = Passphrase::new("correct horse").with_cost(cost);
+        let recipients = [Recipient::Passphrase(passphrase)];
+        age::encrypt(&recipients, b"root seed", &Counter::new(6)).expect("a good cost")
+    }
+
+    #[test]
+    fn scrypt_slots_are_what_the_specification_says() {
+        let file = slot_for(Cost::Scrypt { log_n: 8 });
+        let (args, body) = stanza_of(&file);
+        let [kind, salt, log_n] = args.as_slice() else {
+            panic!("{args:?}");
+        };
+        assert_eq!((kind.as_str(), log_n.as_str()), ("scrypt", "8"));
+        let salt = STANDARD_NO_PAD.decode(salt).unwrap();
+        assert_eq!(salt.len(), 16);
+        let salt = [&b"age-encryption.org/v1/scrypt"[..], &salt].concat();
+        let mut key = [0; 32];
+        let params = scrypt::Params::new(8, 8, 1).unwrap();
+        scrypt::scrypt(b"correct horse", &salt, &params, &mut key).unwrap();
+        assert!(is_file_key(&file, &open(&key, [0; 12], &body)));
+    }
+
+    #[test]
+    fn argon2id_slots_are_what_the_format_says() {
+        let file = slot_for(Cost::Argon2id {
+            memory_kib: 96,
+            passes: 2,
+            lanes: 3,
+        });
+        let (args, body) = stanza_of(&file);
+        assert_eq!(args[0], "mmh-rs/argon2id");
+        assert_eq!(args[2..], ["96", "2", "3"]);
+        let salt = STANDARD_NO_PAD.decode(&args[1]).unwrap();
+        assert_eq!(salt.len(), 16);
+        let salt = [&b"mmh-rs/v1/argon2id"[..], &salt].concat();
+        let params = argon2::Params::new(96, 2, 3, Some(32)).unwrap();
+        let mut memory = vec![argon2::Block::new(); params.block_count()];
+        let mut key = [0; 32];
+        argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params)
+            .hash_password_into_with_memory(b"correct horse", &salt, &mut key, &mut memory)
+            .unwrap();
+        assert!(is_file_key(&file, &open(&key, [0; 12], &body)));
+        assert!(!is_file_key(&file, &[0; 16]));
+    }
+
     /// An X25519 slot opened line by line, as the age specification tells it.
     #[test]
     fn slots_are_what_the_specification_says() {
@@ -333,5 +398,59 @@ mod signatures {
                 .verify(&representative, ed_signature)
                 .unwrap();
         }
+    }
+}
+
+mod key_tree {
+    use super::*;
+
+    /// Every arrow of the table in FORMAT.md, with BLAKE3's own function.
+    #[test]
+    fn keys_are_derived_as_the_format_says() {
+        let root_bytes = [0x33; 32];
+        let root = RootSeed::from_secret(Secret::from_bytes(&root_bytes));
+        let derive = |what: &str, parent: &[u8; 32]| {
+            blake3::derive_key(&format!("mmh-rs 2026-11-25 {what} v1"), parent)
+        };
+        let read = derive("read key", &root_bytes);
+        assert_eq!(root.read_key().secret().expose(), &read);
+
+        let id_key = derive("id key", &read);
+        let id = blake3::keyed_hash(&id_key, b"content");
+        assert_eq!(
+            root.read_key().id_key().id(b"content").as_bytes(),
+            id.as_bytes()
+        );
+
+        let mut hasher = blake3::Hasher::new_derive_key("mmh-rs 2026-11-25 signing seed v1");
+        hasher.update(&root_bytes);
+        let mut signing = [0; 64];
+        hasher.finalize_xof().fill(&mut signing);
+        assert_eq!(root.signing_seed().expose(), &signing);
+
+        let chunker = derive("chunker key", &root_bytes);
+        let mut table = vec![0; 2048];
+        blake3::Hasher::new_keyed(&chunker)
+            .finalize_xof()
+            .fill(&mut table);
+        let words = table
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .map(|word| u64::from_le_bytes(*word));
+        assert!(root.chunker_key().gear().iter().copied().eq(words));
+    }
+
+    /// Content and structure are sealed under keys of their own.
+    #[test]
+    fn purposes_do_not_share_a_key() {
+        let key = ReadKey::from_secret(Secret::from_bytes(&[1; 32]));
+        let [mut content, mut index] = [b"bytes".to_vec(), b"bytes".to_vec()];
+        key.content().seal(b"name", &mut content).unwrap();
+        key.index().seal(b"name", &mut index).unwrap();
+        assert_ne!(content, index);
+        assert!(key.index().open(b"name", &mut content).is_err());
+        key.index().open(b"name", &mut index).unwrap();
+        assert_eq!(index, b"bytes");
     }
 }
