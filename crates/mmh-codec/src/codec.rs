@@ -332,7 +332,10 @@ impl Decoder {
                     buffers: &mut self.buffers,
                 };
                 match (base, method) {
-                    (Some(base), _) => read_delta(&mut decoder, body, base.raw, out)?,
+                    (Some(base), _) => {
+                        let all = (raw_len, 0..raw_len);
+                        read_delta(&mut decoder, body, base.raw, all, out)?;
+                    }
                     (None, Method::Mixed) => read_mixed(&mut decoder, body, out)?,
                     (None, _) => read_body(&mut decoder, method, body, out)?,
                 }

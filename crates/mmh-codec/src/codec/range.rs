@@ -4,19 +4,20 @@ use std::ops::Range;
 
 use mmh_core::limits::CHUNK_LEN_MAX;
 
-use super::Decoder;
+use super::{Decoder, find};
 use crate::body::read_part;
+use crate::delta::read_delta;
 use crate::error::{Error, Result};
 use crate::frame::{CHECK_LEN, Header, Method, compare_checks, read_checks};
 use crate::input::Input;
 use crate::plane::PlaneDecoder;
-use crate::settings::Context;
+use crate::settings::{Base, Context};
 
 impl Decoder {
     /// Replaces the content of `out` with the bytes `range` of the content of `frame`. When it fails,
     /// `out` is empty.
     ///
-    /// Of floats, and of quantised weights in blocks, only the parts are decoded that have these bytes,
+    /// Of floats, deltas, and quantised weights in blocks, only the parts are decoded that have these bytes,
     /// each of [`crate::BLOCK_LEN`] numbers, and only the checks of these bytes are compared: several
     /// threads may share a frame, each with a decoder and a range of its own. Of other content all
     /// is decoded.
@@ -53,9 +54,10 @@ impl Decoder {
                 raw_len: header.raw_len as u64,
             });
         }
-        let by_parts = matches!(header.method, Method::Float | Method::Block);
+        let by_parts = matches!(header.method, Method::Float | Method::Block | Method::Delta);
         let start = if by_parts && header.raw_len <= CHUNK_LEN_MAX {
-            self.part(&header, input, &range, out)?
+            let base = find("base", header.references.base, context.base)?;
+            self.part((&header, base), input, &range, out)?
         } else {
             self.decode_into(frame, context, CHUNK_LEN_MAX, out)?;
             0
@@ -68,9 +70,12 @@ impl Decoder {
     /// Decodes what has the range, and says where in the content that begins.
     fn part(
         &mut self,
-        &Header {
-            method, raw_len, ..
-        }: &Header,
+        (
+            &Header {
+                method, raw_len, ..
+            },
+            base,
+        ): (&Header, Option<Base<'_>>),
         mut input: Input<'_>,
         range: &Range<usize>,
         out: &mut Vec<u8>,
@@ -83,8 +88,13 @@ impl Decoder {
             unpacker: &mut self.unpacker,
             buffers: &mut self.buffers,
         };
-        let body = (method, input.finish());
-        let start = read_part(&mut decoder, body, raw_len, &checked, out)?;
+        let body = input.finish();
+        let start = if let Some(base) = base {
+            let part = (raw_len, checked.clone());
+            read_delta(&mut decoder, body, base.raw, part, out)?
+        } else {
+            read_part(&mut decoder, (method, body), raw_len, &checked, out)?
+        };
         let part = &out[checked.start - start..checked.end - start];
         compare_checks(part, &checks[first..], &self.engine.kernels())?;
         Ok(start)

@@ -1,109 +1,94 @@
-//! Magnitudes in half octaves: a symbol for each of 29 of them, one for what is smaller and one
-//! for what is larger.
+//! The symbol of a difference: its sign, as far as it is not the expected one, and its magnitude in
+//! half octaves. Where large ones are expected, the lowest bits stand apart.
 
-use crate::error::{Result, corrupt};
-use crate::input::Input;
-use crate::kernel::Moves;
-
-/// The symbol of all magnitudes above the window.
-const BEYOND: u8 = 31;
-
-/// Which magnitudes each symbol stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Magnitudes {
-    low: u8,
-    /// For each symbol the least magnitude, and how many bits tell which one it is.
-    of: [(u32, u32); 32],
-    /// The symbols of small magnitudes.
-    small: [u8; 256],
-}
+use crate::kernel::{BEYOND, MAGNITUDES, NEGATIVE, UNEXPECTED};
 
 /// The half octave of a magnitude: 0 for 0, 1 for 1, and 2 k, 2 k + 1 for the halves of the
 /// numbers from 2^k on.
+#[inline(always)]
 pub(super) fn half_octave(magnitude: u32) -> u8 {
-    match magnitude {
-        0 | 1 => magnitude.to_le_bytes()[0],
-        _ => {
-            let octave = magnitude.ilog2();
-            let upper = magnitude >> (octave - 1) & 1;
-            (2 * octave + upper).to_le_bytes()[0]
-        }
-    }
+    let octave = (magnitude | 1).ilog2();
+    let upper = magnitude >> octave.max(1).wrapping_sub(1) & 1;
+    (2 * octave + upper).to_le_bytes()[0]
 }
 
-/// The symbol of a half octave in the window that begins above `low`.
-pub(super) fn symbol(half: u8, low: u8) -> u8 {
-    match half {
-        0 => 0,
-        half => half.saturating_sub(low).clamp(1, BEYOND),
-    }
+/// The symbol of a magnitude of this half octave with so many low bits apart, without its sign.
+#[inline(always)]
+pub(super) fn kind(half: u8, low: u8) -> u8 {
+    let kind = match (half, low) {
+        (0, _) | (_, 0) => half,
+        // Without the low bits it is 0, 1, or so many octaves smaller.
+        _ if half < 2 * low => 1,
+        _ if half < 2 * low + 2 => 2,
+        _ => half - 2 * low + 1,
+    };
+    kind.min(BEYOND)
 }
 
-impl Magnitudes {
-    /// The window that begins above half octave `low`, of magnitudes of `bits` bits.
-    pub(super) fn new(low: u8, bits: u32) -> Self {
-        let low_octave = u32::from(low.div_ceil(2));
-        let of = std::array::from_fn(|symbol| {
-            let half = symbol + usize::from(low);
-            match symbol {
-                0 => (0, 0),
-                // All from 1 up to the end of half octave `low + 1`.
-                1 if low == 0 => (1, 0),
-                1 => (0, low_octave + 1),
-                _ if symbol == usize::from(BEYOND) => (0, bits),
-                _ => {
-                    let octave = u32::try_from(half / 2).unwrap_or(31).min(31);
-                    let upper = u32::from(half % 2 == 1);
-                    ((2 + upper) << (octave - 1), octave - 1)
-                }
+/// A symbol and its field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Coded {
+    pub(super) symbol: u8,
+    pub(super) field: u32,
+    pub(super) width: u32,
+}
+
+/// Symbols of all half octaves for each number of low bits apart.
+#[derive(Debug)]
+pub(super) struct SymbolTable {
+    /// The symbol without its sign, the width of the field, and the least magnitude.
+    of: Vec<[(u8, u8, u32); 64]>,
+    bits: u32,
+}
+
+impl SymbolTable {
+    /// Of differences between numbers of `bits` bits.
+    pub(super) fn new(bits: u32) -> Self {
+        let entry = |half: u8, low: u8| {
+            let kind = kind(half, low);
+            let index = usize::from(kind & 15) | usize::from(low > 0) << 4;
+            let [width, ..] = MAGNITUDES.1[index].to_le_bytes();
+            let least = u32::from(MAGNITUDES.0[index]) << low;
+            match kind {
+                0 => (0, 0, 0),
+                BEYOND => (BEYOND, bits.to_le_bytes()[0], 0),
+                _ => (kind, width + low, least),
             }
-        });
-        let small = std::array::from_fn(|magnitude| {
-            let magnitude = u32::try_from(magnitude).unwrap_or(0);
-            symbol(half_octave(magnitude), low)
-        });
-        Self { low, of, small }
-    }
-
-    pub(super) fn low(&self) -> u8 {
-        self.low
-    }
-
-    /// The symbol of a magnitude.
-    #[inline(always)]
-    pub(super) fn symbol(&self, magnitude: u32) -> u8 {
-        match self.small.get(magnitude as usize) {
-            Some(&symbol) => symbol,
-            None => symbol(half_octave(magnitude), self.low),
-        }
-    }
-
-    /// What symbols stand for, with or without signs.
-    pub(super) fn moves(&self, signed: bool) -> Moves {
-        let signs = u32::from(signed);
-        let width = |i: usize| match self.of[i].1 + signs {
-            width if i > 0 => width.to_le_bytes()[0],
-            _ => 0,
         };
-        Moves {
-            least: self.of.map(|(least, _)| least),
-            widths: std::array::from_fn(width),
-            signs,
+        let of_low =
+            |low: u8| std::array::from_fn(|half| entry(u8::try_from(half).unwrap_or(u8::MAX), low));
+        Self {
+            of: (0..=bits.to_le_bytes()[0] - 8).map(of_low).collect(),
+            bits,
         }
     }
 
-    pub(super) fn read(input: &mut Input<'_>, bits: u32) -> Result<Self> {
-        let low = input.u8()?;
-        if u32::from(low) >= 2 * bits {
-            return corrupt("a delta has differences beyond all numbers");
+    /// The symbol and the field of a difference of which `shift` is expected.
+    #[inline(always)]
+    pub(super) fn code(&self, difference: i32, shift: u8) -> Coded {
+        let magnitude = difference.unsigned_abs();
+        let of_low = &self.of[usize::from(shift & !NEGATIVE)];
+        let (kind, width, least) = of_low[usize::from(half_octave(magnitude) & 63)];
+        let unexpected = (difference < 0) != (shift & NEGATIVE > 0);
+        let signed = kind & 15 > 0 && unexpected;
+        let field = if kind == BEYOND {
+            difference.cast_unsigned() & (u32::MAX >> (32 - self.bits))
+        } else {
+            magnitude - least
+        };
+        Coded {
+            symbol: kind | if signed { UNEXPECTED } else { 0 },
+            field,
+            width: u32::from(width),
         }
-        Ok(Self::new(low, bits))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::bits::BitWriter;
     use super::*;
+    use crate::kernel::Kernels;
 
     #[test]
     fn half_octaves_grow_with_the_magnitude() {
@@ -115,25 +100,57 @@ mod tests {
         assert_eq!(half_octave(1 << 31), 62);
     }
 
-    /// Every magnitude is the least of its symbol and as much as its bits can tell.
+    /// What a difference is coded as moves zero by that difference.
     #[test]
-    fn every_magnitude_is_told_by_symbol_and_bits() {
+    fn every_difference_is_told_by_symbol_and_field() {
         for bits in [16, 32] {
-            for low in 0..u8::try_from(2 * bits).unwrap() {
-                let magnitudes = Magnitudes::new(low, bits);
-                let all = (0..bits).flat_map(|k| [1u64 << k, (1 << k) + 1, (1 << (k + 1)) - 1]);
-                for magnitude in all.chain([0]) {
-                    let Some(magnitude) = u32::try_from(magnitude).ok() else {
-                        continue;
-                    };
-                    let symbol = magnitudes.symbol(magnitude);
-                    let (least, n) = magnitudes.of[usize::from(symbol)];
-                    assert!(magnitude >= least, "{low}: {magnitude} by {symbol}");
-                    assert!(
-                        u64::from(magnitude - least) < 1 << n,
-                        "{low}: {magnitude} by {symbol}"
-                    );
-                    assert_eq!(symbol == 0, magnitude == 0);
+            let table = SymbolTable::new(bits);
+            let all = (0..bits).flat_map(|k| {
+                let power = 1i64 << k;
+                [
+                    power - 1,
+                    power,
+                    power + 1,
+                    -power,
+                    1 - power,
+                    3 * power / 2,
+                ]
+            });
+            for difference in all {
+                let wrapped = if bits == 16 {
+                    i32::from(i16::try_from(difference).unwrap_or(i16::MIN))
+                } else {
+                    i32::try_from(difference).unwrap_or(i32::MIN)
+                };
+                for low in 0..=u8::try_from(bits - 8).unwrap() {
+                    for negative in [0, NEGATIVE] {
+                        let shift = low | negative;
+                        let coded = table.code(wrapped, shift);
+                        let mut writer = BitWriter::default();
+                        writer.put(u64::from(coded.field), coded.width);
+                        let fields = writer.take();
+                        let symbols = [coded.symbol];
+                        let (end, moved) = if bits == 16 {
+                            let mut number = [[0; 2]];
+                            let move_words = Kernels::PORTABLE.move_words;
+                            let end = move_words(&mut number, &symbols, &[shift], &fields, 0);
+                            (end, i32::from(i16::from_le_bytes(number[0])))
+                        } else {
+                            let mut number = [[0; 4]];
+                            let move_doubles = Kernels::PORTABLE.move_doubles;
+                            let end = move_doubles(&mut number, &symbols, &[shift], &fields, 0);
+                            (end, i32::from_le_bytes(number[0]))
+                        };
+                        assert_eq!(end, coded.width as usize);
+                        // Negative numbers are a sign and a magnitude.
+                        let place = if moved < 0 { moved ^ i32::MAX } else { moved };
+                        let place = if bits == 16 && moved < 0 {
+                            i32::from(i16::try_from(moved).unwrap() ^ i16::MAX)
+                        } else {
+                            place
+                        };
+                        assert_eq!(place, wrapped, "{bits} {difference} {shift}");
+                    }
                 }
             }
         }

@@ -5,131 +5,192 @@
 //! all numbers in order (a sign-magnitude integer taken as two's complement), whose magnitude
 //! falls into half octaves. An update has about one size in a row, while a number's step doubles
 //! with its exponent; so size of the row less exponent of the base tells how large a difference
-//! to expect, and is the class that its symbol is coded in. FORMAT.md, "Deltas".
+//! to expect. And updates are sums of a few products of rows with columns, which tell the more
+//! likely sign. Both make the class that a symbol is coded in. FORMAT.md, "Deltas".
 
 mod bits;
+mod directions;
 mod encode;
+mod fit;
+mod forecast;
 mod magnitude;
 mod number;
 mod replay;
 mod rows;
-
+mod scheme;
+mod tables;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use encode::put_delta;
 
-use crate::entropy::{Alphabet, CLASSES_MAX};
+use std::ops::Range;
+
+use crate::entropy::{Alphabet, Classes, DecodeSet, Engine};
 use crate::error::{Error, Result, corrupt};
 use crate::input::Input;
+use crate::kernel::Kernels;
 use crate::layout::{FloatFormat, Layout};
-use crate::plane::{PlaneDecoder, read_blob, read_in_context};
-use bits::BitReader;
-use magnitude::Magnitudes;
+use crate::plane::PlaneDecoder;
+use forecast::{Forecast, Span};
 use number::Number;
 use replay::Replay;
-use rows::Rows;
+use tables::Tables;
 
-/// Fills `raw` from a body and a base of the same length.
+/// What decoding keeps from one frame to the next, so that memory is not fetched anew.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    classes: Vec<u8>,
+    shifts: Vec<u8>,
+    symbols: Vec<u8>,
+}
+
+/// Fills `out` from a body and a base of the same length: with all blocks that have bytes of
+/// `wanted`, and says where in the content they begin.
 pub(crate) fn read_delta(
     decoder: &mut PlaneDecoder<'_>,
     body: &[u8],
     base: &[u8],
-    raw: &mut [u8],
-) -> Result<()> {
-    if base.len() != raw.len() {
+    (raw_len, wanted): (usize, Range<usize>),
+    out: &mut Vec<u8>,
+) -> Result<usize> {
+    if base.len() != raw_len {
         return corrupt("the base has another length");
     }
     let mut input = Input::new(body);
     let code = input.u8()?;
-    match Layout::from_code(code)? {
-        Layout::Float(FloatFormat::Bf16) => read::<number::Bf16>(decoder, &mut input, base, raw),
-        Layout::Float(FloatFormat::F16) => read::<number::F16>(decoder, &mut input, base, raw),
-        Layout::Float(FloatFormat::F32) => read::<number::F32>(decoder, &mut input, base, raw),
-        _ => Err(Error::UnknownCode {
-            what: "layout of a delta",
-            code,
-        }),
-    }
+    let read = match Layout::from_code(code)? {
+        Layout::Float(FloatFormat::Bf16) => read::<number::Bf16>,
+        Layout::Float(FloatFormat::F16) => read::<number::F16>,
+        Layout::Float(FloatFormat::F32) => read::<number::F32>,
+        _ => {
+            return Err(Error::UnknownCode {
+                what: "layout of a delta",
+                code,
+            });
+        }
+    };
+    read(decoder, &mut input, base, wanted, out)
 }
 
 fn read<N: Number>(
     decoder: &mut PlaneDecoder<'_>,
     input: &mut Input<'_>,
     base: &[u8],
-    raw: &mut [u8],
-) -> Result<()> {
-    let n = raw.len() / N::LEN;
-    let (units, tail) = raw.split_at_mut(n * N::LEN);
-    tail.copy_from_slice(input.take(tail.len())?);
+    wanted: Range<usize>,
+    out: &mut Vec<u8>,
+) -> Result<usize> {
+    let n = base.len() / N::LEN;
+    let tail = input.take(base.len() - n * N::LEN)?;
     let replay = Replay::read(input)?;
-    let kernels = &decoder.engine.kernels();
-    units.copy_from_slice(&base[..units.len()]);
-    N::predict(units, replay, kernels);
-    let magnitudes = Magnitudes::read(input, N::BITS)?;
-    let rows = Rows::read(input)?;
-    let values = read_blob(input, rows.count(n), decoder.unpacker)?;
-    let first = i32::from(i16::from_le_bytes([input.u8()?, input.u8()?]));
-    let Shape { merged, signed } = Shape::read(input)?;
-    let changed = || rows.ranges(n).zip(&values).filter(|&(_, &value)| value > 0);
-    let mut classes = vec![0; changed().map(|(range, _)| range.len()).sum()];
-    let mut rest = &mut classes[..];
-    for (range, &value) in changed() {
-        let (now, later) = rest.split_at_mut(range.len());
+    let forecast = Forecast::read(input, (n, N::SHIFT_MAX), decoder)?;
+    let spans = forecast.spans(n);
+    let changed = forecast.has_changes();
+    let set = if changed {
+        Some(Tables::read(input, &forecast)?.decode_set())
+    } else {
+        None
+    };
+    let mut blocks = Vec::with_capacity(spans.len());
+    for _ in spans.iter().filter(|_| changed) {
+        blocks.push((input.sized()?, input.sized()?));
+    }
+    std::mem::replace(input, Input::new(&[])).expect_end()?;
+
+    let bytes = |span: &Span| span.numbers.start * N::LEN..span.numbers.end * N::LEN;
+    let first = spans.iter().position(|span| bytes(span).end > wanted.start);
+    let first = first.unwrap_or(spans.len() - 1);
+    let last = spans
+        .iter()
+        .rposition(|span| bytes(span).start < wanted.end);
+    let last = last.map_or(first, |last| last.max(first));
+    let start = bytes(&spans[first]).start;
+    let with_tail = last + 1 == spans.len();
+    let end = if with_tail {
+        base.len()
+    } else {
+        bytes(&spans[last]).end
+    };
+    out.resize(end - start, 0);
+    let delta = Delta {
+        forecast: &forecast,
+        replay,
+        base,
+        set: set.as_ref(),
+        engine: decoder.engine,
+        kernels: decoder.engine.kernels(),
+    };
+    let mut rest = &mut out[..];
+    for (i, span) in spans.iter().enumerate().take(last + 1).skip(first) {
+        let (units, later) = rest.split_at_mut(bytes(span).len());
         rest = later;
-        let row = &base[range.start * N::LEN..range.end * N::LEN];
-        N::classes(row, first + i32::from(value), merged, now);
+        delta.read_span::<N>(span, blocks.get(i), &mut decoder.buffers.delta, units)?;
     }
-    let mut symbols = vec![0; classes.len()];
-    if !classes.is_empty() {
-        let coded = &mut Input::new(input.sized()?);
-        read_in_context(
-            decoder.engine,
-            coded,
-            Alphabet::ThirtyTwo,
-            &classes,
-            &mut symbols,
-        )?;
-        coded.expect_end()?;
+    if with_tail {
+        rest.copy_from_slice(tail);
     }
-    let mut bits = BitReader::new(input.take_rest());
-    let mut symbols = &symbols[..];
-    let moves = magnitudes.moves(signed);
-    for (range, _) in changed() {
-        let (now, later) = symbols.split_at(range.len());
-        symbols = later;
-        let row = &mut units[range.start * N::LEN..range.end * N::LEN];
-        N::apply(row, now, &moves, &mut bits, kernels);
-    }
-    bits.finish()
+    Ok(start)
 }
 
-/// How differences are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shape {
-    /// How often the number of classes was halved, at most 5 times.
-    merged: u8,
-    /// Whether differences have signs; else none is negative.
-    signed: bool,
+/// All that the blocks of a delta have in common.
+struct Delta<'a> {
+    forecast: &'a Forecast,
+    replay: Option<Replay>,
+    base: &'a [u8],
+    set: Option<&'a DecodeSet>,
+    engine: &'a dyn Engine,
+    kernels: Kernels,
 }
 
-impl Shape {
-    const UNSIGNED: u8 = 8;
-
-    fn put(self, out: &mut Vec<u8>) {
-        out.push(self.merged | if self.signed { 0 } else { Self::UNSIGNED });
-    }
-
-    fn read(input: &mut Input<'_>) -> Result<Self> {
-        let code = input.u8()?;
-        let (merged, signed) = (code & !Self::UNSIGNED, code & Self::UNSIGNED == 0);
-        if merged > 5 {
-            return corrupt("a delta merges more classes than there are");
+impl Delta<'_> {
+    /// Fills the numbers of a span from its block: coded symbols, and fields.
+    fn read_span<N: Number>(
+        &self,
+        span: &Span,
+        block: Option<&(&[u8], &[u8])>,
+        buffers: &mut Buffers,
+        units: &mut [u8],
+    ) -> Result<()> {
+        let Buffers {
+            classes,
+            shifts,
+            symbols,
+        } = buffers;
+        let expected = (&mut *classes, &mut *shifts);
+        let n = self
+            .forecast
+            .expect::<N>(span, self.base, &self.kernels, expected);
+        grow(symbols, n);
+        let mut fields: &[u8] = &[];
+        if let (Some((coded, of_block)), Some(set)) = (block, self.set) {
+            fields = of_block;
+            let classes = Classes::Symbols(&classes[..n]);
+            self.engine.decode(set, classes, coded, &mut symbols[..n])?;
         }
-        Ok(Self { merged, signed })
+        let (mut done, mut at) = (0, 0);
+        for piece in self.forecast.pieces(span) {
+            let bytes = piece.numbers.start * N::LEN..piece.numbers.end * N::LEN;
+            let start = (piece.numbers.start - span.numbers.start) * N::LEN;
+            let row = &mut units[start..start + bytes.len()];
+            row.copy_from_slice(&self.base[bytes]);
+            N::predict(row, self.replay, &self.kernels);
+            if piece.changed.is_some() {
+                let here = done..done + piece.numbers.len();
+                done = here.end;
+                let each = (&symbols[here.clone()], &shifts[here]);
+                at = N::apply(row, each, fields, at, &self.kernels);
+            }
+        }
+        bits::expect_end(fields, at)
     }
 }
 
-/// Classes of symbols before neighbours are merged.
-const CLASSES: i32 = 32;
-const _: () = assert!(CLASSES_MAX == 32);
+/// Makes sure that there are `n` bytes; what they are is left open.
+fn grow(bytes: &mut Vec<u8>, n: usize) {
+    if bytes.len() < n {
+        bytes.resize(n, 0);
+    }
+}
+
+/// The alphabet of the symbols of differences, with signs.
+const SIGNED: Alphabet = Alphabet::ThirtyTwo;

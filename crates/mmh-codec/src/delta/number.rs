@@ -1,9 +1,7 @@
 //! The numbers that deltas are made of, and the loops over them.
 
-use super::CLASSES;
-use super::bits::{BitReader, BitWriter};
 use super::replay::Replay;
-use crate::kernel::{Kernels, Moves};
+use crate::kernel::{Expected, Kernels};
 
 /// A format of floating point numbers as an integer type.
 pub(super) trait Number {
@@ -11,6 +9,10 @@ pub(super) trait Number {
     const LEN: usize;
     /// Bits of a number.
     const BITS: u32;
+    /// The lowest bit of the exponent, and its bits.
+    const EXPONENT: (u32, u32);
+    /// Most low bits of a magnitude that stand apart.
+    const SHIFT_MAX: i16;
 
     /// The bits of each number.
     fn bits(raw: &[u8]) -> impl Iterator<Item = u32>;
@@ -24,18 +26,23 @@ pub(super) trait Number {
     /// Replaces numbers of the base by what is predicted of them.
     fn predict(numbers: &mut [u8], replay: Option<Replay>, kernels: &Kernels);
 
-    /// Fills `classes` with that of each number of a row whose size is `value`, halved `halvings`
-    /// times.
-    fn classes(base: &[u8], value: i32, halvings: u8, classes: &mut [u8]);
-
-    /// Moves each number of a row by the difference that its symbol and the next bits name.
-    fn apply(
-        row: &mut [u8],
-        symbols: &[u8],
-        moves: &Moves,
-        bits: &mut BitReader,
+    /// Fills in classes and shifts of a part of a row.
+    fn expect(
+        base: &[u8],
+        expected: &Expected<'_>,
+        targets: (&mut [u8], &mut [u8]),
         kernels: &Kernels,
     );
+
+    /// Moves each number of a row by the difference that its symbol and shift and the next field
+    /// name; gives where the fields end that begin at bit `at`.
+    fn apply(
+        row: &mut [u8],
+        each: (&[u8], &[u8]),
+        fields: &[u8],
+        at: usize,
+        kernels: &Kernels,
+    ) -> usize;
 
     /// Fills the differences of numbers from what was predicted, and the exponents of the base's.
     fn compare(
@@ -50,23 +57,8 @@ pub(super) trait Number {
     fn difference(new: u32, predicted: u32) -> i32;
 }
 
-/// The class of a difference: how large it is to be expected, in half octaves.
-pub(super) fn class(value: i32, exponent: i32) -> u8 {
-    (value - 2 * exponent).clamp(0, CLASSES - 1).to_le_bytes()[0]
-}
-
-/// Appends the sign, where there are signs, and the low bits of a difference that has `symbol`.
-#[inline(always)]
-pub(super) fn put_bits(difference: i32, symbol: u8, moves: &Moves, bits: &mut BitWriter) {
-    let symbol = usize::from(symbol & 31);
-    let low = difference.unsigned_abs().wrapping_sub(moves.least[symbol]);
-    let sign = u64::from(difference < 0);
-    let width = u32::from(moves.widths[symbol]);
-    bits.put(sign | u64::from(low) << moves.signs, width);
-}
-
 macro_rules! number {
-    ($name:ident, $uint:ty, $int:ty, $exponent_at:literal, $exponent_bits:literal, $move:ident, $predict:expr) => {
+    ($name:ident, $uint:ty, $int:ty, $exponent_at:literal, $exponent_bits:literal, [$expect:ident, $move:ident], $predict:expr) => {
         #[derive(Debug)]
         pub(super) struct $name;
 
@@ -88,6 +80,8 @@ macro_rules! number {
         impl Number for $name {
             const LEN: usize = size_of::<$uint>();
             const BITS: u32 = <$uint>::BITS;
+            const SHIFT_MAX: i16 = <$uint>::BITS as i16 - 8;
+            const EXPONENT: (u32, u32) = ($exponent_at, $exponent_bits);
 
             fn bits(raw: &[u8]) -> impl Iterator<Item = u32> {
                 let numbers = raw.as_chunks::<{ size_of::<$uint>() }>().0;
@@ -131,27 +125,25 @@ macro_rules! number {
                 predict(numbers, replay, kernels);
             }
 
-            fn classes(base: &[u8], value: i32, halvings: u8, classes: &mut [u8]) {
-                // Further away all exponents have the same class, and 16 bits do.
-                let value = value.clamp(-2048, 2048) as $int;
+            fn expect(
+                base: &[u8],
+                expected: &Expected<'_>,
+                (classes, shifts): (&mut [u8], &mut [u8]),
+                kernels: &Kernels,
+            ) {
                 let numbers = base.as_chunks::<{ size_of::<$uint>() }>().0;
-                for (class, number) in classes.iter_mut().zip(numbers) {
-                    let bits = <$uint>::from_le_bytes(*number);
-                    let exponent = bits >> $exponent_at & ((1 << $exponent_bits) - 1);
-                    let expected = value - 2 * exponent.cast_signed();
-                    *class = expected.max(0).min(CLASSES as $int - 1) as u8 >> halvings;
-                }
+                (kernels.$expect)(numbers, expected, classes, shifts);
             }
 
             fn apply(
                 row: &mut [u8],
-                symbols: &[u8],
-                moves: &Moves,
-                bits: &mut BitReader,
+                (symbols, shifts): (&[u8], &[u8]),
+                fields: &[u8],
+                at: usize,
                 kernels: &Kernels,
-            ) {
+            ) -> usize {
                 let numbers = row.as_chunks_mut::<{ size_of::<$uint>() }>().0;
-                bits.read(|fields, at| (kernels.$move)(numbers, symbols, moves, fields, at));
+                (kernels.$move)(numbers, symbols, shifts, fields, at)
             }
         }
     };
@@ -166,6 +158,14 @@ fn replayed(numbers: &mut [u8], replay: Option<Replay>, kernels: &Kernels) {
     }
 }
 
-number!(Bf16, u16, i16, 7, 8, move_words, same);
-number!(F16, u16, i16, 10, 5, move_words, same);
-number!(F32, u32, i32, 23, 8, move_doubles, replayed);
+number!(Bf16, u16, i16, 7, 8, [expect_words, move_words], same);
+number!(F16, u16, i16, 10, 5, [expect_words, move_words], same);
+number!(
+    F32,
+    u32,
+    i32,
+    23,
+    8,
+    [expect_doubles, move_doubles],
+    replayed
+);

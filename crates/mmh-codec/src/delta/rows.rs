@@ -47,11 +47,42 @@ impl Rows {
 
     /// The ranges of numbers, which tile `0..n`.
     pub(super) fn ranges(self, n: usize) -> impl Iterator<Item = Range<usize>> {
-        (0..self.count(n)).map(move |i| {
-            let end = self.first + i * self.len;
-            let start = if i == 0 { 0 } else { end - self.len };
-            start..end.min(n)
+        (0..self.count(n)).map(move |i| self.range(i, n))
+    }
+
+    /// The numbers of row `i`, of `n` in all.
+    pub(super) fn range(self, i: usize, n: usize) -> Range<usize> {
+        let end = self.first + i * self.len;
+        let start = if i == 0 { 0 } else { end - self.len };
+        start..end.min(n)
+    }
+
+    /// Rows, and their numbers, as far as they lie in `numbers`.
+    pub(super) fn parts(
+        self,
+        numbers: Range<usize>,
+    ) -> impl Iterator<Item = (usize, Range<usize>)> {
+        let mut start = numbers.start;
+        let first = if start < self.first {
+            0
+        } else {
+            1 + (start - self.first) / self.len
+        };
+        (first..).map_while(move |row| {
+            let range = start..self.range(row, numbers.end).end;
+            start = range.end;
+            (!range.is_empty()).then_some((row, range))
         })
+    }
+
+    /// The place of a number in its row of the tensor.
+    pub(super) fn column(self, number: usize) -> usize {
+        (number + self.len - self.first) % self.len
+    }
+
+    /// Numbers in a row.
+    pub(super) fn len(self) -> usize {
+        self.len
     }
 
     pub(super) fn put(self, out: &mut Vec<u8>) {

@@ -7,7 +7,10 @@
 
 use super::dense::{Coded, Kept, Near, PER_SCALE};
 use super::join::{Fields, Packed};
-use super::{Bases, Kernels, Keys, Moves, Parts, Seen, dense, join_avx2, moves, portable};
+use super::{
+    Bases, Expected, Kernels, Keys, Parts, RANK, Seen, dense, expect, join_avx2, moves, portable,
+    vectors,
+};
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::Avx2;
 use crate::error::Result;
@@ -70,8 +73,10 @@ compiled! {
     join_avx2::join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]);
     join_avx2::join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]);
     join_avx2::join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]);
-    moves::move_words(numbers: &mut [[u8; 2]], symbols: &[u8], moves: &Moves, fields: &[u8], at: usize) -> usize;
-    moves::move_doubles(numbers: &mut [[u8; 4]], symbols: &[u8], moves: &Moves, fields: &[u8], at: usize) -> usize;
+    expect::expect_words(base: &[[u8; 2]], expected: &Expected<'_>, classes: &mut [u8], shifts: &mut [u8]);
+    expect::expect_doubles(base: &[[u8; 4]], expected: &Expected<'_>, classes: &mut [u8], shifts: &mut [u8]);
+    moves::move_words(numbers: &mut [[u8; 2]], symbols: &[u8], shifts: &[u8], fields: &[u8], at: usize) -> usize;
+    moves::move_doubles(numbers: &mut [[u8; 4]], symbols: &[u8], shifts: &[u8], fields: &[u8], at: usize) -> usize;
     units::restore(source: Source<'_>, starts: &[u32], extremes: Apart<'_>, unit: usize, values: &mut [u8]);
     block::split_field(field: &Field, raw: &[u8], block_len: usize, values: &mut [u8]);
     put::take_extremes(values: &[u8], unit: usize, centre: u8) -> (Extremes, Vec<u8>);
@@ -81,6 +86,11 @@ compiled! {
     dense::keep(coded: Coded<'_>, kept: Kept<'_>) -> u8;
     dense::keep_signed(coded: Coded<'_>, kept: Kept<'_>) -> u8;
     dense::interleave(taps: &[&[u8]], out: &mut [u8]);
+    vectors::products(row: &[i16], vectors: &[i16], out: &mut [i32; RANK]);
+    vectors::add_rows(rows: [&[i16]; 2], parts: [&[i16; RANK]; 2], sums: &mut [i32]);
+    vectors::incline(parts: &[i16], columns: &[i16], sums: &mut [i16]);
+    vectors::sum_updates(differences: &[i32], exponents: &[i32], least: i32) -> u64;
+    vectors::relate_updates(differences: &[i32], exponents: &[i32], size: i32, entries: &mut [i16]);
     moves::decay(numbers: &mut [[u8; 4]], factor: f32, steps: u16);
     mix::put_numbers(setup: Setup, numbers: &[u16], out: &mut Vec<u8>);
     mixed::read_numbers(setup: Setup, content: &[u8], numbers: &mut [u16], width: u32) -> Result<()>;

@@ -8,13 +8,14 @@
 use std::arch::x86_64::*;
 
 use super::dense_avx512::{classes, contexts, interleave, keep, keep_signed};
+use super::expect_avx512::{expect_doubles, expect_words};
 use super::join_avx512::{
     decode_bf16, decode_f16, join_bf16, join_f16, join_f32, unpack_bytes, unpack_words,
 };
 use super::moves_avx512::{decay, move_doubles, move_words};
-use super::portable;
 use super::xxh3_avx512::xxh3;
-use super::{Bases, Kernels, Keys, Parts, RARE, Seen};
+use super::{Bases, Kernels, Keys, Parts, RANK, RARE, Seen};
+use super::{portable, vectors};
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::Avx512;
 use crate::error::Result;
@@ -55,8 +56,15 @@ impl Kernels {
             join_bf16: safe!(join_bf16(fields, raw)),
             join_f16: safe!(join_f16(fields, raw)),
             join_f32: safe!(join_f32(fields, raw)),
-            move_words: safe!(move_words(numbers, symbols, moves, fields, at)),
-            move_doubles: safe!(move_doubles(numbers, symbols, moves, fields, at)),
+            expect_words: safe!(expect_words(base, expected, classes, shifts)),
+            expect_doubles: safe!(expect_doubles(base, expected, classes, shifts)),
+            move_words: safe!(move_words(numbers, symbols, shifts, fields, at)),
+            move_doubles: safe!(move_doubles(numbers, symbols, shifts, fields, at)),
+            products: safe!(products(row, vectors, out)),
+            add_rows: safe!(add_rows(rows, parts, sums)),
+            incline: safe!(incline(parts, columns, sums)),
+            sum_updates: safe!(sum_updates(differences, exponents, least)),
+            relate_updates: safe!(relate_updates(differences, exponents, size, entries)),
             decay: safe!(decay(numbers, factor, steps)),
             restore: safe!(restore(source, starts, extremes, unit, values)),
             split_field: safe!(split_field(field, raw, block_len, values)),
@@ -96,6 +104,36 @@ fn put_numbers(setup: Setup, numbers: &[u16], out: &mut Vec<u8>) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,popcnt")]
 fn read_numbers(setup: Setup, content: &[u8], numbers: &mut [u16], width: u32) -> Result<()> {
     mix::read_numbers::<mix::Avx512>(setup, content, numbers, width)
+}
+
+/// As [`vectors::products`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn products(row: &[i16], vectors: &[i16], out: &mut [i32; RANK]) {
+    vectors::products(row, vectors, out);
+}
+
+/// As [`vectors::add_rows`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn add_rows(rows: [&[i16]; 2], parts: [&[i16; RANK]; 2], sums: &mut [i32]) {
+    vectors::add_rows(rows, parts, sums);
+}
+
+/// As [`vectors::incline`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn incline(parts: &[i16], columns: &[i16], sums: &mut [i16]) {
+    vectors::incline(parts, columns, sums);
+}
+
+/// As [`vectors::sum_updates`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn sum_updates(differences: &[i32], exponents: &[i32], least: i32) -> u64 {
+    vectors::sum_updates(differences, exponents, least)
+}
+
+/// As [`vectors::relate_updates`].
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn relate_updates(differences: &[i32], exponents: &[i32], size: i32, entries: &mut [i16]) {
+    vectors::relate_updates(differences, exponents, size, entries);
 }
 
 /// As [`units::restore`].

@@ -8,6 +8,9 @@ mod avx512;
 pub(crate) mod dense;
 #[cfg(target_arch = "x86_64")]
 mod dense_avx512;
+mod expect;
+#[cfg(target_arch = "x86_64")]
+mod expect_avx512;
 mod join;
 #[cfg(target_arch = "x86_64")]
 mod join_avx2;
@@ -24,6 +27,7 @@ mod neon;
 ))]
 mod places;
 mod portable;
+mod vectors;
 #[cfg(target_arch = "x86_64")]
 mod xxh3_avx512;
 
@@ -35,8 +39,10 @@ use crate::mix::{self, PutNumbers, ReadNumbers};
 use crate::plane::grouped::put::{self, TakeExtremes};
 use crate::plane::grouped::units::{self, Apart, Source};
 use dense::{Coded, Kept, Near, PER_SCALE};
+pub(crate) use expect::{COLUMNS_REACH, Expected, NEGATIVE};
 pub(crate) use join::{Above, Fields, Meaning, Packed, Values};
-pub(crate) use moves::{FIELD_REACH, Moves, field};
+pub(crate) use moves::{BEYOND, MAGNITUDES, UNEXPECTED, field};
+pub(crate) use vectors::{RANK, STEPS_REACH};
 
 /// The symbol of each value of the plane `exponent`; [`RARE`] for a value without one.
 pub(crate) type Keys = [u8; 512];
@@ -47,10 +53,13 @@ pub(crate) const RARE: u8 = 255;
 pub(crate) type DecodeHalves =
     fn((&DecodeSet, &[u8], &[u8]), &Values, &[u8], &mut Vec<u8>, &mut [[u8; 2]]) -> Result<()>;
 
-/// Numbers, their symbols, what these stand for; fields, and the bit that they begin at. Gives the
-/// bit that they end at.
+/// Numbers of the base, what is known of their row; their classes and shifts.
+pub(crate) type Expect<const LEN: usize> = fn(&[[u8; LEN]], &Expected<'_>, &mut [u8], &mut [u8]);
+
+/// Numbers, their symbols and shifts; fields, and the bit that they begin at. Gives the bit that
+/// they end at.
 pub(crate) type MoveNumbers<const LEN: usize> =
-    fn(&mut [[u8; LEN]], &[u8], &Moves, &[u8], usize) -> usize;
+    fn(&mut [[u8; LEN]], &[u8], &[u8], &[u8], usize) -> usize;
 
 /// [`units::restore`], as the machine does it best.
 pub(crate) type RestoreUnits = fn(Source<'_>, &[u32], Apart<'_>, usize, &mut [u8]);
@@ -89,10 +98,24 @@ pub struct Kernels {
     pub(crate) join_f16: fn(Fields<'_>, &mut [[u8; 2]]),
     /// Joins symbols, mantissas and low halves to numbers of binary32.
     pub(crate) join_f32: fn(Fields<'_>, &mut [[u8; 4]]),
+    /// Classes and shifts of numbers of 16 bits.
+    pub(crate) expect_words: Expect<2>,
+    /// Classes and shifts of numbers of 32 bits.
+    pub(crate) expect_doubles: Expect<4>,
     /// Moves numbers of 16 bits by differences.
     pub(crate) move_words: MoveNumbers<2>,
     /// Moves numbers of 32 bits by differences.
     pub(crate) move_doubles: MoveNumbers<4>,
+    /// Products of a row with [`RANK`] vectors.
+    pub(crate) products: fn(&[i16], &[i16], &mut [i32; RANK]),
+    /// Adds two rows to sums of [`RANK`] vectors.
+    pub(crate) add_rows: fn([&[i16]; 2], [&[i16; RANK]; 2], &mut [i32]),
+    /// Adds the products of parts and columns to inclinations.
+    pub(crate) incline: fn(&[i16], &[i16], &mut [i16]),
+    /// Sums the differences of a row.
+    pub(crate) sum_updates: fn(&[i32], &[i32], i32) -> u64,
+    /// Differences relative to the usual one.
+    pub(crate) relate_updates: fn(&[i32], &[i32], i32, &mut [i16]),
     /// Multiplies numbers of binary32 by a factor, as often as is said.
     pub(crate) decay: fn(&mut [[u8; 4]], f32, u16),
     /// Puts the values of units in their order.
@@ -138,8 +161,15 @@ impl Kernels {
         join_bf16: join::join_bf16,
         join_f16: join::join_f16,
         join_f32: join::join_f32,
+        expect_words: expect::expect_words,
+        expect_doubles: expect::expect_doubles,
         move_words: moves::move_words,
         move_doubles: moves::move_doubles,
+        products: vectors::products,
+        add_rows: vectors::add_rows,
+        incline: vectors::incline,
+        sum_updates: vectors::sum_updates,
+        relate_updates: vectors::relate_updates,
         decay: moves::decay,
         restore: units::restore,
         split_field: block::split_field,

@@ -7,7 +7,8 @@
 
 use std::arch::x86_64::*;
 
-use super::moves::{self, FIELD_REACH, Moves};
+use super::expect::NEGATIVE;
+use super::moves::{self, BEYOND, MAGNITUDES};
 
 /// Bytes that the fields of a vector of numbers take at most.
 const STEP_REACH: usize = 8 * 8;
@@ -22,7 +23,7 @@ fn scatter(fields: &[u8], at: usize, masks: __m512i) -> Option<(__m512i, usize)>
     let counts = _mm512_popcnt_epi64(masks);
     let many = _mm512_cmpgt_epu64_mask(counts, _mm512_set1_epi64(SURE.cast_signed()));
     let window = fields.get(at / 8..)?;
-    let window: &[u8; STEP_REACH + FIELD_REACH] = window.first_chunk()?;
+    let window: &[u8; STEP_REACH + 8] = window.first_chunk()?;
     if many != 0 {
         return None;
     }
@@ -51,55 +52,116 @@ fn lanes(vector: __m512i) -> [u64; 8] {
     out
 }
 
+/// The next fields of at most 14 bits, one in each word from its lowest bit on, with other bits
+/// above it; and where they end. Beyond the end there are zeros.
+///
+/// A quarter of 128 bits has two quadruples of words; the fields of a quadruple, at most 56 bits
+/// from a bit of the first byte on, are brought into its 8 bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn narrow_fields(fields: &[u8], at: usize, widths: __m512i) -> (__m512i, usize) {
+    let zero = _mm512_setzero_si512();
+    // Sums of the widths of a quadruple up to each word.
+    let ends = _mm512_add_epi16(widths, _mm512_slli_epi64::<16>(widths));
+    let ends = _mm512_add_epi16(ends, _mm512_slli_epi64::<32>(ends));
+    // Sums of the quadruples before each.
+    let own = _mm512_srli_epi64::<48>(ends);
+    let sums = _mm512_add_epi64(own, _mm512_alignr_epi64::<7>(own, zero));
+    let sums = _mm512_add_epi64(sums, _mm512_alignr_epi64::<6>(sums, zero));
+    let sums = _mm512_add_epi64(sums, _mm512_alignr_epi64::<4>(sums, zero));
+    let inside = _mm512_set1_epi64(i64::from((at % 8).to_le_bytes()[0]));
+    let starts = _mm512_add_epi64(_mm512_sub_epi64(sums, own), inside);
+    let rest = fields.get(at / 8..).unwrap_or(&[]);
+    let known = if rest.len() < 64 {
+        (1 << rest.len()) - 1
+    } else {
+        u64::MAX
+    };
+    // SAFETY: only bytes that are there are loaded.
+    let window = unsafe { _mm512_maskz_loadu_epi8(known, rest.as_ptr().cast()) };
+    // The 8 bytes from the one on in which a quadruple starts.
+    let bytes = _mm512_shuffle_epi8(_mm512_srli_epi64::<3>(starts), each(&FIRST_BYTES));
+    let bytes = _mm512_add_epi8(bytes, _mm512_set1_epi64(0x0706_0504_0302_0100));
+    let quadruples = _mm512_permutexvar_epi8(bytes, window);
+    // The bits from which on the bytes of each word are taken.
+    let bit = _mm512_shuffle_epi8(
+        _mm512_and_si512(starts, _mm512_set1_epi64(7)),
+        each(&FIRST_WORDS),
+    );
+    let bit = _mm512_add_epi16(bit, _mm512_sub_epi16(ends, widths));
+    let next = _mm512_slli_epi16::<8>(_mm512_add_epi16(bit, _mm512_set1_epi16(8)));
+    let taken = _mm512_multishift_epi64_epi8(_mm512_or_si512(bit, next), quadruples);
+    let last = _mm512_extracti32x4_epi32::<3>(sums);
+    let total = _mm_cvtsi128_si32(_mm_unpackhi_epi64(last, last));
+    (taken, at + usize::try_from(total).unwrap_or(0))
+}
+
+/// The lowest byte of each 8, in all 8 bytes; and in the low byte of each word.
+static FIRST_BYTES: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 8, 8, 8, 8, 8, 8, 8, 8];
+static FIRST_WORDS: [u8; 16] = [
+    0, 255, 0, 255, 0, 255, 0, 255, 8, 255, 8, 255, 8, 255, 8, 255,
+];
+
+/// The same 16 bytes in each quarter.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn each(bytes: &[u8; 16]) -> __m512i {
+    // SAFETY: 16 bytes are a quarter of a vector.
+    _mm512_broadcast_i32x4(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+}
+
 /// As [`moves::move_words`].
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq,bmi2,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi")]
 pub(super) fn move_words(
     numbers: &mut [[u8; 2]],
     symbols: &[u8],
-    moves: &Moves,
+    shifts: &[u8],
     fields: &[u8],
     mut at: usize,
 ) -> usize {
-    // A field of 17 bits, which a lane does not hold, is marked by all bits that a lane cannot hold.
-    let wide = moves.widths.map(|width| if width > 16 { -1 } else { 0 });
-    let wide = load_words(&wide);
-    let masks = load_words(&moves.widths.map(|width| low16((1u64 << width.min(16)) - 1)));
-    let least = load_words(&moves.least.map(|least| low16(u64::from(least))));
-    let signs = _mm512_set1_epi16(low16(u64::from(moves.signs)));
-    let shift = _mm_cvtsi32_si128(moves.signs.cast_signed());
-    let zero = _mm512_setzero_si512();
+    let (least, widths) = (load_words(&MAGNITUDES.0), load_words(&MAGNITUDES.1));
+    let set = |x: u8| _mm512_set1_epi16(i16::from(x));
+    let one = set(1);
     let (steps, last) = numbers.as_chunks_mut::<32>();
     let (of_steps, of_last) = symbols.split_at(32 * steps.len());
-    for (numbers, symbols) in steps.iter_mut().zip(of_steps.as_chunks::<32>().0) {
-        // SAFETY: 32 symbols are half a vector.
-        let half = unsafe { _mm256_loadu_si256(symbols.as_ptr().cast()) };
-        let index = _mm512_cvtepu8_epi16(half);
-        let too_wide = _mm512_permutexvar_epi16(index, wide);
-        let too_wide = _mm512_test_epi16_mask(too_wide, too_wide);
-        let mask = _mm512_permutexvar_epi16(index, masks);
-        let spread = if too_wide == 0 {
-            scatter(fields, at, mask)
-        } else {
-            None
-        };
-        let Some((bits, end)) = spread else {
-            at = moves::move_words(numbers, symbols, moves, fields, at);
+    let (low_of_steps, low_of_last) = shifts.split_at(32 * steps.len());
+    let each = of_steps
+        .as_chunks()
+        .0
+        .iter()
+        .zip(low_of_steps.as_chunks().0);
+    for (numbers, (symbols, shifts)) in steps.iter_mut().zip(each) {
+        let (symbol, shift) = (widened(symbols), widened(shifts));
+        let kind = _mm512_and_si512(symbol, set(15));
+        let moved = _mm512_test_epi16_mask(kind, kind);
+        let low = _mm512_min_epu16(_mm512_and_si512(shift, set(0x1f)), set(8));
+        let with_low = _mm512_test_epi16_mask(low, low);
+        let index = _mm512_or_si512(kind, _mm512_maskz_mov_epi16(with_low, set(16)));
+        let width = _mm512_permutexvar_epi16(index, widths);
+        let width = _mm512_mask_add_epi16(width, moved, width, low);
+        let mask = _mm512_sub_epi16(_mm512_sllv_epi16(one, width), one);
+        if _mm512_cmpeq_epi16_mask(symbol, set(BEYOND)) != 0 {
+            at = moves::move_words(numbers, symbols, shifts, fields, at);
             continue;
-        };
+        }
+        let (bits, end) = narrow_fields(fields, at, width);
+        let bits = _mm512_and_si512(bits, mask);
         at = end;
-        let low = _mm512_srl_epi16(bits, shift);
-        let magnitude = _mm512_add_epi16(_mm512_permutexvar_epi16(index, least), low);
-        let sign = _mm512_sub_epi16(zero, _mm512_and_si512(bits, signs));
-        let difference = _mm512_sub_epi16(_mm512_xor_si512(magnitude, sign), sign);
-        let turn = |x| _mm512_xor_si512(x, _mm512_srli_epi16::<1>(_mm512_srai_epi16::<15>(x)));
+        let least = _mm512_sllv_epi16(_mm512_permutexvar_epi16(index, least), low);
+        let magnitude = _mm512_maskz_add_epi16(moved, least, bits);
+        let sign = _mm512_xor_si512(_mm512_slli_epi16::<3>(symbol), shift);
+        let negative = _mm512_test_epi16_mask(sign, set(NEGATIVE));
         let pointer = numbers.as_mut_ptr();
         // SAFETY: 32 numbers of 16 bits are a vector.
         let old = unsafe { _mm512_loadu_si512(pointer.cast()) };
-        let new = turn(_mm512_add_epi16(turn(old), difference));
+        let turn = |x| _mm512_xor_si512(x, _mm512_srli_epi16::<1>(_mm512_srai_epi16::<15>(x)));
+        let place = turn(old);
+        let up = _mm512_add_epi16(place, magnitude);
+        let new = turn(_mm512_mask_sub_epi16(up, negative, place, magnitude));
         // SAFETY: as above.
         unsafe { _mm512_storeu_si512(pointer.cast(), new) };
     }
-    moves::move_words(last, of_last, moves, fields, at)
+    moves::move_words(last, of_last, low_of_last, fields, at)
 }
 
 /// As [`moves::move_doubles`].
@@ -107,49 +169,58 @@ pub(super) fn move_words(
 pub(super) fn move_doubles(
     numbers: &mut [[u8; 4]],
     symbols: &[u8],
-    moves: &Moves,
+    shifts: &[u8],
     fields: &[u8],
     mut at: usize,
 ) -> usize {
-    let wide = moves.widths.map(|width| if width > 32 { -1 } else { 0 });
-    let wide = load_doubles(&wide);
-    let masks = load_doubles(&moves.widths.map(|width| low32((1u64 << width.min(32)) - 1)));
-    let least = load_doubles(&moves.least.map(u32::cast_signed));
-    let signs = _mm512_set1_epi32(moves.signs.cast_signed());
-    let shift = _mm_cvtsi32_si128(moves.signs.cast_signed());
-    let zero = _mm512_setzero_si512();
+    let (least, widths) = (load_halves(&MAGNITUDES.0), load_halves(&MAGNITUDES.1));
+    let set = |x: u8| _mm512_set1_epi32(i32::from(x));
+    let (zero, one) = (_mm512_setzero_si512(), set(1));
     let (steps, last) = numbers.as_chunks_mut::<16>();
     let (of_steps, of_last) = symbols.split_at(16 * steps.len());
-    for (numbers, symbols) in steps.iter_mut().zip(of_steps.as_chunks::<16>().0) {
-        // SAFETY: 16 symbols are a quarter of a vector.
-        let quarter = unsafe { _mm_loadu_si128(symbols.as_ptr().cast()) };
-        let index = _mm512_cvtepu8_epi32(quarter);
+    let (low_of_steps, low_of_last) = shifts.split_at(16 * steps.len());
+    let each = of_steps
+        .as_chunks()
+        .0
+        .iter()
+        .zip(low_of_steps.as_chunks().0);
+    for (numbers, (symbols, shifts)) in steps.iter_mut().zip(each) {
+        let (symbol, shift) = (widened_twice(symbols), widened_twice(shifts));
+        let kind = _mm512_and_si512(symbol, set(15));
+        let moved = _mm512_test_epi32_mask(kind, kind);
+        let low = _mm512_min_epu32(_mm512_and_si512(shift, set(0x1f)), set(24));
+        let with_low = _mm512_test_epi32_mask(low, low);
+        let index = _mm512_mask_or_epi32(kind, with_low, kind, set(16));
         let of = |table: [__m512i; 2]| _mm512_permutex2var_epi32(table[0], index, table[1]);
-        let too_wide = of(wide);
-        let too_wide = _mm512_test_epi32_mask(too_wide, too_wide);
-        let spread = if too_wide == 0 {
-            scatter(fields, at, of(masks))
-        } else {
+        let width = of(widths);
+        let width = _mm512_mask_add_epi32(width, moved, width, low);
+        let mask = _mm512_sub_epi32(_mm512_sllv_epi32(one, width), one);
+        let spread = if _mm512_cmpeq_epi32_mask(symbol, set(BEYOND)) != 0 {
             None
+        } else if _mm512_test_epi32_mask(mask, mask) == 0 {
+            Some((zero, at))
+        } else {
+            scatter(fields, at, mask)
         };
         let Some((bits, end)) = spread else {
-            at = moves::move_doubles(numbers, symbols, moves, fields, at);
+            at = moves::move_doubles(numbers, symbols, shifts, fields, at);
             continue;
         };
         at = end;
-        let low = _mm512_srl_epi32(bits, shift);
-        let magnitude = _mm512_add_epi32(of(least), low);
-        let sign = _mm512_sub_epi32(zero, _mm512_and_si512(bits, signs));
-        let difference = _mm512_sub_epi32(_mm512_xor_si512(magnitude, sign), sign);
-        let turn = |x| _mm512_xor_si512(x, _mm512_srli_epi32::<1>(_mm512_srai_epi32::<31>(x)));
+        let magnitude = _mm512_maskz_add_epi32(moved, _mm512_sllv_epi32(of(least), low), bits);
+        let sign = _mm512_xor_si512(_mm512_slli_epi32::<3>(symbol), shift);
+        let negative = _mm512_test_epi32_mask(sign, set(NEGATIVE));
         let pointer = numbers.as_mut_ptr();
         // SAFETY: 16 numbers of 32 bits are a vector.
         let old = unsafe { _mm512_loadu_si512(pointer.cast()) };
-        let new = turn(_mm512_add_epi32(turn(old), difference));
+        let turn = |x| _mm512_xor_si512(x, _mm512_srli_epi32::<1>(_mm512_srai_epi32::<31>(x)));
+        let place = turn(old);
+        let up = _mm512_add_epi32(place, magnitude);
+        let new = turn(_mm512_mask_sub_epi32(up, negative, place, magnitude));
         // SAFETY: as above.
         unsafe { _mm512_storeu_si512(pointer.cast(), new) };
     }
-    moves::move_doubles(last, of_last, moves, fields, at)
+    moves::move_doubles(last, of_last, low_of_last, fields, at)
 }
 
 /// As [`moves::decay`].
@@ -158,33 +229,36 @@ pub(super) fn decay(numbers: &mut [[u8; 4]], factor: f32, steps: u16) {
     moves::decay(numbers, factor, steps);
 }
 
+/// 32 bytes as words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn widened(bytes: &[u8; 32]) -> __m512i {
+    // SAFETY: 32 bytes are half a vector.
+    _mm512_cvtepu8_epi16(unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) })
+}
+
+/// 16 bytes as double words.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load_words(words: &[i16; 32]) -> __m512i {
+fn widened_twice(bytes: &[u8; 16]) -> __m512i {
+    // SAFETY: 16 bytes are a quarter of a vector.
+    _mm512_cvtepu8_epi32(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn load_words(words: &[u16; 32]) -> __m512i {
     // SAFETY: 32 words are a vector.
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
 }
 
+/// Words as two vectors of double words.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn load_doubles(doubles: &[i32; 32]) -> [__m512i; 2] {
-    let halves = doubles.as_chunks::<16>().0;
-    // SAFETY: 16 double words are a vector, and there are twice as many.
-    [0, 1].map(|half| unsafe { _mm512_loadu_si512(halves[half].as_ptr().cast()) })
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "the low bits are what is wanted"
-)]
-const fn low16(x: u64) -> i16 {
-    x as i16
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "the low bits are what is wanted"
-)]
-const fn low32(x: u64) -> i32 {
-    x as i32
+fn load_halves(words: &[u16; 32]) -> [__m512i; 2] {
+    let words = load_words(words);
+    [
+        _mm512_cvtepu16_epi32(_mm512_castsi512_si256(words)),
+        _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64::<1>(words)),
+    ]
 }

@@ -17,9 +17,8 @@ pub(crate) use blob::{put_blob, read_blob};
 pub(crate) use dense::{Grid, find as find_grid};
 pub(crate) use floats::Scratch;
 pub(crate) use numbers::{Buffers, Numbers};
-pub(crate) use rans::{put_in_context, read_in_context};
 pub use segments::BLOCK_LEN;
-pub(crate) use segments::Rows;
+pub(crate) use segments::{Rows, blocks};
 
 use std::ops::Range;
 
@@ -188,6 +187,16 @@ impl PlaneDecoder<'_> {
         values: &mut [u16],
     ) -> Result<()> {
         self.record(input, width, values, Nesting::Top)
+    }
+
+    /// Fills `values` from one record that stands beside others, not for a plane of the frame.
+    pub(crate) fn read_side(
+        &mut self,
+        input: &mut Input<'_>,
+        width: u32,
+        values: &mut [u16],
+    ) -> Result<()> {
+        self.record(input, width, values, Nesting::Byte)
     }
 
     /// Writes the `wanted` ones of `n_blocks` whole blocks, a record for each field, to `raw`, which

@@ -72,6 +72,7 @@ pub(crate) struct Buffers {
     /// A strip of each plane.
     planes: Vec<Vec<u16>>,
     pub(super) dense: dense::Buffers,
+    pub(crate) delta: crate::delta::Buffers,
 }
 
 impl<'a> Numbers<'a> {

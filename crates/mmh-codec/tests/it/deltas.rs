@@ -1,7 +1,7 @@
 //! Deltas against the model: both readers make the same of every frame and base.
 
 use mmh_codec::samples::{Noise, moved, weights};
-use mmh_codec::{Base, Context, Decoder, Encoder, Hint, Method, Settings, frame_info};
+use mmh_codec::{BLOCK_LEN, Base, Context, Decoder, Encoder, Hint, Method, Settings, frame_info};
 use mmh_core::Dtype;
 use proptest::prelude::*;
 
@@ -131,5 +131,34 @@ proptest! {
         let mut frame = [&[1, 5 | 1 << 6, raw_len][..], &ID, checks, &head, &rest].concat();
         model::mend_delta(&mut frame, &base);
         agree(&frame, &base, &head);
+    }
+}
+
+/// Parts of a delta are what the whole has there, around the borders of blocks too.
+#[test]
+fn ranges_of_deltas() {
+    for (dtype, each) in FLOATS {
+        let n = 3 * BLOCK_LEN + 77;
+        let mut base = weights(dtype, 384, n * each, 7);
+        let mut raw = moved(&base, dtype, 5, 3);
+        base.push(1);
+        raw.push(2);
+        let hint = Hint {
+            first: 100,
+            ..Hint::tensor(dtype, 384)
+        };
+        let (method, frame) = frame_of(&raw, &base, &hint);
+        assert_eq!(method, Method::Delta);
+        let len = raw.len();
+        let borders = [0, 1, 768, 262_145, len / 2, len / 2 + 9, len - 1, len];
+        let (mut decoder, mut out) = (Decoder::new(), Vec::new());
+        for start in borders {
+            for end in borders.into_iter().filter(|&end| end >= start) {
+                decoder
+                    .decode_range(&frame, &given(&base), start..end, &mut out)
+                    .expect("the content has the range");
+                assert!(out == raw[start..end], "{dtype} {start} {end}");
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! FORMAT.md, "Deltas", number by number.
 
-use super::{Bytes, bit, symbols};
+use super::{Bytes, Within, bit, record, symbols};
 
 /// Where the fields of a number lie: bytes, lowest bit of the exponent, bits of the exponent.
 const FORMATS: [(usize, u32, u32); 3] = [(2, 7, 8), (2, 10, 5), (4, 23, 8)];
@@ -19,10 +19,8 @@ pub(super) fn body(mut input: Bytes<'_>, raw_len: usize, base: &[u8]) -> Option<
     } else {
         1.0
     };
-    let low = u32::from(input.u8()?);
     let (first, row_len) = (input.varint()?, input.varint()?);
-    let bits = 8 * u32::try_from(len).ok()?;
-    if low >= 2 * bits || first == 0 || first > row_len || !(64..=65_536).contains(&row_len) {
+    if first == 0 || first > row_len || !(64..=65_536).contains(&row_len) {
         return None;
     }
     let row_of = |i: usize| {
@@ -33,47 +31,205 @@ pub(super) fn body(mut input: Bytes<'_>, raw_len: usize, base: &[u8]) -> Option<
         }
     };
     let sizes = input.list(n.checked_sub(1).map_or(0, |last| row_of(last) + 1))?;
-    let offset = i64::from(input.u16()?.cast_signed());
-    let form = input.u8()?;
-    let (halvings, signs) = (form & 0xf7, usize::from(form & 8 == 0));
-    if halvings > 5 {
-        return None;
-    }
-    let changed: Vec<usize> = (0..n).filter(|&i| sizes[row_of(i)] > 0).collect();
-    let class = |&i: &usize| {
-        let old = number(&base[i * len..][..len]);
-        let exponent = old >> exponent_at & ((1 << exponent_bits) - 1);
-        let expected = offset + i64::from(sizes[row_of(i)]) - 2 * i64::from(exponent);
-        u16::try_from(expected.clamp(0, 31) >> halvings).ok()
-    };
-    let classes: Vec<u16> = changed.iter().map(class).collect::<Option<_>>()?;
-    let mut coded = vec![];
-    if !changed.is_empty() {
-        let mut content = input.sized()?;
-        coded = symbols::read(&mut content, 32, changed.len(), Some(&classes))?;
-        content.end()?;
-    }
-    let mut fields = Fields {
-        bytes: input.0,
-        at: 0,
-    };
+    let bits = 8 * u32::try_from(len).ok()?;
+    let old = |i: usize| number(&base[i * len..][..len]);
     let mut places: Vec<u32> = (0..n)
-        .map(|i| {
-            place(
-                predicted(number(&base[i * len..][..len]), len, factor, steps),
-                bits,
-            )
-        })
+        .map(|i| place(predicted(old(i), len, factor, steps), bits))
         .collect();
-    for (i, symbol) in changed.into_iter().zip(coded) {
-        let difference = difference(u32::from(symbol), low, bits, signs, &mut fields)?;
-        places[i] = places[i].wrapping_add(difference);
+    let changed: Vec<usize> = (0..n).filter(|&i| sizes[row_of(i)] > 0).collect();
+    if !changed.is_empty() {
+        let forecast = Forecast::read(&mut input, (n, first, row_len), bits, &sizes)?;
+        let classes = forecast.classes(&mut input)?;
+        let expected = |&i: &usize| {
+            let exponent = old(i) >> exponent_at & ((1 << exponent_bits) - 1);
+            forecast.expected(i, row_of(i), i64::from(sizes[row_of(i)]), exponent)
+        };
+        let each: Vec<(usize, Expected)> = changed.iter().map(|i| (*i, expected(i))).collect();
+        let n_blocks = ((each.len() + 131_072) / 262_144).max(1);
+        for block in 0..n_blocks {
+            let end = if block + 1 == n_blocks {
+                each.len()
+            } else {
+                (block + 1) * 262_144
+            };
+            let each = &each[block * 262_144..end];
+            let coded = input.sized()?;
+            let of_class = each.iter().map(|(_, e)| classes.get(e.class));
+            let symbols = symbols::block(coded.0, &of_class.collect::<Option<Vec<_>>>()?)?;
+            let mut fields = Fields {
+                bytes: input.sized()?.0,
+                at: 0,
+            };
+            for ((i, expected), symbol) in each.iter().zip(symbols) {
+                let difference = expected.difference(u32::from(symbol), bits, &mut fields)?;
+                places[*i] = places[*i].wrapping_add(difference);
+            }
+            fields.end()?;
+        }
     }
-    fields.end()?;
+    input.end()?;
     let content = places
         .into_iter()
         .flat_map(|p| place(p, bits).to_le_bytes()[..len].to_vec());
     Some(content.chain(tail.to_vec()).collect())
+}
+
+/// How classes and likely signs follow from rows, columns and exponents.
+struct Forecast {
+    offset: i64,
+    least: i64,
+    halvings: u8,
+    reach: i64,
+    /// The fewest and the most low bits apart.
+    low: [u32; 2],
+    threshold: i32,
+    /// The first row's numbers, and those of each other row.
+    rows: (usize, usize),
+    /// For each direction the parts of columns, and of the rows of those that have changes.
+    columns: Vec<Vec<i32>>,
+    of_rows: Vec<Vec<i32>>,
+    /// For each row, which it is of those that have changes.
+    changed: Vec<usize>,
+    n_classes: usize,
+}
+
+/// What is known of a number.
+struct Expected {
+    class: usize,
+    /// Low bits apart.
+    low: u32,
+    negative: bool,
+}
+
+impl Forecast {
+    fn read(
+        input: &mut Bytes<'_>,
+        (n, first, row_len): (usize, usize, usize),
+        bits: u32,
+        sizes: &[u8],
+    ) -> Option<Self> {
+        let offset = i64::from(input.u16()?.cast_signed());
+        let least = input.u8().filter(|&least| least < 64)?;
+        let halvings = input.u8().filter(|&halvings| halvings <= 5)?;
+        let reach = i64::from(input.u8()?);
+        let low = [input.u8()?, input.u8()?].map(u32::from);
+        if low[0] > low[1] || low[1] > bits - 8 {
+            return None;
+        }
+        let rank = usize::from(input.u8()?);
+        if rank > 16 || rank > 0 && rank * row_len > n {
+            return None;
+        }
+        let mut before = 0;
+        let changed = sizes.iter().map(|&size| {
+            before += usize::from(size > 0);
+            before - usize::from(size > 0)
+        });
+        let changed: Vec<usize> = changed.collect();
+        let (mut threshold, mut columns, mut of_rows) = (0, vec![], vec![]);
+        if rank > 0 {
+            threshold = i32::from(i16::try_from(input.varint()?).ok()?);
+            columns = parts(input, rank, row_len)?;
+            of_rows = parts(input, rank, before)?;
+        }
+        let n_classes = usize::from(input.u8()?);
+        let levels = if rank > 0 { 2 } else { 1 };
+        (1..=32).contains(&(n_classes * levels)).then_some(Self {
+            offset,
+            least: i64::from(least),
+            halvings,
+            reach,
+            low,
+            threshold,
+            rows: (first, row_len),
+            columns,
+            of_rows,
+            changed,
+            n_classes,
+        })
+    }
+
+    fn levels(&self) -> usize {
+        if self.columns.is_empty() { 1 } else { 2 }
+    }
+
+    /// The distributions of all classes.
+    fn classes(&self, input: &mut Bytes<'_>) -> Option<Vec<symbols::Slots>> {
+        let apart = usize::from(input.u8().filter(|&apart| apart <= 1)?);
+        let n_tables = self.n_classes * if apart == 1 { self.levels() } else { 1 };
+        let magnitudes = symbols::tables(input.sized()?.0, n_tables, 16)?;
+        let mut classes = vec![];
+        for level in 0..self.levels() {
+            let signs = [input.u8()?, input.u8()?].map(i64::from);
+            for levels in &magnitudes[apart * level * self.n_classes..][..self.n_classes] {
+                let mut both = vec![0; 32];
+                for (m, &level) in levels.iter().enumerate() {
+                    let with = |sign: usize| match signs[sign] {
+                        by if level == 0 || by >= 97 => 0,
+                        by => (level - by).max(1),
+                    };
+                    (both[m], both[16 + m]) = match m {
+                        0 => (level, i64::from(levels.iter().any(|&level| level > 0))),
+                        _ => (with(0), with(1)),
+                    };
+                }
+                classes.push(symbols::slots(&symbols::frequencies(&both), 32));
+            }
+        }
+        Some(classes)
+    }
+
+    fn expected(&self, i: usize, row: usize, size: i64, exponent: u32) -> Expected {
+        let (first, row_len) = self.rows;
+        let column = (i + row_len - first) % row_len;
+        let directions = self.columns.iter().zip(&self.of_rows);
+        let inclination: i32 = directions
+            .map(|(columns, rows)| columns[column] * rows[self.changed[row]])
+            .sum();
+        let level = usize::from(inclination.abs() > self.threshold && self.levels() > 1);
+        let expected = (self.offset + size - 2 * i64::from(exponent)).clamp(0, 63);
+        let low = u32::try_from((expected - self.reach).max(0) / 2).unwrap_or(0);
+        let of_level =
+            usize::try_from((expected - self.least).max(0) >> self.halvings).unwrap_or(0);
+        Expected {
+            class: level * self.n_classes + of_level.min(self.n_classes - 1),
+            low: low.max(self.low[0]).min(self.low[1]),
+            negative: inclination < 0,
+        }
+    }
+}
+
+/// The parts that `n` rows or columns have in each direction.
+fn parts(input: &mut Bytes<'_>, rank: usize, n: usize) -> Option<Vec<Vec<i32>>> {
+    let values = record(input, 6, rank * n, Within::Bytes)?;
+    let parts: Vec<i32> = values.into_iter().map(|v| i32::from(v) - 32).collect();
+    let possible = parts.iter().all(|part| *part > -32);
+    possible.then(|| (0..rank).map(|k| parts[k * n..][..n].to_vec()).collect())
+}
+
+impl Expected {
+    fn difference(&self, symbol: u32, bits: u32, fields: &mut Fields<'_>) -> Option<u32> {
+        let low = self.low;
+        if symbol == 0 {
+            return Some(0);
+        }
+        if symbol == 16 {
+            return u32::try_from(fields.take(bits as usize)?).ok();
+        }
+        let h = symbol % 16 - u32::from(low > 0);
+        let (least, n) = if h < 2 {
+            (h, 0)
+        } else {
+            ((2 + h % 2) << (h / 2 - 1), h / 2 - 1)
+        };
+        let rest = fields.take((n + low) as usize)?;
+        let magnitude = u32::try_from((u64::from(least) << low) + rest).ok()?;
+        Some(if self.negative == (symbol < 16) {
+            magnitude.wrapping_neg()
+        } else {
+            magnitude
+        })
+    }
 }
 
 fn number(bytes: &[u8]) -> u32 {
@@ -102,33 +258,6 @@ fn place(number: u32, bits: u32) -> u32 {
     } else {
         number
     }
-}
-
-fn difference(
-    symbol: u32,
-    low: u32,
-    bits: u32,
-    signs: usize,
-    fields: &mut Fields<'_>,
-) -> Option<u32> {
-    let (least, n) = match symbol {
-        0 => return Some(0),
-        1 if low == 0 => (1, 0),
-        1 => (0, low.div_ceil(2) + 1),
-        31 => (0, bits),
-        _ => {
-            let half = symbol + low;
-            let octave = (half / 2).min(31);
-            ((2 + u64::from(half % 2)) << octave >> 1, octave - 1)
-        }
-    };
-    let negative = fields.take(signs)? == 1;
-    let magnitude = u32::try_from((least + fields.take(n as usize)?) & 0xffff_ffff).ok()?;
-    Some(if negative {
-        magnitude.wrapping_neg()
-    } else {
-        magnitude
-    })
 }
 
 /// Bits one after the other.

@@ -72,7 +72,7 @@ pub(super) fn read_blocks(
 }
 
 /// The levels of `n` tables, which fill `bytes`.
-fn tables(bytes: &[u8], n: usize, alphabet: usize) -> Option<Vec<Vec<i64>>> {
+pub(super) fn tables(bytes: &[u8], n: usize, alphabet: usize) -> Option<Vec<Vec<i64>>> {
     let mut at = 0;
     let mut take = |n: usize| {
         let value = (0..n).map(|b| (at + b < 8 * bytes.len()).then(|| bit(bytes, at + b) << b));
@@ -129,7 +129,7 @@ fn table(take: &mut impl FnMut(usize) -> Option<i64>, alphabet: usize) -> Option
         .then_some(levels)
 }
 
-fn frequencies(levels: &[i64]) -> Vec<u64> {
+pub(super) fn frequencies(levels: &[i64]) -> Vec<u64> {
     let present: Vec<usize> = (0..levels.len()).filter(|&s| levels[s] > 0).collect();
     let mut freqs = vec![0u64; levels.len()];
     if present.len() < 2 {
@@ -152,7 +152,7 @@ fn frequencies(levels: &[i64]) -> Vec<u64> {
     freqs
 }
 
-fn slots(freqs: &[u64], alphabet: usize) -> Slots {
+pub(super) fn slots(freqs: &[u64], alphabet: usize) -> Slots {
     let size = 4096 / alphabet as u64;
     let (mut small, mut large): (Vec<usize>, Vec<usize>) =
         (0..alphabet).partition(|&s| freqs[s] < size);
