@@ -325,7 +325,9 @@ impl Decoder {
                 self.unpacker.unpack(body, out)?;
             }
             Method::Float | Method::Integer | Method::Block | Method::Delta | Method::Mixed => {
-                out.resize(raw_len, 0);
+                if method != Method::Delta {
+                    out.resize(raw_len, 0);
+                }
                 let mut decoder = PlaneDecoder {
                     engine: self.engine,
                     unpacker: &mut self.unpacker,

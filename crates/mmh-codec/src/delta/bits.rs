@@ -31,14 +31,8 @@ impl BitWriter {
         // Fewer than 32 bits are kept from call to call, so that 33 more fit.
         self.last |= value << self.n;
         self.n += n;
-        if self.n >= 32 {
-            self.spill();
-        }
-    }
-
-    fn spill(&mut self) {
         while self.n >= 32 {
-            self.bytes.extend_from_slice(&self.last.to_le_bytes()[..4]);
+            append(&mut self.bytes, self.last);
             self.last >>= 32;
             self.n -= 32;
         }
@@ -52,6 +46,12 @@ impl BitWriter {
         (self.last, self.n) = (0, 0);
         std::mem::take(&mut self.bytes)
     }
+}
+
+/// Appends the lower half of a word. Apart, so that a writer can stay in registers.
+#[inline(never)]
+fn append(bytes: &mut Vec<u8>, word: u64) {
+    bytes.extend_from_slice(&word.to_le_bytes()[..4]);
 }
 
 #[cfg(test)]

@@ -7,11 +7,11 @@ use crate::kernel::COLUMNS_REACH;
 use crate::plane::{PlaneDecoder, PlaneEncoder, Rows, Shape};
 
 /// Most directions of a tensor.
-pub(super) const RANK_MAX: usize = 16;
+pub(super) const RANK_MAX: u8 = 16;
 /// The largest part that a row or a column has in a direction. With this, a sum of so many products
 /// fits 16 bits.
 pub(super) const PART_MAX: i16 = 31;
-const _: () = assert!(RANK_MAX as i32 * PART_MAX as i32 * PART_MAX as i32 <= i16::MAX as i32);
+const _: () = assert!(RANK_MAX as i64 * PART_MAX as i64 * PART_MAX as i64 <= i16::MAX as i64);
 /// Bits of a part, which is stored above `-PART_MAX - 1`.
 const PART_BITS: u32 = 6;
 
@@ -67,7 +67,7 @@ impl Directions {
     }
 
     /// The parts of columns from `column` on, see [`crate::kernel::Expected::columns`].
-    pub(super) fn from_column(&self, column: usize) -> &[i16] {
+    pub(super) fn parts_from(&self, column: usize) -> &[i16] {
         self.columns.get(column..).unwrap_or(&[])
     }
 
@@ -76,7 +76,7 @@ impl Directions {
     }
 
     pub(super) fn put(&self, encoder: &mut PlaneEncoder<'_>, out: &mut Vec<u8>) -> Result<()> {
-        out.push(self.rank.to_le_bytes()[0]);
+        out.push(u8::try_from(self.rank).unwrap_or(0));
         if self.rank == 0 {
             return Ok(());
         }
@@ -103,7 +103,7 @@ impl Directions {
             return Ok(Self::default());
         }
         // So no more parts are read than the content has numbers.
-        if rank > RANK_MAX || rank * len > n {
+        if rank > usize::from(RANK_MAX) || rank * len > n {
             return corrupt("a delta has more directions than its numbers can have");
         }
         let threshold = i16::try_from(input.varint()?);
@@ -151,4 +151,92 @@ fn read_parts(decoder: &mut PlaneDecoder<'_>, input: &mut Input<'_>, n: usize) -
         return corrupt("a row or a column has too large a part in a direction");
     }
     Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Effort;
+    use crate::entropy::Reference;
+    use crate::plane::{Buffers, Scratch};
+    use crate::samples::Noise;
+    use crate::zstd::{Packer, Unpacker};
+
+    const N: (usize, usize, usize) = (64 * 50, 64, 40);
+
+    fn some(rank: usize) -> Directions {
+        let noise = &mut Noise::new(5);
+        let mut parts =
+            |n: usize| -> Vec<i16> { (0..n).map(|_| i16::from(noise.below(63)) - 31).collect() };
+        let rows = parts(rank * 40);
+        Directions::new(rank, 77, rows, &parts(rank * 64))
+    }
+
+    fn written(directions: &Directions) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut encoder = PlaneEncoder {
+            engine: &Reference,
+            packer: &mut Packer::new(3),
+            scratch: &mut Scratch::default(),
+            effort: Effort {
+                classes_max: 4,
+                rounds: 2,
+            },
+            dense: false,
+        };
+        directions.put(&mut encoder, &mut out).unwrap();
+        out
+    }
+
+    fn read(bytes: &[u8], of: (usize, usize, usize)) -> Result<Directions> {
+        let mut input = Input::new(bytes);
+        let mut decoder = PlaneDecoder {
+            engine: &Reference,
+            unpacker: &mut Unpacker::default(),
+            buffers: &mut Buffers::default(),
+        };
+        let directions = Directions::read(&mut input, of, &mut decoder)?;
+        input.expect_end()?;
+        Ok(directions)
+    }
+
+    #[test]
+    fn directions_come_back() {
+        for rank in [0, 1, 2, 8, 16] {
+            let directions = some(rank);
+            assert_eq!(directions.levels(), if rank > 0 { 2 } else { 1 });
+            assert_eq!(read(&written(&directions), N), Ok(directions), "{rank}");
+        }
+    }
+
+    #[test]
+    fn parts_are_of_their_row_and_column() {
+        let directions = Directions::new(2, 1, vec![1, 2, 3, 4], &[5, 6, 7, 8, 9, 10]);
+        assert_eq!(directions.of_row(1), [3, 4]);
+        assert_eq!(directions.of_row(2), []);
+        let parts = directions.parts_from(2);
+        assert_eq!((parts[0], parts[directions.stride()]), (7, 10));
+        assert!(parts.len() > directions.stride() + COLUMNS_REACH);
+    }
+
+    #[test]
+    fn impossible_directions_are_refused() {
+        let bytes = written(&some(2));
+        for cut in 0..bytes.len() {
+            assert!(read(&bytes[..cut], N).is_err(), "{cut}");
+        }
+        // More parts than numbers, and ranks that there are not.
+        assert!(read(&bytes, (127, 64, 40)).is_err());
+        for rank in [17, 64, 255] {
+            assert!(read(&[&[rank], &bytes[1..]].concat(), N).is_err(), "{rank}");
+        }
+        // A threshold of 2^15; then a record of the value 0, which is below all parts.
+        let threshold = [&[2, 0x80, 0x80, 2], &bytes[2..]].concat();
+        assert!(read(&threshold, N).is_err());
+        for (value, possible) in [(0, false), (1, true), (63, true)] {
+            let constant = [0, 2, value, 0];
+            let bytes = [&[1, 9][..], &constant, &constant].concat();
+            assert_eq!(read(&bytes, N).is_ok(), possible, "{value}");
+        }
+    }
 }

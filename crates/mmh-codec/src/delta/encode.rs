@@ -272,7 +272,7 @@ impl Coded {
         let mut coded = Self {
             tables: Tables::of(&magnitudes, scheme.n_classes, &signs[..levels]),
             classes: expected,
-            symbols: Vec::with_capacity(differences.len()),
+            symbols: vec![0; differences.len()],
             blocks: Vec::with_capacity(lens.len()),
         };
         coded.code(differences, &lens, scheme, N::BITS);
@@ -287,23 +287,109 @@ impl Coded {
             std::array::from_fn(|expected| scheme.low(u8::try_from(expected).unwrap_or(u8::MAX)));
         let symbols = SymbolTable::new(bits);
         let mut fields = BitWriter::default();
-        let mut rest = differences.iter().zip(&mut self.classes);
+        let targets = self.classes.iter_mut().zip(&mut self.symbols);
+        let mut rest = differences.iter().zip(targets);
         for &len in lens {
-            for (&difference, class) in rest.by_ref().take(len) {
+            for (&difference, (class, symbol)) in rest.by_ref().take(len) {
                 let expected = *class;
                 let index = usize::from(expected & EXPECTED);
                 let shift = low[index] | expected & NEGATIVE;
                 let coded = symbols.code(difference, shift);
                 fields.put(u64::from(coded.field), coded.width);
-                self.symbols.push(coded.symbol);
-                let level = if expected & LEVEL > 0 {
-                    scheme.n_classes
-                } else {
-                    0
-                };
+                *symbol = coded.symbol;
+                let level = (expected & LEVEL) / LEVEL * scheme.n_classes;
                 *class = each[index] + level;
             }
             self.blocks.push((len, fields.take()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use number::{Bf16, F32};
+
+    fn words(numbers: &[u16]) -> Vec<u8> {
+        numbers
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect()
+    }
+
+    #[test]
+    fn the_size_of_a_row_is_that_of_its_mean_update() {
+        let size = |differences: &[i32], exponents: &[i32]| {
+            size_of_update(differences, exponents, &Kernels::PORTABLE)
+        };
+        // 1 step of exponent 127, in half octaves; 4 of them; and the same by smaller steps.
+        assert_eq!(size(&[1, -1], &[127, 127]), 254);
+        assert_eq!(size(&[4, -4], &[127, 127]), 258);
+        assert_eq!(size(&[16, 4], &[125, 127]), 258);
+        // A quarter of the numbers moved by a step: two octaves less.
+        assert_eq!(size(&[1, 0, 0, 0], &[127; 4]), 250);
+        // What is far below the largest exponent does not count.
+        assert_eq!(size(&[1, 1000], &[127, 20]), 252);
+    }
+
+    #[test]
+    fn rows_that_did_not_change_have_no_size_and_no_updates() {
+        let base = words(&[0x3f80; 4 * 64]);
+        let mut new = base.clone();
+        new[2 * 64 * 2] ^= 1;
+        let rows = Rows::of(64, 10);
+        let changed = Changed::of::<Bf16>((&new, &base, &base), rows, &Kernels::PORTABLE);
+        let at: Vec<usize> = (0..5).filter(|&i| changed.sizes[i].is_some()).collect();
+        assert_eq!((at, changed.sizes.len()), (vec![2], 5));
+        assert_eq!(changed.differences.len(), 64);
+        assert_eq!(changed.differences[128 - 118], 1);
+        // Its only update is far above the mean.
+        assert_eq!(changed.updates.entries.len(), 64);
+        assert_eq!(changed.updates.entries[10], 8);
+        let forecast = changed.forecast(rows, &Kernels::PORTABLE);
+        assert_eq!(forecast.sizes, [0, 0, 1, 0, 0]);
+    }
+
+    /// A delta costs less than the numbers by which it is more alike.
+    #[test]
+    fn costs_grow_with_the_differences() {
+        let pairs = |spread: u32| -> Vec<(u32, u32)> {
+            let numbers = (0..4000u32).map(|i| 0x3d00_0000 + i * 7919 % 50_000 * 300);
+            let other = |(i, old): (usize, u32)| (old, old + i as u32 * 31 % spread);
+            numbers.enumerate().map(other).collect()
+        };
+        let costs = [1, 8, 300, 1 << 20].map(|spread| cost::<F32>(&pairs(spread), None));
+        assert!(costs.is_sorted(), "{costs:?}");
+        assert!(costs[3] < cost_alone::<F32>(&pairs(1 << 20)));
+        let apart: Vec<(u32, u32)> = pairs(1).into_iter().map(|(old, _)| (old, !old)).collect();
+        assert!(cost::<F32>(&apart, None) > cost_alone::<F32>(&apart) / 16 * 15);
+    }
+
+    #[test]
+    fn symbols_and_classes_are_as_many_as_the_numbers() {
+        let numbers: Vec<u16> = (0..5000u16).map(|i| 0x3c00 + i % 1024).collect();
+        let base = words(&numbers);
+        let differences: Vec<i32> = (0..5000)
+            .map(|i| i % 11 - 5 + i % 977 / 970 * 3000)
+            .collect();
+        let mut forecast = Forecast {
+            rows: Rows::of(100, 0),
+            sizes: vec![1; 50],
+            offset: 252,
+            scheme: Scheme::EACH,
+            directions: super::super::directions::Directions::default(),
+        };
+        let coded = Coded::of::<Bf16>(&differences, &base, &mut forecast, &Kernels::PORTABLE);
+        assert_eq!((coded.classes.len(), coded.symbols.len()), (5000, 5000));
+        assert!(
+            coded
+                .classes
+                .iter()
+                .all(|&class| class < forecast.scheme.n_classes)
+        );
+        assert_eq!(coded.blocks.len(), 1);
+        for (&difference, &symbol) in differences.iter().zip(&coded.symbols) {
+            assert_eq!(difference == 0, symbol == 0);
         }
     }
 }

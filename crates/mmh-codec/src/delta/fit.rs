@@ -15,7 +15,7 @@ const NUMBERS_MIN: usize = 1 << 14;
 /// Bits of the entries of vectors.
 const VECTOR_BITS: u32 = 11;
 /// Rank and threshold are chosen by one row of so many.
-const SAMPLE_SHARE: usize = 4;
+const SAMPLE_SHARE: usize = 8;
 /// Inclinations that are told apart.
 const INCLINATIONS: usize = 64;
 /// What a direction costs beside its parts: two records.
@@ -256,6 +256,7 @@ mod tests {
         let mut normal = |n: usize| -> Vec<f32> { (0..n).map(|_| noise.normal()).collect() };
         let (rows, columns) = (normal(rank * n_rows), normal(rank * len));
         let other = normal(n_rows * len);
+        #[allow(clippy::cast_possible_truncation, reason = "saturating by definition")]
         let entry = |i: usize| {
             let of = |k: usize| rows[i / len * rank + k] * columns[i % len * rank + k];
             let sum = (0..rank).map(of).sum::<f32>() * 4.0 + other[i] * 4.0;
@@ -277,7 +278,7 @@ mod tests {
             let mut n = 0;
             for (row, entries) in updates.rows().enumerate() {
                 for (column, &entry) in entries.iter().enumerate().filter(|(_, x)| **x != 0) {
-                    let parts = found.from_column(column).iter().step_by(found.stride());
+                    let parts = found.parts_from(column).iter().step_by(found.stride());
                     let sum: i32 = found
                         .of_row(row)
                         .iter()

@@ -77,14 +77,15 @@ impl Forecast {
         }
         let n_changed = forecast.sizes.iter().filter(|&&size| size > 0).count();
         forecast.directions = Directions::read(input, (n, rows.len(), n_changed), decoder)?;
-        let n_classes = usize::from(input.u8()?);
-        if n_classes == 0 || n_classes * forecast.directions.levels() > CLASSES_MAX {
+        let n_classes = input.u8()?;
+        let n_tables = usize::from(n_classes) * forecast.directions.levels();
+        if !(1..=CLASSES_MAX).contains(&n_tables) {
             return corrupt("the number of classes is out of range");
         }
         forecast.scheme = Scheme {
             least,
             halvings,
-            n_classes: n_classes.to_le_bytes()[0],
+            n_classes,
             reach,
             low: (low_least, low_most),
         };
@@ -203,7 +204,7 @@ impl Forecast {
             low: (i16::from(scheme.low.0), i16::from(scheme.low.1)),
             threshold: self.directions.threshold(),
             factors: self.directions.of_row(piece.changed.unwrap_or(0)),
-            columns: self.directions.from_column(piece.column),
+            columns: self.directions.parts_from(piece.column),
             stride: self.directions.stride(),
         }
     }
@@ -275,5 +276,85 @@ mod tests {
         let spans = forecast.spans(0);
         assert_eq!(spans.len(), 1);
         assert_eq!(forecast.pieces(&spans[0]).count(), 0);
+    }
+
+    /// A head of 128 numbers in rows of 64, whose sizes are 1 and 0.
+    fn head(rest: &[u8]) -> Vec<u8> {
+        [&[64, 64, 1, 0b01][..], rest].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Result<Forecast> {
+        let mut decoder = PlaneDecoder {
+            engine: &crate::entropy::Reference,
+            unpacker: &mut crate::zstd::Unpacker::default(),
+            buffers: &mut crate::plane::Buffers::default(),
+        };
+        Forecast::read(&mut Input::new(bytes), (128, 8), &mut decoder)
+    }
+
+    #[test]
+    fn a_head_says_how_classes_follow() {
+        let found = read(&head(&[0xfe, 0xff, 3, 2, 9, 1, 8, 0, 32])).unwrap();
+        assert_eq!((found.offset, found.sizes), (-2, vec![1, 0]));
+        let scheme = Scheme {
+            least: 3,
+            halvings: 2,
+            n_classes: 32,
+            reach: 9,
+            low: (1, 8),
+        };
+        assert_eq!(found.scheme, scheme);
+        let unchanged = read(&[64, 64, 0]).unwrap();
+        assert!(!unchanged.has_changes());
+    }
+
+    #[test]
+    fn impossible_heads_are_refused() {
+        let whole = head(&[0, 0, 0, 0, 0, 0, 8, 0, 1]);
+        assert!(read(&whole).is_ok());
+        for cut in 0..whole.len() {
+            assert!(read(&whole[..cut]).is_err(), "{cut}");
+        }
+        // Expectation, halvings, low bits in the wrong order, too many, numbers of classes.
+        for (at, value) in [(6, 64), (7, 6), (9, 9), (10, 9), (12, 0), (12, 33)] {
+            let mut bytes = whole.clone();
+            bytes[at] = value;
+            assert!(read(&bytes).is_err(), "{at} {value}");
+        }
+    }
+
+    /// What is expected of the numbers of a row is the same from wherever a span begins.
+    #[test]
+    fn expectations_do_not_depend_on_the_cut() {
+        let rows = Rows::of(100, 30);
+        let parts: Vec<i16> = (0..100).map(|i| i % 7 - 3).collect();
+        let sizes: Vec<u8> = vec![9, 0, 4, 7, 0, 5];
+        let mut forecast = forecast(rows, sizes);
+        forecast.offset = 250;
+        forecast.scheme.n_classes = 16;
+        forecast.directions = Directions::new(1, 2, vec![1, -2, 3, 1], &parts);
+        let base: Vec<u8> = (0..520u16)
+            .flat_map(|i| (i * 67 + 0x3c00).to_le_bytes())
+            .collect();
+        let kernels = &Kernels::PORTABLE;
+        let mut expect = |span: &Span| {
+            let (mut classes, mut shifts) = (Vec::new(), Vec::new());
+            let targets = (&mut classes, &mut shifts);
+            let n = forecast.expect::<super::super::number::Bf16>(span, &base, kernels, targets);
+            assert_eq!((classes.len(), shifts.len()), (n, n));
+            (classes, shifts)
+        };
+        let all = expect(&Span {
+            numbers: 0..520,
+            changed: 0,
+        });
+        assert_eq!(all.0.len(), 70 + 100 + 100 + 50);
+        // From within the third row, the second that has changes.
+        let (classes, shifts) = expect(&Span {
+            numbers: 200..520,
+            changed: 1,
+        });
+        assert_eq!(classes, all.0[100..]);
+        assert_eq!(shifts, all.1[100..]);
     }
 }

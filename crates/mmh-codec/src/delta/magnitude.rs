@@ -1,7 +1,7 @@
 //! The symbol of a difference: its sign, as far as it is not the expected one, and its magnitude in
 //! half octaves. Where large ones are expected, the lowest bits stand apart.
 
-use crate::kernel::{BEYOND, MAGNITUDES, NEGATIVE, UNEXPECTED};
+use crate::kernel::{BEYOND, MAGNITUDES, UNEXPECTED};
 
 /// The half octave of a magnitude: 0 for 0, 1 for 1, and 2 k, 2 k + 1 for the halves of the
 /// numbers from 2^k on.
@@ -33,32 +33,51 @@ pub(super) struct Coded {
     pub(super) width: u32,
 }
 
-/// Symbols of all half octaves for each number of low bits apart.
+/// What magnitudes of a half octave are coded as.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    symbol: u8,
+    /// What an unexpected sign adds to the symbol.
+    unexpected: u8,
+    width: u8,
+    least: u32,
+}
+
+/// The symbols of all half octaves for each number of low bits apart.
 #[derive(Debug)]
 pub(super) struct SymbolTable {
-    /// The symbol without its sign, the width of the field, and the least magnitude.
-    of: Vec<[(u8, u8, u32); 64]>,
+    of: Box<[[Kind; 64]; 32]>,
     bits: u32,
 }
 
 impl SymbolTable {
     /// Of differences between numbers of `bits` bits.
     pub(super) fn new(bits: u32) -> Self {
-        let entry = |half: u8, low: u8| {
-            let kind = kind(half, low);
-            let index = usize::from(kind & 15) | usize::from(low > 0) << 4;
+        let [bits_of_all, ..] = bits.to_le_bytes();
+        let of = |half: u8, low: u8| {
+            let low = low.min(bits_of_all - 8);
+            let symbol = kind(half, low);
+            let index = usize::from(symbol & 15) | usize::from(low > 0) << 4;
             let [width, ..] = MAGNITUDES.1[index].to_le_bytes();
-            let least = u32::from(MAGNITUDES.0[index]) << low;
-            match kind {
+            let (unexpected, width, least) = match symbol {
                 0 => (0, 0, 0),
-                BEYOND => (BEYOND, bits.to_le_bytes()[0], 0),
-                _ => (kind, width + low, least),
+                BEYOND => (0, bits_of_all, 0),
+                _ => {
+                    let least = u32::from(MAGNITUDES.0[index]) << low;
+                    (UNEXPECTED, width + low, least)
+                }
+            };
+            Kind {
+                symbol,
+                unexpected,
+                width,
+                least,
             }
         };
-        let of_low =
-            |low: u8| std::array::from_fn(|half| entry(u8::try_from(half).unwrap_or(u8::MAX), low));
+        let byte = |i: usize| u8::try_from(i).unwrap_or(u8::MAX);
+        let of_low = |low| std::array::from_fn(|half| of(byte(half), byte(low)));
         Self {
-            of: (0..=bits.to_le_bytes()[0] - 8).map(of_low).collect(),
+            of: Box::new(std::array::from_fn(of_low)),
             bits,
         }
     }
@@ -67,19 +86,20 @@ impl SymbolTable {
     #[inline(always)]
     pub(super) fn code(&self, difference: i32, shift: u8) -> Coded {
         let magnitude = difference.unsigned_abs();
-        let of_low = &self.of[usize::from(shift & !NEGATIVE)];
-        let (kind, width, least) = of_low[usize::from(half_octave(magnitude) & 63)];
-        let unexpected = (difference < 0) != (shift & NEGATIVE > 0);
-        let signed = kind & 15 > 0 && unexpected;
-        let field = if kind == BEYOND {
+        let half = usize::from(half_octave(magnitude) & 63);
+        let kind = self.of[usize::from(shift & 31)][half];
+        // All bits where the sign is not the expected one; arithmetic, since it is like a coin.
+        let other = (difference >> 31).to_le_bytes()[0]
+            ^ shift.cast_signed().wrapping_shr(7).cast_unsigned();
+        let field = if kind.symbol == BEYOND {
             difference.cast_unsigned() & (u32::MAX >> (32 - self.bits))
         } else {
-            magnitude - least
+            magnitude - kind.least
         };
         Coded {
-            symbol: kind | if signed { UNEXPECTED } else { 0 },
+            symbol: kind.symbol | kind.unexpected & other,
             field,
-            width: u32::from(width),
+            width: u32::from(kind.width),
         }
     }
 }
@@ -88,7 +108,7 @@ impl SymbolTable {
 mod tests {
     use super::super::bits::BitWriter;
     use super::*;
-    use crate::kernel::Kernels;
+    use crate::kernel::{Kernels, NEGATIVE};
 
     #[test]
     fn half_octaves_grow_with_the_magnitude() {

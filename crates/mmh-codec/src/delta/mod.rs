@@ -105,13 +105,10 @@ fn read<N: Number>(
         .rposition(|span| bytes(span).start < wanted.end);
     let last = last.map_or(first, |last| last.max(first));
     let start = bytes(&spans[first]).start;
-    let with_tail = last + 1 == spans.len();
-    let end = if with_tail {
-        base.len()
-    } else {
-        bytes(&spans[last]).end
-    };
-    out.resize(end - start, 0);
+    let numbers = start..bytes(&spans[last]).end;
+    // What is predicted is mostly what is there in the end.
+    out.clear();
+    out.extend_from_slice(&base[numbers]);
     let delta = Delta {
         forecast: &forecast,
         replay,
@@ -126,8 +123,8 @@ fn read<N: Number>(
         rest = later;
         delta.read_span::<N>(span, blocks.get(i), &mut decoder.buffers.delta, units)?;
     }
-    if with_tail {
-        rest.copy_from_slice(tail);
+    if last + 1 == spans.len() {
+        out.extend_from_slice(tail);
     }
     Ok(start)
 }
@@ -143,7 +140,7 @@ struct Delta<'a> {
 }
 
 impl Delta<'_> {
-    /// Fills the numbers of a span from its block: coded symbols, and fields.
+    /// Moves the numbers of a span, which are the base's, by its block: coded symbols, and fields.
     fn read_span<N: Number>(
         &self,
         span: &Span,
@@ -169,10 +166,8 @@ impl Delta<'_> {
         }
         let (mut done, mut at) = (0, 0);
         for piece in self.forecast.pieces(span) {
-            let bytes = piece.numbers.start * N::LEN..piece.numbers.end * N::LEN;
             let start = (piece.numbers.start - span.numbers.start) * N::LEN;
-            let row = &mut units[start..start + bytes.len()];
-            row.copy_from_slice(&self.base[bytes]);
+            let row = &mut units[start..start + piece.numbers.len() * N::LEN];
             N::predict(row, self.replay, &self.kernels);
             if piece.changed.is_some() {
                 let here = done..done + piece.numbers.len();

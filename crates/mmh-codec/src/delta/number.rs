@@ -169,3 +169,60 @@ number!(
     [expect_doubles, move_doubles],
     replayed
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_in_the_order_of_the_numbers() {
+        let ascending = [
+            f32::NEG_INFINITY,
+            -2.5,
+            -1.0,
+            -1e-40,
+            -0.0,
+            0.0,
+            1e-40,
+            1.0,
+            7.0,
+        ];
+        let places = ascending.map(|x| F32::place(x.to_bits()));
+        assert!(places.is_sorted() && places.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(
+            F32::difference(0, 0x8000_0000),
+            1,
+            "the zeros are next to each other"
+        );
+        let halves = [0xff80, 0xbf80, 0x8000, 0x0000, 0x3f80, 0x7f80];
+        let places = halves.map(Bf16::place);
+        assert!(places.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn exponents_are_where_the_format_has_them() {
+        assert_eq!(Bf16::exponent(0xbf80), 127);
+        assert_eq!(F16::exponent(0x3c00), 15);
+        assert_eq!(F32::exponent((-4.0f32).to_bits()), 129);
+        assert_eq!(
+            (Bf16::EXPONENT, F16::EXPONENT, F32::EXPONENT),
+            ((7, 8), (10, 5), (23, 8))
+        );
+        assert_eq!(
+            (Bf16::SHIFT_MAX, F16::SHIFT_MAX, F32::SHIFT_MAX),
+            (8, 8, 24)
+        );
+    }
+
+    #[test]
+    fn differences_wrap_like_the_numbers() {
+        assert_eq!(Bf16::difference(0x0001, 0x8000), 2);
+        assert_eq!(Bf16::difference(0x7fff, 0xffff), -1, "around the end");
+        let (mut differences, mut exponents) = ([0; 3], [0; 3]);
+        let numbers = |numbers: [u16; 3]| numbers.map(u16::to_le_bytes).concat();
+        let new = numbers([0x3f81, 0xbf81, 0x0000]);
+        let base = numbers([0x3f80, 0xbf80, 0x0005]);
+        Bf16::compare(&new, &base, &base, &mut differences, &mut exponents);
+        assert_eq!((differences, exponents), ([1, -1, -5], [127, 127, 0]));
+    }
+}

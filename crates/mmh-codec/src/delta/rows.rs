@@ -124,6 +124,19 @@ mod tests {
     }
 
     #[test]
+    fn parts_are_rows_as_far_as_they_reach() {
+        let rows = Rows::of(100, 30);
+        assert_eq!((rows.range(0, 500), rows.range(2, 500)), (0..70, 170..270));
+        assert_eq!(rows.range(2, 200), 170..200);
+        let parts: Vec<_> = rows.parts(60..180).collect();
+        assert_eq!(parts, [(0, 60..70), (1, 70..170), (2, 170..180)]);
+        assert_eq!(rows.parts(170..171).collect::<Vec<_>>(), [(2, 170..171)]);
+        assert_eq!(rows.parts(9..9).count(), 0);
+        let columns = [0, 69, 70, 169, 170].map(|number| rows.column(number));
+        assert_eq!(columns, [30, 99, 0, 99, 0]);
+    }
+
+    #[test]
     fn impossible_rows_are_refused() {
         for (first, len) in [(0, 64), (65, 64), (1, 63), (1, (1 << 16) + 1)] {
             let mut out = Vec::new();

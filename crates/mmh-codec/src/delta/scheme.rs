@@ -152,9 +152,9 @@ impl Scheme {
             for least in (first..=first + steps).step_by((steps / PLACES).max(1)) {
                 let n_classes = ((last.saturating_sub(least) >> halvings) + 1).min(classes_max);
                 let scheme = Self {
-                    least: least.to_le_bytes()[0],
+                    least: u8::try_from(least).unwrap_or(u8::MAX),
                     halvings,
-                    n_classes: n_classes.to_le_bytes()[0],
+                    n_classes: u8::try_from(n_classes).unwrap_or(u8::MAX),
                     ..self
                 };
                 let classes = scheme.classes(each);

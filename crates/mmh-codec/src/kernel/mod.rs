@@ -56,6 +56,9 @@ pub(crate) type DecodeHalves =
 /// Numbers of the base, what is known of their row; their classes and shifts.
 pub(crate) type Expect<const LEN: usize> = fn(&[[u8; LEN]], &Expected<'_>, &mut [u8], &mut [u8]);
 
+/// Two rows, their parts in [`RANK`] vectors; sums of these.
+pub(crate) type AddRows = fn([&[i16]; 2], [&[i16; RANK]; 2], &mut [i32]);
+
 /// Numbers, their symbols and shifts; fields, and the bit that they begin at. Gives the bit that
 /// they end at.
 pub(crate) type MoveNumbers<const LEN: usize> =
@@ -109,7 +112,7 @@ pub struct Kernels {
     /// Products of a row with [`RANK`] vectors.
     pub(crate) products: fn(&[i16], &[i16], &mut [i32; RANK]),
     /// Adds two rows to sums of [`RANK`] vectors.
-    pub(crate) add_rows: fn([&[i16]; 2], [&[i16; RANK]; 2], &mut [i32]),
+    pub(crate) add_rows: AddRows,
     /// Adds the products of parts and columns to inclinations.
     pub(crate) incline: fn(&[i16], &[i16], &mut [i16]),
     /// Sums the differences of a row.

@@ -16,15 +16,11 @@ pub(crate) static MAGNITUDES: ([u16; 32], [u16; 32]) = magnitudes();
 
 const fn magnitudes() -> ([u16; 32], [u16; 32]) {
     let (mut least, mut widths) = ([0; 32], [0; 32]);
-    let mut i = 1;
+    let mut i = 1u16;
     while i < 32 {
         // Without low bits apart 1 is the least magnitude that is not 0, else all have to be named.
-        let half = if i < 16 {
-            i as u16
-        } else {
-            (i as u16).saturating_sub(17)
-        };
-        (least[i], widths[i]) = if half < 2 {
+        let half = if i < 16 { i } else { i.saturating_sub(17) };
+        (least[i as usize], widths[i as usize]) = if half < 2 {
             (half, 0)
         } else {
             ((2 + half % 2) << (half / 2 - 1), half / 2 - 1)

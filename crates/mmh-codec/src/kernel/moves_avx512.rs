@@ -69,7 +69,7 @@ fn narrow_fields(fields: &[u8], at: usize, widths: __m512i) -> (__m512i, usize) 
     let sums = _mm512_add_epi64(own, _mm512_alignr_epi64::<7>(own, zero));
     let sums = _mm512_add_epi64(sums, _mm512_alignr_epi64::<6>(sums, zero));
     let sums = _mm512_add_epi64(sums, _mm512_alignr_epi64::<4>(sums, zero));
-    let inside = _mm512_set1_epi64(i64::from((at % 8).to_le_bytes()[0]));
+    let inside = _mm512_set1_epi64((at % 8) as i64);
     let starts = _mm512_add_epi64(_mm512_sub_epi64(sums, own), inside);
     let rest = fields.get(at / 8..).unwrap_or(&[]);
     let known = if rest.len() < 64 {

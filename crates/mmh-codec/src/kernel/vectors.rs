@@ -72,7 +72,7 @@ pub(crate) fn relate_updates(
     let pairs = differences.iter().zip(exponents);
     for (entry, (&difference, &exponent)) in entries.iter_mut().zip(pairs) {
         let octaves = ((size >> 1) - exponent).clamp(0, 31);
-        let scaled = difference.clamp(-LARGEST, LARGEST) * ENTRY_MAX >> octaves;
+        let scaled = (difference.clamp(-LARGEST, LARGEST) * ENTRY_MAX) >> octaves;
         *entry = scaled.clamp(-ENTRY_MAX, ENTRY_MAX) as i16;
     }
 }
@@ -128,7 +128,8 @@ mod tests {
                 (kernels.add_rows)([&row, &other], [&parts[0], &parts[1]], &mut sums);
                 let mut inclined = other.clone();
                 (kernels.incline)(&parts[0], &vectors, &mut inclined);
-                let differences: Vec<i32> = row.iter().map(|&x| i32::from(x) << len % 27).collect();
+                let differences: Vec<i32> =
+                    row.iter().map(|&x| i32::from(x) << (len % 27)).collect();
                 let exponents: Vec<i32> = other.iter().map(|&x| i32::from(x) + 8).collect();
                 let sum = (kernels.sum_updates)(&differences, &exponents, 3);
                 let mut entries = vec![0; len];

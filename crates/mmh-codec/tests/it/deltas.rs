@@ -134,6 +134,84 @@ proptest! {
     }
 }
 
+/// Updates that are sums of products of rows with columns, and noise; with the signs of `flips`
+/// random, if it says so.
+fn trained(base: &[u8], each: usize, row_len: usize, flips: bool) -> Vec<u8> {
+    const RANK: usize = 2;
+    let noise = &mut Noise::new(4);
+    let n = base.len() / each;
+    let mut normal = |n: usize| -> Vec<f32> { (0..n).map(|_| noise.normal()).collect() };
+    let (rows, columns) = (normal(RANK * n.div_ceil(row_len)), normal(RANK * row_len));
+    let other = normal(2 * n);
+    let numbers = base.chunks_exact(each).enumerate().map(|(i, number)| {
+        let (row, column) = (i / row_len * RANK, i % row_len * RANK);
+        let sum: f32 = (0..RANK).map(|k| rows[row + k] * columns[column + k]).sum();
+        let step = (sum * 4.0 + other[i] * 2.0).round();
+        let step = if flips && other[n + i] < 0.0 {
+            -step
+        } else {
+            step
+        };
+        let mut bits = [0; 4];
+        bits[..each].copy_from_slice(number);
+        // The magnitude grows or falls with the sign, so that the place moves by the step.
+        let negative = number[each - 1] & 0x80 != 0;
+        let step = if negative { -step } else { step } as i32;
+        let bits = u32::from_le_bytes(bits).wrapping_add_signed(step);
+        bits.to_le_bytes()[..each].to_vec()
+    });
+    let mut raw: Vec<u8> = numbers.flatten().collect();
+    raw.extend_from_slice(&base[n * each..]);
+    raw
+}
+
+/// Two levels, whose classes follow from the directions that the frame has.
+#[test]
+fn directions_are_written_as_the_specification_says() {
+    for (dtype, each) in FLOATS {
+        for (row_len, first) in [(100, 0), (200, 77)] {
+            let base = weights(dtype, row_len, 40_000 * each + 1, 5);
+            let hint = Hint {
+                first,
+                ..Hint::tensor(dtype, row_len as u64)
+            };
+            // The generator's rows begin where the tensor's do.
+            let before = (row_len - usize::try_from(first).expect("a small number")) % row_len;
+            let (head, rest) = base.split_at(before * each);
+            let [raw, random] =
+                [false, true].map(|flips| [head, &trained(rest, each, row_len, flips)].concat());
+            let (method, frame) = frame_of(&raw, &base, &hint);
+            assert_eq!(method, Method::Delta);
+            assert!(
+                agree(&frame, &base, &(dtype, row_len)) == Some(raw),
+                "{dtype}"
+            );
+            let (_, without) = frame_of(&random, &base, &hint);
+            assert!(
+                agree(&without, &base, &(dtype, row_len)) == Some(random),
+                "{dtype}"
+            );
+            let saved = without.len() - frame.len();
+            assert!(saved * 8 > 40_000 / 5, "{dtype} {row_len}: {saved}");
+        }
+    }
+}
+
+/// Heads of frames with directions, whose checks are made right.
+#[test]
+fn readers_agree_on_flipped_bits_of_directions() {
+    let base = weights(Dtype::BF16, 128, 128 * 150 * 2, 5);
+    let raw = trained(&base, 2, 128, false);
+    let (method, frame) = frame_of(&raw, &base, &Hint::tensor(Dtype::BF16, 128));
+    assert_eq!(method, Method::Delta);
+    for bit in (8 * 36..8 * 500).step_by(3) {
+        let mut bad = frame.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        model::mend_delta(&mut bad, &base);
+        agree(&bad, &base, &bit);
+    }
+}
+
 /// Parts of a delta are what the whole has there, around the borders of blocks too.
 #[test]
 fn ranges_of_deltas() {
