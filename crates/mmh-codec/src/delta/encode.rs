@@ -354,9 +354,9 @@ mod tests {
     #[test]
     fn costs_grow_with_the_differences() {
         let pairs = |spread: u32| -> Vec<(u32, u32)> {
-            let numbers = (0..4000u32).map(|i| 0x3d00_0000 + i * 7919 % 50_000 * 300);
-            let other = |(i, old): (usize, u32)| (old, old + i as u32 * 31 % spread);
-            numbers.enumerate().map(other).collect()
+            let old = |i: u32| 0x3d00_0000 + i * 7919 % 50_000 * 300;
+            let pair = |i| (old(i), old(i) + i * 31 % spread);
+            (0..4000).map(pair).collect()
         };
         let costs = [1, 8, 300, 1 << 20].map(|spread| cost::<F32>(&pairs(spread), None));
         assert!(costs.is_sorted(), "{costs:?}");

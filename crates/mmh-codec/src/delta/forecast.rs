@@ -337,7 +337,7 @@ mod tests {
             .flat_map(|i| (i * 67 + 0x3c00).to_le_bytes())
             .collect();
         let kernels = &Kernels::PORTABLE;
-        let mut expect = |span: &Span| {
+        let expect = |span: &Span| {
             let (mut classes, mut shifts) = (Vec::new(), Vec::new());
             let targets = (&mut classes, &mut shifts);
             let n = forecast.expect::<super::super::number::Bf16>(span, &base, kernels, targets);

@@ -134,8 +134,11 @@ proptest! {
     }
 }
 
-/// Updates that are sums of products of rows with columns, and noise; with the signs of `flips`
-/// random, if it says so.
+/// Updates that are sums of products of rows with columns, and noise; with random signs if `flips`.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "small steps, rounded before"
+)]
 fn trained(base: &[u8], each: usize, row_len: usize, flips: bool) -> Vec<u8> {
     const RANK: usize = 2;
     let noise = &mut Noise::new(4);
