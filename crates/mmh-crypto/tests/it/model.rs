@@ -197,6 +197,81 @@ mod shares {
         u32::from_str_radix(bits, 2).expect("bits")
     }
 
+    /// GF(256) of AES, in which the polynomials are.
+    const GF256: u32 = 0x11b;
+
+    fn inverse(a: u32) -> u32 {
+        (1..256)
+            .find(|&b| multiply(a, b, GF256) == 1)
+            .expect("not zero")
+    }
+
+    /// Lagrange's polynomial through `points`, at `x`, byte by byte.
+    fn interpolate(points: &[(u32, Vec<u8>)], x: u32) -> Vec<u8> {
+        let at = |byte: usize| {
+            points.iter().fold(0, |sum, (i, value)| {
+                let others = points.iter().filter(|(j, _)| j != i);
+                let basis = others.fold(1, |product, (j, _)| {
+                    let quotient = multiply(x ^ j, inverse(i ^ j), GF256);
+                    multiply(product, quotient, GF256)
+                });
+                sum ^ multiply(basis, value[byte].into(), GF256)
+            })
+        };
+        (0..points[0].1.len())
+            .map(|byte| u8::try_from(at(byte)).expect("a byte"))
+            .collect()
+    }
+
+    /// Four rounds backwards, the halves exchanged, as the standard draws them.
+    fn decrypt(encrypted: &[u8], passphrase: &str, iterations: u32) -> Vec<u8> {
+        let (left, right) = encrypted.split_at(encrypted.len() / 2);
+        let (mut left, mut right) = (left.to_vec(), right.to_vec());
+        for round in [3u8, 2, 1, 0] {
+            let password = [&[round], passphrase.as_bytes()].concat();
+            let mut mask = vec![0; right.len()];
+            ring::pbkdf2::derive(
+                ring::pbkdf2::PBKDF2_HMAC_SHA256,
+                iterations.try_into().expect("some"),
+                &right,
+                &password,
+                &mut mask,
+            );
+            let mixed = left.iter().zip(mask).map(|(l, m)| l ^ m).collect();
+            left = std::mem::replace(&mut right, mixed);
+        }
+        [right, left].concat()
+    }
+
+    /// Any three shares put together by hand: polynomial, digest, cipher.
+    #[test]
+    fn shares_combine_as_the_standard_says() {
+        let secret: Vec<u8> = (100..132).collect();
+        let shares = share::split(&secret, (3, 5), "pass", &Counter::new(5)).unwrap();
+        let points: Vec<(u32, Vec<u8>)> = (0..)
+            .zip(&shares)
+            .map(|(index, words)| {
+                let bits = bits_of(words);
+                // 32 bytes are 26 words, so four zeros stand before them.
+                let value = &bits[44..bits.len() - 30];
+                let bytes = (0..32).map(|i| number(&value[8 * i..8 * i + 8]));
+                (index, bytes.map(|b| u8::try_from(b).unwrap()).collect())
+            })
+            .collect();
+        for choice in [[0, 1, 2], [4, 3, 2], [0, 2, 4]] {
+            let chosen = choice.map(|i: usize| points[i].clone());
+            let encrypted = interpolate(&chosen, 255);
+            let digest = interpolate(&chosen, 254);
+            let key = hmac::Key::new(hmac::HMAC_SHA256, &digest[4..]);
+            assert_eq!(digest[..4], hmac::sign(&key, &encrypted).as_ref()[..4]);
+            assert_eq!(decrypt(&encrypted, "pass", 2500 << 1), secret);
+            // The shares that were not chosen lie on the same polynomial.
+            for (index, value) in &points {
+                assert_eq!(interpolate(&chosen, *index), *value);
+            }
+        }
+    }
+
     /// Each field at its place, zeros before the value, and a checksum that is a remainder of one.
     #[test]
     fn shares_are_what_the_standard_says() {
@@ -318,6 +393,57 @@ mod slots {
             .unwrap();
         assert!(is_file_key(&file, &open(&key, [0; 12], &body)));
         assert!(!is_file_key(&file, &[0; 16]));
+    }
+
+    /// HPKE's labelled extraction and expansion, RFC 9180 section 4, for the suite of age.
+    fn labelled(label: &str, ikm_or_info: &[u8]) -> Vec<u8> {
+        let suite = [&b"HPKE"[..], &[0x64, 0x7a, 0, 1, 0, 3]].concat();
+        [b"HPKE-v1", suite.as_slice(), label.as_bytes(), ikm_or_info].concat()
+    }
+
+    /// A hybrid slot opened by hand: X-Wing's two halves, the combiner, HPKE's schedule.
+    #[test]
+    fn hybrid_slots_are_what_the_specifications_say() {
+        use ml_kem::kem::Decapsulate;
+        use sha3::{Digest as _, Sha3_256};
+        use shake::{ExtendableOutput, Shake256, Update, XofReader};
+
+        let seed = [0x24; 32];
+        let secret = mmh_crypto::xwing::SecretKey::from_secret(Secret::from_bytes(&seed));
+        let recipients = [Identity::Hybrid(secret).recipient().unwrap()];
+        let file = age::encrypt(&recipients, b"root seed", &Counter::new(7)).unwrap();
+        let (args, body) = stanza_of(&file);
+        assert_eq!(args[0], "mlkem768x25519");
+        let encapsulated = STANDARD_NO_PAD.decode(&args[1]).unwrap();
+        assert_eq!((args.len(), encapsulated.len(), body.len()), (2, 1120, 32));
+
+        let mut expanded = [0; 96];
+        let mut shake = Shake256::default();
+        Update::update(&mut shake, &seed);
+        shake.finalize_xof().read(&mut expanded);
+        let m_seed: [u8; 64] = expanded[..64].try_into().unwrap();
+        let x_secret: [u8; 32] = expanded[64..].try_into().unwrap();
+        let (m_ciphertext, share) = encapsulated.split_at(1088);
+        let m_key = ml_kem::DecapsulationKey768::from_seed(m_seed.into());
+        let m_shared = m_key.decapsulate_slice(m_ciphertext).unwrap();
+        let x_shared = x25519_dalek::x25519(x_secret, share.try_into().unwrap());
+        let x_public = x25519_dalek::x25519(x_secret, x25519_dalek::X25519_BASEPOINT_BYTES);
+        let joined = [&m_shared[..], &x_shared, share, &x_public, b"\\.//^\\"].concat();
+        let shared = Sha3_256::digest(&joined);
+
+        let info = b"age-encryption.org/mlkem768x25519";
+        let psk_id_hash = hmac_sha256(b"", &labelled("psk_id_hash", b""));
+        let info_hash = hmac_sha256(b"", &labelled("info_hash", info));
+        let context = [&[0][..], &psk_id_hash, &info_hash].concat();
+        let secret = hmac_sha256(&shared, &labelled("secret", b""));
+        let expand = |label: &str, len: u8| {
+            let info = labelled(label, &context);
+            let block = hmac_sha256(&secret, &[&[0, len][..], &info, &[1]].concat());
+            block[..usize::from(len)].to_vec()
+        };
+        let nonce = expand("base_nonce", 12).try_into().unwrap();
+        let file_key = open(&expand("key", 32), nonce, &body);
+        assert!(is_file_key(&file, &file_key));
     }
 
     /// An X25519 slot opened line by line, as the age specification tells it.
@@ -452,5 +578,111 @@ mod key_tree {
         assert!(key.index().open(b"name", &mut content).is_err());
         key.index().open(b"name", &mut index).unwrap();
         assert_eq!(index, b"bytes");
+    }
+}
+
+mod bundles {
+    use super::*;
+    use base64::engine::general_purpose::STANDARD;
+    use mmh_crypto::bundle::{self, Resource, Statement, p256};
+    use serde_json::Value;
+    use sha2::{Digest as _, Sha256};
+
+    const KEY: &str = include_str!("../../testdata/bundle/key.pem");
+    const PUBLIC: &str = include_str!("../../testdata/bundle/public.pem");
+
+    fn hex_of(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// JSON by another reader, the envelope's encoding by hand, the signature by `ring` itself.
+    #[test]
+    fn bundles_are_what_the_specifications_say() {
+        let key = p256::SigningKey::from_pem(KEY).unwrap();
+        let contents = [("a", b"first".as_slice()), ("b/c", b"second")];
+        let resources = contents.map(|(name, content)| Resource {
+            name: name.to_owned(),
+            sha256: Sha256::digest(content).into(),
+        });
+        let statement = Statement::new("my model", resources.into()).unwrap();
+        let text = bundle::sign(&statement, &key, None).unwrap();
+
+        let bundle: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            bundle["mediaType"],
+            "application/vnd.dev.sigstore.bundle.v0.3+json"
+        );
+        let hint = &bundle["verificationMaterial"]["publicKey"]["hint"];
+        assert_eq!(*hint, hex_of(&Sha256::digest(PUBLIC)));
+        let envelope = &bundle["dsseEnvelope"];
+        let decode = |value: &Value| STANDARD.decode(value.as_str().unwrap()).unwrap();
+        let payload = decode(&envelope["payload"]);
+        let kind = "application/vnd.in-toto+json";
+        assert_eq!(envelope["payloadType"], kind);
+
+        let mut message = format!("DSSEv1 28 {kind} {} ", payload.len()).into_bytes();
+        message.extend_from_slice(&payload);
+        let body: String = PUBLIC
+            .lines()
+            .filter(|line| !line.starts_with('-'))
+            .collect();
+        let point = STANDARD.decode(body).unwrap()[26..].to_vec();
+        let algorithm = &ring::signature::ECDSA_P256_SHA256_ASN1;
+        ring::signature::UnparsedPublicKey::new(algorithm, point)
+            .verify(&message, &decode(&envelope["signatures"][0]["sig"]))
+            .unwrap();
+
+        let said: Value = serde_json::from_slice(&payload).unwrap();
+        assert_eq!(said["_type"], "https://in-toto.io/Statement/v1");
+        assert_eq!(
+            said["predicateType"],
+            "https://model_signing/signature/v1.0"
+        );
+        assert_eq!(said["subject"][0]["name"], "my model");
+        let digests = contents.map(|(_, content)| Sha256::digest(content).to_vec());
+        let all = hex_of(&Sha256::digest(digests.concat()));
+        assert_eq!(said["subject"][0]["digest"]["sha256"], all);
+        for (i, (name, _)) in contents.iter().enumerate() {
+            let resource = &said["predicate"]["resources"][i];
+            assert_eq!(resource["name"], *name);
+            assert_eq!(resource["algorithm"], "sha256");
+            assert_eq!(resource["digest"], hex_of(&digests[i]));
+        }
+    }
+}
+
+mod lengths {
+    use super::*;
+    use mmh_crypto::padding::padme;
+
+    /// Padmé by its words: as many leading bits stay as the exponent's own length, rounded up.
+    fn by_words(len: u64) -> u64 {
+        let exponent = (0..64).rev().find(|&bit| len >> bit & 1 == 1).unwrap_or(0);
+        let digits = (0..7)
+            .rev()
+            .find(|&bit| exponent >> bit & 1 == 1)
+            .map_or(0, |bit| bit + 1);
+        let free = (exponent - digits).max(0);
+        let unit = 1 << free;
+        len.div_ceil(unit) * unit
+    }
+
+    /// Sealed lengths follow from content lengths by this alone, whatever the content is.
+    #[test]
+    fn sealed_lengths_are_padded_lengths() {
+        let sealer = ReadKey::from_secret(Secret::from_bytes(&[2; 32])).content();
+        for len in (0..300u64).chain([1000, 4095, 4096, 4097, 65_535, 65_536, 100_000]) {
+            assert_eq!(
+                padme(len),
+                if len < 2 { len } else { by_words(len) },
+                "{len}"
+            );
+            for filling in [0, 0x80, 0xff] {
+                let mut bytes = vec![filling; usize::try_from(len).unwrap()];
+                sealer.seal(b"name", &mut bytes).unwrap();
+                let expected = if len == 0 { 1 } else { by_words(len + 1) };
+                assert_eq!(bytes.len() as u64, expected + 16 + 32, "{len}");
+            }
+        }
     }
 }
