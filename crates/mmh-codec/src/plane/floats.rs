@@ -3,6 +3,8 @@
 //!
 //! What the sample cannot promise, the pass notices; then the planes are coded one by one.
 
+use std::borrow::Cow;
+
 use super::packed::{Zeros, put_head};
 use super::ranked::{Ranked, frequent};
 use super::segments::{Rows, Segments};
@@ -310,12 +312,12 @@ impl PlaneEncoder<'_> {
             .and_then(|plan| plan.run(&mut scratch));
         let fits = done.is_some();
         if let Some((plan, split)) = done {
-            let symbols = std::mem::take(&mut scratch.symbols);
+            let n = numbers.count();
+            let symbols = Cow::Borrowed(&scratch.symbols[..n]);
             let counted = (segments, &scratch.counted[..]);
             let ranked = Ranked::of_parts(plan.values, symbols, split.exceptions, counted, self);
             out.push(Coder::Ranked.code());
             put_sized_with(out, |out| ranked.put(self, out))?;
-            scratch.symbols = ranked.into_symbols();
             let [bytes, words] = &plan.sides;
             let [bytes_end, words_end] = split.zeros;
             let mut planes = 1..;
@@ -332,10 +334,10 @@ impl PlaneEncoder<'_> {
                     };
                     self.put(&format.split(raw)[plane], shape, out)?;
                 } else if std::ptr::eq(side, bytes) {
-                    let values = (&scratch.bytes[..], kernels.pack_bytes);
+                    let values = (&scratch.bytes[..n], kernels.pack_bytes);
                     self.put_side(side, (segments, zeros), values, out)?;
                 } else {
-                    let values = (&scratch.words[..], kernels.pack_words);
+                    let values = (&scratch.words[..n], kernels.pack_words);
                     self.put_side(side, (segments, zeros), values, out)?;
                 }
             }
@@ -379,6 +381,14 @@ impl PlaneEncoder<'_> {
     }
 }
 
+/// Room for `n` values, which may hold old ones.
+fn grown<T: Clone + Default>(room: &mut Vec<T>, n: usize) -> &mut [T] {
+    if room.len() < n {
+        room.resize(n, T::default());
+    }
+    &mut room[..n]
+}
+
 /// Ranks and counts, segment by segment.
 struct Plan<'a> {
     numbers: &'a Numbers<'a>,
@@ -416,9 +426,10 @@ impl Plan<'_> {
             zeros: [Vec::new(), Vec::new()],
         };
         let [has_bytes, has_words] = [0, 1].map(|i| self.sides[i].width_max > 0);
-        scratch.symbols.resize(n, 0);
-        scratch.bytes.resize(if has_bytes { n } else { 0 }, 0);
-        scratch.words.resize(if has_words { n } else { 0 }, 0);
+        let (bytes_len, words_len) = (if has_bytes { n } else { 0 }, if has_words { n } else { 0 });
+        let symbols = grown(&mut scratch.symbols, n);
+        let bytes = grown(&mut scratch.bytes, bytes_len);
+        let words = grown(&mut scratch.words, words_len);
         scratch.counted.clear();
         let bases = Bases {
             bytes: self.sides[0].base.to_le_bytes()[0],
@@ -426,11 +437,11 @@ impl Plan<'_> {
         };
         for range in self.segments.ranges(n) {
             let raw = self.numbers.part(range.clone());
-            let symbols = &mut scratch.symbols[range.clone()];
+            let symbols = &mut symbols[range.clone()];
             let parts = Parts {
                 symbols,
-                bytes: scratch.bytes.get_mut(range.clone()).unwrap_or_default(),
-                words: scratch.words.get_mut(range.clone()).unwrap_or_default(),
+                bytes: bytes.get_mut(range.clone()).unwrap_or_default(),
+                words: words.get_mut(range.clone()).unwrap_or_default(),
             };
             let seen = self.numbers.split(raw, &self.keys, bases, parts);
             if seen.rare {

@@ -1,5 +1,7 @@
 //! At most 32 frequent values, coded as symbols, and a list of exceptions for the rest.
 
+use std::borrow::Cow;
+
 use super::blob::{put_blob, read_blob};
 use super::rans::{Classified, alphabet_of, histograms, put_symbols, read_symbols};
 use super::segments::{Segments, n_blocks};
@@ -19,10 +21,10 @@ const EXCEPTION_BITS: u64 = 24;
 
 /// A plane as symbols and exceptions, not yet written.
 #[derive(Debug)]
-pub(crate) struct Ranked {
+pub(crate) struct Ranked<'a> {
     /// The frequent values, ascending; a symbol is an index into them.
     values: Vec<u16>,
-    symbols: Vec<u8>,
+    symbols: Cow<'a, [u8]>,
     exceptions: Vec<(usize, u16)>,
     segments: Segments,
     clusters: Clusters,
@@ -43,7 +45,7 @@ pub(crate) fn frequent(counts: &[u32]) -> Vec<u16> {
     values
 }
 
-impl Ranked {
+impl<'a> Ranked<'a> {
     /// Ranks `values` by `counts` of each value below 2^12.
     pub(crate) fn of(
         values: &[u16],
@@ -71,13 +73,14 @@ impl Ranked {
         }
         let segments = Segments::of_rows(shape.rows);
         let counted = histograms(&symbols, segments, &encoder.engine.kernels());
+        let symbols = Cow::Owned(symbols);
         Self::of_parts(frequent, symbols, exceptions, (segments, &counted), encoder)
     }
 
     /// A plane whose symbols have been counted in each segment.
     pub(crate) fn of_parts(
         values: Vec<u16>,
-        symbols: Vec<u8>,
+        symbols: Cow<'a, [u8]>,
         exceptions: Vec<(usize, u16)>,
         (segments, counted): (Segments, &[Histogram]),
         encoder: &PlaneEncoder<'_>,
@@ -91,11 +94,6 @@ impl Ranked {
             segments,
             clusters,
         }
-    }
-
-    /// The memory of the symbols, for the next plane.
-    pub(crate) fn into_symbols(self) -> Vec<u8> {
-        self.symbols
     }
 
     /// About what it takes, in bits times 2^10.

@@ -25,7 +25,7 @@ pub(crate) struct Split {
     lower_width: u32,
     upper: Vec<u16>,
     lower: Vec<u16>,
-    ranked: Ranked,
+    ranked: Ranked<'static>,
     contexts: Option<Vec<Levels>>,
     lower_cost: u64,
 }
