@@ -9,6 +9,7 @@ mod seed;
 mod share;
 mod sign;
 mod story;
+mod vectors;
 mod xwing;
 
 /// The bytes that `text` spells in hexadecimal digits.
