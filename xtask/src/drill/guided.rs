@@ -63,16 +63,10 @@ pub(super) fn guided(minutes: u64, only: Option<&str>) -> Outcome {
 
 /// Builds a target, and says where the program is.
 fn build(sanitizer: &Sanitizer, name: &str) -> Outcome<PathBuf> {
-    let words = [
-        "build",
-        "--manifest-path",
-        "fuzz/Cargo.toml",
-        "--release",
-        "--locked",
-        "--bin",
-    ];
+    let words = ["build", "--manifest-path", "fuzz/Cargo.toml", "--release"];
     let mut command = sanitizer.cargo(&words, "fuzz", &GUIDE);
-    command.args([name, "--message-format=json-render-diagnostics"]);
+    command.args(["--locked", "--bin", name]);
+    command.arg("--message-format=json-render-diagnostics");
     command.stderr(Stdio::inherit());
     println!("$ {}", typed(&command));
     let out = output(&mut command)?;
@@ -85,8 +79,9 @@ fn build(sanitizer: &Sanitizer, name: &str) -> Outcome<PathBuf> {
         .find_map(|message| message["executable"].as_str().map(PathBuf::from));
     built.filter(|_| out.status.success()).ok_or_else(|| {
         Failure::unavailable(format!(
-            "`{}` did not build; it needs a C++ compiler",
-            typed(&command)
+            "`{}` ended with {}; if libFuzzer did not build, install a C++ compiler",
+            typed(&command),
+            out.status
         ))
     })
 }
