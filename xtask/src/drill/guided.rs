@@ -115,19 +115,20 @@ impl Trial {
             ])
             .arg(format!("-max_total_time={}", self.seconds))
             .arg(format!("-artifact_prefix={}/", self.findings.display()));
-        println!("$ {}", typed(&command));
+        let path = self.findings.with_extension("log");
+        println!("$ {} 2> {}", typed(&command), path.display());
+        command.stderr(fs::File::create(&path).context(path.display())?);
         let out = output(&mut command)?;
-        let log = String::from_utf8_lossy(&out.stderr);
+        let log = fs::read(&path).context(path.display())?;
+        let end = last_lines(&log, 25);
+        let log = String::from_utf8_lossy(&log);
         if !out.status.success() {
-            return Err(self.finding(&log, &last_lines(&out.stderr, 25)));
+            return Err(self.finding(&log, &end));
         }
         let figures = ["number_of_executed_units", "new_units_added", "peak_rss_mb"];
         let figures = figures.map(|name| statistic(&log, name));
         let [Some(runs), Some(new), Some(peak)] = figures else {
-            return Err(Failure::failed(format!(
-                "no statistics: {}",
-                last_lines(&out.stderr, 6)
-            )));
+            return Err(Failure::failed(format!("no statistics: {end}")));
         };
         Ok([runs, new, peak])
     }
