@@ -6,6 +6,7 @@ mod deltas;
 mod differential;
 mod engines;
 mod golden;
+mod hostile;
 mod limits;
 mod model;
 mod ranges;

@@ -132,6 +132,70 @@ fn ranges_of_dense_numbers() {
     }
 }
 
+/// Every level, with and without a base: whatever the method, a range is a part of the whole.
+#[test]
+fn ranges_of_every_method() {
+    let mut methods = Vec::new();
+    for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32, Dtype::I16, Dtype::Q4_1] {
+        let raw = match dtype {
+            Dtype::Q4_1 => quantised(dtype, 700, 8),
+            _ => weights(dtype, 96, 12_005, 8),
+        };
+        let next = moved(&raw, Dtype::BF16, 5, 8);
+        for (level, given) in [
+            (Level::Fast, false),
+            (Level::Default, true),
+            (Level::Archive, false),
+        ] {
+            let context = Context {
+                base: given.then_some(Base {
+                    id: [1; 32],
+                    raw: &raw,
+                }),
+                ..Context::default()
+            };
+            let settings = Settings {
+                level,
+                verify: true,
+            };
+            let mut frame = Vec::new();
+            let method = Encoder::new(settings)
+                .encode_with(&next, &Hint::tensor(dtype, 96), &context, &mut frame)
+                .expect("the content can be coded");
+            methods.push(method);
+            let (mut decoder, mut out) = (Decoder::new(), Vec::new());
+            for range in [
+                0..0,
+                0..1,
+                5..77,
+                4000..9001,
+                0..next.len(),
+                next.len() - 1..next.len(),
+            ] {
+                decoder
+                    .decode_range(&frame, &context, range.clone(), &mut out)
+                    .expect("the content has the range");
+                assert!(out == next[range.clone()], "{method} {range:?}");
+                if given && method == Method::Delta {
+                    let alone = Context::default();
+                    let result = decoder.decode_range(&frame, &alone, range, &mut out);
+                    assert_eq!(result.unwrap_err().kind(), ErrorKind::NotFound);
+                    assert!(out.is_empty());
+                }
+            }
+        }
+    }
+    for method in [
+        Method::Float,
+        Method::Integer,
+        Method::Block,
+        Method::Delta,
+        Method::Mixed,
+    ] {
+        assert!(methods.contains(&method), "{method}");
+    }
+}
+
 /// Content that is stored, packed as bytes, or a head before whole blocks: no layout is left out.
 #[test]
 fn ranges_of_other_methods() {
