@@ -1,7 +1,9 @@
 //! Parts of content: whatever they are, they are what the whole has there.
 
-use mmh_codec::samples::{convolution, quantised, weights};
-use mmh_codec::{BLOCK_LEN, Context, Decoder, Hint, Method, frame_info};
+use mmh_codec::samples::{convolution, moved, quantised, weights};
+use mmh_codec::{
+    BLOCK_LEN, Base, Context, Decoder, Encoder, Hint, Level, Method, Settings, frame_info,
+};
 use mmh_core::{Dtype, ErrorKind};
 use proptest::prelude::*;
 
