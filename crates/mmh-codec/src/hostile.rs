@@ -11,7 +11,7 @@ use mmh_core::{Dtype, ErrorKind};
 use crate::entropy::{Engine, engines};
 use crate::frame::Header;
 use crate::input::Input;
-use crate::samples::weights;
+use crate::samples::{convolution, moved, quantised, weights};
 use crate::{
     Base, Context, Decoder, Encoder, Error, FRAME_OVERHEAD_MAX, Hint, Level, Result, Settings,
     frame_info,
@@ -168,6 +168,81 @@ pub fn fuzz_round_trip(bytes: &[u8]) {
         .decode_with(&frame, &context, raw.len(), &mut back)
         .expect("a frame can be decoded");
     assert!(back == raw, "{hint:?}");
+}
+
+/// Small frames of every element type at every level, with differences from [`base_content`], each with a
+/// name: what guided fuzzing of [`fuzz_frame`] starts from.
+#[must_use]
+pub fn frame_seeds() -> Vec<(String, Vec<u8>)> {
+    let mut seeds = Vec::new();
+    for &dtype in Dtype::ALL {
+        for (row, raw) in small_samples(dtype) {
+            let name = format!("{dtype}-{row}-{}", raw.len());
+            let hint = Hint::tensor(dtype, row.into());
+            for level in Level::ALL {
+                let mut put = |name: &str, raw: &[u8], base: Option<&[u8]>| {
+                    seeds.push((
+                        format!("{name}-{level}"),
+                        small_frame(level, (raw, base), &hint),
+                    ));
+                };
+                put(&name, &raw, None);
+                if matches!(dtype, Dtype::BF16 | Dtype::F16 | Dtype::F32) {
+                    let base = &base_content()[..raw.len()];
+                    let next = moved(base, dtype, usize::from(row % 13), u64::from(row));
+                    put(&format!("{name}-moved"), &next, Some(base));
+                }
+            }
+        }
+    }
+    seeds
+}
+
+/// The same for [`fuzz_round_trip`].
+#[must_use]
+pub fn content_seeds() -> Vec<(String, Vec<u8>)> {
+    let mut seeds = Vec::new();
+    for (kind, &dtype) in (0u8..).zip(Dtype::ALL) {
+        for (row, raw) in small_samples(dtype) {
+            for how in [4, 5, 6, 8, 20] {
+                let name = format!("{dtype}-{row}-{}-{how}", raw.len());
+                seeds.push((name, [&[kind, row, 0, how], &raw[..]].concat()));
+            }
+        }
+    }
+    seeds
+}
+
+/// Content of a type, and the length of its rows.
+fn small_samples(dtype: Dtype) -> Vec<(u8, Vec<u8>)> {
+    let mut samples = Vec::new();
+    for (row, len) in [(64, 300), (100, 1_501), (192, 4_000), (9, 640)] {
+        samples.push((row, weights(dtype, row.into(), len, len as u64)));
+    }
+    if matches!(dtype, Dtype::BF16 | Dtype::F16 | Dtype::F32) {
+        samples.push((72, convolution(dtype, [3, 3, 1], 8, 1_440, 2)));
+    }
+    let blocks = quantised(dtype, 12, 3);
+    if !blocks.is_empty() {
+        samples.push((0, blocks));
+    }
+    samples
+}
+
+fn small_frame(level: Level, (raw, base): (&[u8], Option<&[u8]>), hint: &Hint) -> Vec<u8> {
+    let settings = Settings {
+        level,
+        verify: true,
+    };
+    let context = Context {
+        base: base.map(|raw| Base { id: [7; 32], raw }),
+        ..Context::default()
+    };
+    let mut frame = Vec::new();
+    Encoder::new(settings)
+        .encode_with(raw, hint, &context, &mut frame)
+        .expect("any content can be encoded");
+    frame
 }
 
 #[cfg(test)]

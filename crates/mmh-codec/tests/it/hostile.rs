@@ -66,8 +66,8 @@ fn small_frames() -> Vec<Vec<u8>> {
             None,
         ));
     }
-    for dtype in [Dtype::I8, Dtype::I32, Dtype::F8_E4M3, Dtype::U4] {
-        let raw = weights(dtype, 64, 6000, 9);
+    for dtype in [Dtype::I16, Dtype::I32, Dtype::F8_E4M3, Dtype::U4] {
+        let raw = weights(dtype, 96, 12_005, 9);
         frames.push(frame_of(
             &raw,
             &Hint::tensor(dtype, 64),
