@@ -108,7 +108,7 @@ fn samples(len: usize) -> Vec<Sample> {
 fn bounds(sample: &Sample, method: Method) -> [usize; 3] {
     match (method, sample.level) {
         (Method::Raw | Method::Zstd, _) => [2, 2, 2],
-        (_, Level::Archive) => [30, 6, 8],
+        (_, Level::Archive) => [40, 6, 8],
         (Method::Float | Method::Delta, _) => [12, 6, 8],
         _ => [20, 16, 32],
     }

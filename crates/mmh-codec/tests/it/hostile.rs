@@ -14,14 +14,16 @@ const FLOATS: [Dtype; 3] = [Dtype::BF16, Dtype::F16, Dtype::F32];
 fn golden() -> Vec<Vec<u8>> {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/v1/codec");
     let entries = std::fs::read_dir(place).expect("golden frames are in the repository");
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("a folder can be listed").path())
+        .collect();
     paths.sort();
     let frames = paths
         .iter()
         .filter(|path| path.extension().is_some_and(|ending| ending == "frame"))
-        .map(|path| std::fs::read(path).unwrap());
+        .map(|path| std::fs::read(path).expect("a frame can be read"));
     frames
-        .filter(|frame| frame_info(frame).unwrap().raw_len <= FUZZ_RAW_LEN_MAX)
+        .filter(|frame| frame_info(frame).expect("it is whole").raw_len <= FUZZ_RAW_LEN_MAX)
         .collect()
 }
 
@@ -45,7 +47,7 @@ fn frame_of(raw: &[u8], hint: &Hint, level: Level, base: Option<&[u8]>) -> Vec<u
 fn small_frames() -> Vec<Vec<u8>> {
     let mut frames = Vec::new();
     for dtype in FLOATS {
-        let len = usize::try_from(dtype.block().1).unwrap();
+        let len = dtype.block().1 as usize;
         let hint = Hint::tensor(dtype, 64);
         let raw = weights(dtype, 64, 640 * len, 9);
         frames.push(frame_of(&raw, &hint, Level::Default, None));
