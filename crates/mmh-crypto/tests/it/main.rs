@@ -9,6 +9,7 @@ mod seed;
 mod share;
 mod sign;
 mod story;
+mod typing;
 mod vectors;
 mod xwing;
 
