@@ -4,6 +4,7 @@ mod by_hand;
 mod choice;
 mod deltas;
 mod differential;
+mod edges;
 mod engines;
 mod golden;
 mod hostile;
