@@ -5,7 +5,7 @@
     reason = "functions for CPUs with AVX2 are called where one was found"
 )]
 
-use super::dense::{Coded, Kept, Near, PER_SCALE};
+use super::dense::{Coded, Interleave, Kept, Near, PER_SCALE};
 use super::join::{Fields, Packed};
 use super::{
     Bases, Expected, Kernels, Keys, Parts, RANK, Seen, dense, expect, join_avx2, moves, portable,
@@ -85,7 +85,7 @@ compiled! {
     dense::classes(map: &[[u8; PER_SCALE]], of: (&[u8], &[u8]), out: &mut [u8]);
     dense::keep(coded: Coded<'_>, kept: Kept<'_>) -> u8;
     dense::keep_signed(coded: Coded<'_>, kept: Kept<'_>) -> u8;
-    dense::interleave(taps: &[&[u8]], out: &mut [u8]);
+    dense::interleave(how: &Interleave, taps: &[&[u8]], out: &mut [u8]);
     vectors::products(row: &[i16], vectors: &[i16], out: &mut [i32; RANK]);
     vectors::add_rows(rows: [&[i16]; 2], parts: [&[i16; RANK]; 2], sums: &mut [i32]);
     vectors::incline(parts: &[i16], columns: &[i16], sums: &mut [i16]);

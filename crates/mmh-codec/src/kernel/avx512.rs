@@ -74,7 +74,7 @@ impl Kernels {
             classes: safe!(classes(map, of, out)),
             keep: safe!(keep(coded, kept)),
             keep_signed: safe!(keep_signed(coded, kept)),
-            interleave: safe!(interleave(taps, out)),
+            interleave: safe!(interleave(how, taps, out)),
             xxh3: safe!(xxh3(content)),
             put_numbers: safe!(put_numbers(setup, numbers, out)),
             read_numbers: safe!(read_numbers(setup, content, numbers, width)),

@@ -66,6 +66,8 @@ pub(crate) struct Kept<'a> {
     /// The kernels of values that no symbol stands for; the first value is of kernel `first`.
     pub(crate) escaped: &'a mut Vec<u32>,
     pub(crate) first: u32,
+    /// What is added to each code, so that there is room below for values apart.
+    pub(crate) lift: u8,
 }
 
 /// What is known of values by their neighbours: the context but for the scale, and [`SIGN`] where
@@ -121,7 +123,7 @@ pub(super) fn keep_signed(coded: Coded<'_>, kept: Kept<'_>) -> u8 {
         let step = symbol & 15;
         let size = SIZES[usize::from(step)];
         *shown = if sign == 0 { size } else { -size };
-        let above = step.wrapping_add(scale) & (SIGN - 1);
+        let above = step.wrapping_add(scale).wrapping_add(kept.lift) & (SIGN - 1);
         *code = above | sign;
         if step == 0 {
             kept.escaped.push(kernel);
@@ -138,7 +140,7 @@ pub(super) fn keep(coded: Coded<'_>, kept: Kept<'_>) -> u8 {
     let mut highest = 0;
     let coded = coded.symbols.iter().zip(coded.scales);
     for (value, (code, (&symbol, &scale))) in (kept.first..).zip(kept.codes.iter_mut().zip(coded)) {
-        *code = symbol.wrapping_add(scale);
+        *code = symbol.wrapping_add(scale).wrapping_add(kept.lift);
         if symbol == 0 {
             kept.escaped.push(value);
         } else {
@@ -148,12 +150,89 @@ pub(super) fn keep(coded: Coded<'_>, kept: Kept<'_>) -> u8 {
     highest
 }
 
+/// How the codes of taps are brought into the order of numbers: those of the taps along a side of
+/// a kernel first, then what came of these along the next side.
+#[derive(Debug)]
+pub(crate) struct Interleave {
+    pub(super) taps: usize,
+    pub(super) stages: Vec<Stage>,
+}
+
+/// The sources that follow each other along a side are mixed, unit by unit.
+#[derive(Debug)]
+pub(super) struct Stage {
+    /// Bytes of each kernel in a source.
+    pub(super) unit: usize,
+    /// Sources that are mixed.
+    pub(super) side: usize,
+    /// What each vector of the result of [`KERNELS`] kernels takes from the sources.
+    pub(super) vectors: Vec<Pick>,
+}
+
+/// From byte `first` on of each source, the bytes at these places: of source i where its mask,
+/// the one with number i, has a bit.
+#[derive(Debug)]
+pub(super) struct Pick {
+    pub(super) first: usize,
+    pub(super) places: [u8; KERNELS],
+    pub(super) masks: Vec<u64>,
+}
+
+/// Kernels whose codes are mixed at once.
+pub(super) const KERNELS: usize = 64;
+/// Longest unit that a result may have, so that what a vector takes lies in a vector.
+const UNIT_MAX: usize = 64;
+
+impl Interleave {
+    /// For kernels with these sides, of which the first varies fastest. Without stages if kernels
+    /// are too large for vectors.
+    pub(crate) fn new(sides: [usize; 3]) -> Self {
+        let taps = sides.iter().product();
+        let mut stages = Vec::new();
+        let mut unit = 1;
+        for side in sides.into_iter().filter(|&side| side > 1) {
+            if taps <= UNIT_MAX {
+                stages.push(Stage::new(unit, side));
+            }
+            unit *= side;
+        }
+        Self { taps, stages }
+    }
+}
+
+impl Stage {
+    fn new(unit: usize, side: usize) -> Self {
+        let vectors = (0..unit * side).map(|vector| {
+            let of = |byte: usize| {
+                let at = vector * KERNELS + byte;
+                let place = at / (unit * side) * unit + at % unit;
+                (place, at / unit % side)
+            };
+            let first = vector * KERNELS / (unit * side) * unit;
+            let mut pick = Pick {
+                first,
+                places: [0; KERNELS],
+                masks: vec![0; side],
+            };
+            for (byte, to) in pick.places.iter_mut().enumerate() {
+                let (place, source) = of(byte);
+                *to = u8::try_from(place - first).unwrap_or(0);
+                pick.masks[source] |= 1 << byte;
+            }
+            pick
+        });
+        Self {
+            unit,
+            side,
+            vectors: vectors.collect(),
+        }
+    }
+}
+
 /// Brings codes into the order of numbers: of each tap, those of as many kernels as `out` has room
 /// for. `taps` are parts of equal length.
 #[inline(always)]
-pub(super) fn interleave(taps: &[&[u8]], out: &mut [u8]) {
-    // So that what is written stays in the first cache.
-    const KERNELS: usize = 64;
+pub(super) fn interleave(_: &Interleave, taps: &[&[u8]], out: &mut [u8]) {
     for (i, out) in out.chunks_mut(KERNELS * taps.len().max(1)).enumerate() {
         for (tap, codes) in taps.iter().enumerate() {
             let places = out.iter_mut().skip(tap).step_by(taps.len());

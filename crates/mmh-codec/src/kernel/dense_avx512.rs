@@ -5,7 +5,8 @@ use std::arch::x86_64::*;
 
 use super::avx512::{load, load_signed, store, store_doubles, store_signed};
 use super::dense::{
-    self, Coded, Kept, MEANS, Near, PER_SCALE, PREDICTIONS, SIGN, SIZES, STEPS, WEIGHTS,
+    self, Coded, Interleave, KERNELS, Kept, MEANS, Near, PER_SCALE, PREDICTIONS, SIGN, SIZES,
+    STEPS, Stage, WEIGHTS,
 };
 
 /// Values in a step.
@@ -151,7 +152,9 @@ pub(super) fn keep_signed(coded: Coded<'_>, kept: Kept<'_>) -> u8 {
         shown,
         escaped,
         first,
+        lift,
     } = kept;
+    let lifted = _mm512_set1_epi8(lift.cast_signed());
     let (code_steps, last_codes) = codes.as_chunks_mut::<STEP>();
     let (shown_steps, last_shown) = shown.as_chunks_mut::<STEP>();
     let done = STEP * code_steps.len();
@@ -165,7 +168,7 @@ pub(super) fn keep_signed(coded: Coded<'_>, kept: Kept<'_>) -> u8 {
         let step = _mm512_and_si512(symbols, fifteen);
         let sign = _mm512_xor_si512(_mm512_slli_epi16::<3>(symbols), load(known));
         let sign = _mm512_and_si512(sign, sign_bit);
-        let above = _mm512_add_epi8(step, load(scales));
+        let above = _mm512_add_epi8(_mm512_add_epi8(step, load(scales)), lifted);
         let above = _mm512_andnot_si512(sign_bit, above);
         store(code, _mm512_or_si512(above, sign));
         let place = _mm512_or_si512(step, _mm512_srli_epi16::<3>(sign));
@@ -180,6 +183,7 @@ pub(super) fn keep_signed(coded: Coded<'_>, kept: Kept<'_>) -> u8 {
         shown: last_shown,
         escaped,
         first: kernel,
+        lift,
     };
     most(highest).max(dense::keep_signed(coded.from(done), kept))
 }
@@ -193,7 +197,9 @@ pub(super) fn keep(coded: Coded<'_>, kept: Kept<'_>) -> u8 {
         shown,
         escaped,
         first,
+        lift,
     } = kept;
+    let lifted = _mm512_set1_epi8(lift.cast_signed());
     let (code_steps, last) = codes.as_chunks_mut::<STEP>();
     let done = STEP * code_steps.len();
     let symbols = coded.symbols.as_chunks().0.iter();
@@ -203,7 +209,7 @@ pub(super) fn keep(coded: Coded<'_>, kept: Kept<'_>) -> u8 {
         .zip(symbols.zip(coded.scales.as_chunks().0))
     {
         let symbols = load(symbols);
-        let above = _mm512_add_epi8(symbols, load(scales));
+        let above = _mm512_add_epi8(_mm512_add_epi8(symbols, load(scales)), lifted);
         store(code, above);
         let apart = _mm512_testn_epi8_mask(symbols, symbols);
         highest = _mm512_mask_max_epu8(highest, !apart, highest, above);
@@ -215,6 +221,7 @@ pub(super) fn keep(coded: Coded<'_>, kept: Kept<'_>) -> u8 {
         shown,
         escaped,
         first: value,
+        lift,
     };
     most(highest).max(dense::keep(coded.from(done), kept))
 }
@@ -251,39 +258,54 @@ fn most(vector: __m512i) -> u8 {
     bytes.into_iter().fold(0, u8::max)
 }
 
-/// As [`dense::interleave`], where a kernel fits a vector: what 64 kernels have in a vector of the
-/// result is taken from each tap where it has it.
+/// Room for the codes of [`KERNELS`] kernels, and for a vector from the last of them on.
+type Mixed = [u8; KERNELS * KERNELS + STEP];
+
+/// As [`dense::interleave`], side by side.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-pub(super) fn interleave(taps: &[&[u8]], out: &mut [u8]) {
-    let n = taps.len();
-    if n > STEP || taps.len() < 2 {
-        return dense::interleave(taps, out);
+pub(super) fn interleave(how: &Interleave, taps: &[&[u8]], out: &mut [u8]) {
+    let Interleave { taps: n, stages } = how;
+    let Some((last, first)) = stages.split_last() else {
+        return dense::interleave(how, taps, out);
+    };
+    let (mut from, mut to): (Mixed, Mixed) = ([0; _], [0; _]);
+    let tile = KERNELS * n;
+    let tiles = out.len() / tile;
+    for (i, out) in out.chunks_exact_mut(tile).enumerate() {
+        for (place, codes) in from.as_chunks_mut::<STEP>().0.iter_mut().zip(taps) {
+            if let Some(codes) = codes[i * KERNELS..].first_chunk() {
+                *place = *codes;
+            }
+        }
+        for stage in first {
+            mix(stage, &from, &mut to[..tile]);
+            std::mem::swap(&mut from, &mut to);
+        }
+        mix(last, &from, out);
     }
-    // For each vector of a result: the kernel of each byte, and the bytes of each tap.
-    let mut kernels = [[0u8; STEP]; STEP];
-    let mut masks = vec![0u64; n * n];
-    for (i, kernel) in kernels[..n].as_flattened_mut().iter_mut().enumerate() {
-        *kernel = u8::try_from(i / n).unwrap_or(0);
-        masks[i / STEP * n + i % n] |= 1 << (i % STEP);
+    let mut rest = [&[][..]; KERNELS];
+    for (rest, codes) in rest.iter_mut().zip(taps) {
+        *rest = &codes[tiles * KERNELS..];
     }
-    let steps = out.len() / (STEP * n);
-    let (whole, last) = out.split_at_mut(steps * STEP * n);
-    for (i, out) in whole.chunks_exact_mut(STEP * n).enumerate() {
-        let vectors = out.as_chunks_mut().0.iter_mut().zip(&kernels);
-        for ((vector, kernel), masks) in vectors.zip(masks.chunks_exact(n)) {
-            let kernel = load(kernel);
+    dense::interleave(how, &rest[..*n], &mut out[tiles * tile..]);
+}
+
+/// Mixes as many sources as fill `out`, one result after the other.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn mix(stage: &Stage, from: &Mixed, out: &mut [u8]) {
+    let len = KERNELS * stage.unit;
+    for (i, out) in out.chunks_exact_mut(len * stage.side).enumerate() {
+        let sources = &from[i * len * stage.side..];
+        for (vector, pick) in out.as_chunks_mut().0.iter_mut().zip(&stage.vectors) {
+            let places = load(&pick.places);
             let mut all = _mm512_setzero_si512();
-            for (codes, &mask) in taps.iter().zip(masks) {
-                if let Some(codes) = codes[i * STEP..].first_chunk() {
-                    all = _mm512_mask_permutexvar_epi8(all, mask, kernel, load(codes));
+            for (j, &mask) in pick.masks.iter().enumerate() {
+                if let Some(source) = sources[j * len + pick.first..].first_chunk() {
+                    all = _mm512_mask_permutexvar_epi8(all, mask, places, load(source));
                 }
             }
             store(vector, all);
         }
     }
-    let mut rest = [&[][..]; STEP];
-    for (rest, codes) in rest.iter_mut().zip(taps) {
-        *rest = &codes[steps * STEP..];
-    }
-    dense::interleave(&rest[..n], last);
 }

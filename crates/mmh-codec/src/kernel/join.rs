@@ -43,6 +43,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) meaning: Meaning<'a>,
     pub(crate) bytes: &'a [u8],
     pub(crate) words: &'a [u16],
+    /// The low halves of binary32, as numbers have them.
+    pub(crate) pairs: &'a [[u8; 2]],
 }
 
 /// How values were packed, see [`crate::bits::unpack`].
@@ -130,11 +132,11 @@ pub(super) fn join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
 #[inline(always)]
 pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
     with_exponents!(fields.meaning, exponent => {
-        let fields = fields.symbols.iter().zip(fields.bytes).zip(fields.words);
-        for (raw, ((&symbol, &byte), &word)) in raw.iter_mut().zip(fields) {
+        let fields = fields.symbols.iter().zip(fields.bytes).zip(fields.pairs);
+        for (raw, ((&symbol, &byte), &[a, b])) in raw.iter_mut().zip(fields) {
             let (exponent, sign) = exponent(symbol);
-            let upper = upper(exponent, byte) | sign;
-            *raw = (u32::from(upper) << 16 | u32::from(word)).to_le_bytes();
+            let [c, d] = (upper(exponent, byte) | sign).to_le_bytes();
+            *raw = [a, b, c, d];
         }
     });
 }

@@ -256,12 +256,13 @@ pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
     let (steps, last) = raw.as_chunks_mut::<STEP>();
     let (symbols, last_symbols) = fields.symbols.as_chunks::<STEP>();
     let (bytes, last_bytes) = fields.bytes.as_chunks::<STEP>();
-    let (words, last_words) = fields.words.as_chunks::<STEP>();
-    for (((raw, symbols), bytes), words) in steps.iter_mut().zip(symbols).zip(bytes).zip(words) {
+    let (pairs, last_pairs) = fields.pairs.as_chunks::<STEP>();
+    for (((raw, symbols), bytes), pairs) in steps.iter_mut().zip(symbols).zip(bytes).zip(pairs) {
         let places = raw.as_flattened_mut().as_chunks_mut::<64>().0;
         let halves = upper.of(symbols, bytes);
-        for ((place, upper), words) in places.iter_mut().zip(halves).zip(words.as_chunks().0) {
-            let word = load_words(words);
+        let words = pairs.as_flattened().as_chunks().0;
+        for ((place, upper), words) in places.iter_mut().zip(halves).zip(words) {
+            let word = load(words);
             let first = _mm256_unpacklo_epi16(word, upper);
             let second = _mm256_unpackhi_epi16(word, upper);
             let (front, back) = place.as_chunks_mut().0.split_at_mut(1);
@@ -278,7 +279,7 @@ pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
     let rest = Fields {
         symbols: last_symbols,
         bytes: last_bytes,
-        words: last_words,
+        pairs: last_pairs,
         ..fields
     };
     join::join_f32(rest, last);

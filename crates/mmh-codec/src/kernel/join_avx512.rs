@@ -250,6 +250,7 @@ pub(super) fn decode_bf16(
         meaning: Meaning::Values(values),
         bytes: &bytes,
         words: &[],
+        pairs: &[],
     };
     join_bf16(rest, &mut raw[done..]);
     Ok(())
@@ -295,6 +296,7 @@ pub(super) fn decode_f16(
         meaning: Meaning::Values(values),
         bytes: &[],
         words: &words,
+        pairs: &[],
     };
     join_f16(rest, &mut raw[done..]);
     Ok(())
@@ -368,21 +370,22 @@ pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
     let Fields {
         symbols,
         bytes,
-        words,
+        pairs,
         ..
     } = fields;
     let table = load_words(values);
-    let [first, second] = PAIRS.map(|pairs| load_words(&pairs));
+    let [first, second] = PAIRS.map(|order| load_words(&order));
     let (steps, last) = raw.as_chunks_mut::<STEP>();
     let (symbols, last_symbols) = symbols.as_chunks::<STEP>();
     let (bytes, last_bytes) = bytes.as_chunks::<STEP>();
-    let (words, last_words) = words.as_chunks::<STEP>();
-    for (((raw, symbols), bytes), words) in steps.iter_mut().zip(symbols).zip(bytes).zip(words) {
+    let (pairs, last_pairs) = pairs.as_chunks::<STEP>();
+    for (((raw, symbols), bytes), low_halves) in steps.iter_mut().zip(symbols).zip(bytes).zip(pairs)
+    {
         let halves = upper_halves(load(symbols), load(bytes), table);
-        let (lows, _) = words.as_chunks();
+        let (lows, _) = low_halves.as_flattened().as_chunks();
         let places = raw.as_flattened_mut().as_chunks_mut::<64>().0;
         for ((places, upper), low) in places.chunks_mut(2).zip(halves).zip(lows) {
-            let low = load_words(low);
+            let low = load(low);
             for (place, pairs) in places.iter_mut().zip([first, second]) {
                 store(place, _mm512_permutex2var_epi16(low, pairs, upper));
             }
@@ -391,7 +394,7 @@ pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
     let rest = Fields {
         symbols: last_symbols,
         bytes: last_bytes,
-        words: last_words,
+        pairs: last_pairs,
         ..fields
     };
     join::join_f32(rest, last);

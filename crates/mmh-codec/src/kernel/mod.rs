@@ -38,7 +38,7 @@ use crate::layout::{JoinField, SplitField, block};
 use crate::mix::{self, PutNumbers, ReadNumbers};
 use crate::plane::grouped::put::{self, TakeExtremes};
 use crate::plane::grouped::units::{self, Apart, Source};
-use dense::{Coded, Kept, Near, PER_SCALE};
+use dense::{Coded, Interleave, Kept, Near, PER_SCALE};
 pub(crate) use expect::{COLUMNS_REACH, Expected, NEGATIVE};
 pub(crate) use join::{Above, Fields, Meaning, Packed, Values};
 pub(crate) use moves::{BEYOND, MAGNITUDES, UNEXPECTED, field};
@@ -138,7 +138,7 @@ pub struct Kernels {
     /// The same in kernels, where there are signs.
     pub(crate) keep_signed: fn(Coded<'_>, Kept<'_>) -> u8,
     /// Brings the codes of taps into the order of numbers.
-    pub(crate) interleave: fn(&[&[u8]], &mut [u8]),
+    pub(crate) interleave: fn(&Interleave, &[&[u8]], &mut [u8]),
     /// XXH3 (64 bits, no seed).
     pub(crate) xxh3: fn(&[u8]) -> u64,
     /// Appends the choices of mixed frames.

@@ -254,6 +254,7 @@ fn fields_are_joined_to_numbers() {
         let words: Vec<u16> = (0..n)
             .map(|_| u16::from_le_bytes([noise.below(256), noise.below(256)]))
             .collect();
+        let pairs: Vec<[u8; 2]> = words.iter().map(|word| word.to_le_bytes()).collect();
         let values: Values = std::array::from_fn(|i| u16::try_from(i * 16 + 3).unwrap());
         let short: Values = std::array::from_fn(|i| u16::try_from(2 * i).unwrap());
         for kernels in [vec![Kernels::PORTABLE], others()].concat() {
@@ -264,7 +265,8 @@ fn fields_are_joined_to_numbers() {
                 symbols: &symbols,
                 meaning: Meaning::Values(&values),
                 bytes: &bytes,
-                words: &words,
+                words: &[],
+                pairs: &pairs,
             };
             (kernels.join_bf16)(fields, &mut bf16);
             (kernels.join_f32)(fields, &mut f32);
@@ -414,6 +416,7 @@ impl Coded {
             meaning: Meaning::Values(values),
             bytes: &bytes,
             words: &words,
+            pairs: &[],
         };
         if width == 7 {
             join::join_bf16(fields, &mut raw);

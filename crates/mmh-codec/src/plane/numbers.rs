@@ -6,8 +6,9 @@ use std::ops::Range;
 use super::dense::{self, DensePlane};
 use super::packed::PackedPlane;
 use super::ranked::read_values;
-use super::rans::{CodedSymbols, alphabet_of};
+use super::rans::{CodedInContext, CodedSymbols, alphabet_of};
 use super::segments::{BLOCK_LEN, blocks, n_blocks};
+use super::split::lower_width;
 use super::{Coder, PlaneDecoder};
 use crate::entropy::{Engine, SYMBOLS_MAX};
 use crate::error::{Result, corrupt};
@@ -58,7 +59,23 @@ struct Ranks<'a> {
 enum Side<'a> {
     Constant(u16),
     Packed(PackedPlane<'a>),
+    Split(SplitPlane<'a>),
     Values(Vec<u16>),
+}
+
+/// A plane of at most 8 bits in two parts.
+#[derive(Debug)]
+struct SplitPlane<'a> {
+    upper: Ranks<'a>,
+    lower_width: u32,
+    lower: Lower<'a>,
+}
+
+/// The lower bits of a plane in two parts.
+#[derive(Debug)]
+enum Lower<'a> {
+    Packed(PackedPlane<'a>),
+    Context(CodedInContext<'a>),
 }
 
 /// What decoding keeps from one block to the next.
@@ -68,11 +85,29 @@ pub(crate) struct Buffers {
     symbols: Vec<u8>,
     bytes: Vec<u8>,
     words: Vec<u16>,
+    pairs: Vec<[u8; 2]>,
     exceptions: Vec<(usize, u16)>,
+    split: SplitBlock,
     /// A strip of each plane.
     planes: Vec<Vec<u16>>,
     pub(super) dense: dense::Buffers,
     pub(crate) delta: crate::delta::Buffers,
+}
+
+/// The values of a block of a split plane.
+#[derive(Debug, Default)]
+struct SplitBlock {
+    /// The number that the first is of.
+    first: usize,
+    values: Vec<u8>,
+    lower: Vec<u8>,
+}
+
+impl SplitBlock {
+    /// The values from number `first` on.
+    fn values(&self, first: usize) -> &[u8] {
+        &self.values[first - self.first..]
+    }
 }
 
 impl<'a> Numbers<'a> {
@@ -131,6 +166,11 @@ impl<'a> Numbers<'a> {
     ) -> Result<()> {
         let range = self.range(i);
         let kernels = &engine.kernels();
+        for side in &self.sides {
+            if let Side::Split(plane) = side {
+                plane.block(engine, i, range.clone(), &mut buffers.split)?;
+            }
+        }
         match &self.exponents {
             Exponents::Values(values) => {
                 let exponents = Apart::Whole(&values[range.clone()]);
@@ -225,6 +265,8 @@ impl<'a> Numbers<'a> {
             symbols,
             bytes,
             words,
+            pairs,
+            split,
             ..
         } = buffers;
         bytes.resize(STRIP, 0);
@@ -237,17 +279,19 @@ impl<'a> Numbers<'a> {
             let n = raw.len() / self.format.len();
             let (bytes, words) = (&mut bytes[..n], &mut words[..n]);
             match self.format {
-                FloatFormat::F16 => mantissa.words(kernels, first, words),
-                _ => mantissa.bytes(kernels, first, bytes),
+                FloatFormat::F16 => mantissa.words(kernels, first, (words, split)),
+                _ => mantissa.bytes(kernels, first, (bytes, split)),
             }
-            if let [low] = low {
-                low.words(kernels, first, words);
-            }
+            let pairs = match low {
+                [low] => low.pairs(kernels, first, (words, pairs), split),
+                _ => &[],
+            };
             let fields = Fields {
                 symbols: &symbols[..n],
                 meaning,
                 bytes,
                 words,
+                pairs,
             };
             match self.format {
                 FloatFormat::Bf16 => (kernels.join_bf16)(fields, raw.as_chunks_mut().0),
@@ -269,7 +313,10 @@ impl<'a> Numbers<'a> {
         raw: &mut [u8],
     ) -> Result<()> {
         let Buffers {
-            symbols, planes, ..
+            symbols,
+            planes,
+            split,
+            ..
         } = buffers;
         planes.resize_with(1 + self.sides.len(), Vec::new);
         let starts = (0..).step_by(STRIP);
@@ -281,7 +328,7 @@ impl<'a> Numbers<'a> {
             };
             source.fill(symbols, start, self.format, exponents);
             for (side, words) in self.sides.iter().zip(rest) {
-                side.words(kernels, first + start, words);
+                side.words(kernels, first + start, (words, split));
             }
             if self.signed {
                 self.format.return_signs(planes);
@@ -417,6 +464,12 @@ impl<'a> Ranks<'a> {
         })
     }
 
+    fn exceptions_in(&self, range: Range<usize>) -> impl Iterator<Item = (usize, u16)> {
+        let from = self.exceptions.partition_point(|&(at, _)| at < range.start);
+        let inside = self.exceptions[from..].iter().copied();
+        inside.take_while(move |&(at, _)| at < range.end)
+    }
+
     /// Decodes the symbols of block `i`, which has these of all numbers.
     fn block(
         &self,
@@ -451,6 +504,7 @@ impl<'a> Side<'a> {
             Coder::Packed => {
                 PackedPlane::read(record, decoder.unpacker, (n, width))?.map(Self::Packed)
             }
+            Coder::Split => SplitPlane::read(decoder, record, (n, width))?.map(Self::Split),
             _ => None,
         };
         if let Some(side) = side {
@@ -463,10 +517,11 @@ impl<'a> Side<'a> {
         Ok(Self::Values(values))
     }
 
-    fn bytes(&self, kernels: &Kernels, first: usize, bytes: &mut [u8]) {
+    fn bytes(&self, kernels: &Kernels, first: usize, (bytes, split): (&mut [u8], &SplitBlock)) {
         match self {
             Self::Constant(value) => bytes.fill(value.to_le_bytes()[0]),
             Self::Packed(plane) => plane.fill(kernels.unpack_bytes, first, bytes),
+            Self::Split(_) => bytes.copy_from_slice(&split.values(first)[..bytes.len()]),
             Self::Values(values) => {
                 for (byte, value) in bytes.iter_mut().zip(&values[first..]) {
                     *byte = value.to_le_bytes()[0];
@@ -475,12 +530,118 @@ impl<'a> Side<'a> {
         }
     }
 
-    fn words(&self, kernels: &Kernels, first: usize, words: &mut [u16]) {
+    fn words(&self, kernels: &Kernels, first: usize, (words, split): (&mut [u16], &SplitBlock)) {
         match self {
             Self::Constant(value) => words.fill(*value),
             Self::Packed(plane) => plane.fill(kernels.unpack_words, first, words),
+            Self::Split(_) => {
+                for (word, byte) in words.iter_mut().zip(split.values(first)) {
+                    *word = u16::from(*byte);
+                }
+            }
             Self::Values(values) => words.copy_from_slice(&values[first..first + words.len()]),
         }
+    }
+
+    /// As many words as there are in `words`, as they lie in a number; from where they are, or
+    /// from `pairs`.
+    fn pairs<'b>(
+        &'b self,
+        kernels: &Kernels,
+        first: usize,
+        (words, pairs): (&mut [u16], &'b mut Vec<[u8; 2]>),
+        split: &SplitBlock,
+    ) -> &'b [[u8; 2]] {
+        let n = words.len();
+        if let Self::Packed(plane) = self
+            && let Some(plain) = plane.plain(16, first)
+            && let Some(plain) = plain.as_chunks().0.get(..n)
+        {
+            return plain;
+        }
+        self.words(kernels, first, (words, split));
+        pairs.clear();
+        pairs.extend(words.iter().map(|word| word.to_le_bytes()));
+        pairs
+    }
+}
+
+impl<'a> SplitPlane<'a> {
+    /// Reads everything but the blocks of `n` values, if the parts have the usual forms.
+    fn read(
+        decoder: &mut PlaneDecoder<'_>,
+        record: &mut Input<'a>,
+        (n, width): (usize, u32),
+    ) -> Result<Option<Self>> {
+        let lower_width = lower_width(record, width)?;
+        if Coder::read(record)? != Coder::Ranked || width > 8 {
+            return Ok(None);
+        }
+        let part = &mut Input::new(record.sized()?);
+        let upper = Ranks::read(decoder, part, (n, width - lower_width))?;
+        part.expect_end()?;
+        let coder = Coder::read(record)?;
+        let part = &mut Input::new(record.sized()?);
+        let lower = match coder {
+            Coder::Context => {
+                let alphabet = alphabet_of(1 << lower_width);
+                Lower::Context(CodedInContext::read(part, alphabet, n)?)
+            }
+            Coder::Packed => match PackedPlane::read(part, decoder.unpacker, (n, lower_width))? {
+                Some(plane) => Lower::Packed(plane),
+                None => return Ok(None),
+            },
+            _ => return Ok(None),
+        };
+        part.expect_end()?;
+        Ok(Some(Self {
+            upper,
+            lower_width,
+            lower,
+        }))
+    }
+
+    /// Decodes block `i`, which has these of all values.
+    fn block(
+        &self,
+        engine: &dyn Engine,
+        i: usize,
+        range: Range<usize>,
+        block: &mut SplitBlock,
+    ) -> Result<()> {
+        let SplitBlock {
+            first,
+            values,
+            lower,
+        } = block;
+        *first = range.start;
+        values.resize(range.len(), 0);
+        lower.resize(range.len(), 0);
+        self.upper.block(engine, i, range.clone(), values)?;
+        // Upper bits are mostly as their symbols: 32 of both.
+        let own = |(i, &value): (usize, &u16)| usize::from(value) == i;
+        if !self.upper.values.iter().enumerate().all(own) {
+            for value in values.iter_mut() {
+                [*value, _] = self.upper.values[usize::from(*value & 31)].to_le_bytes();
+            }
+        }
+        for (at, value) in self.upper.exceptions_in(range.clone()) {
+            [values[at - range.start], _] = value.to_le_bytes();
+        }
+        match &self.lower {
+            Lower::Packed(plane) => {
+                plane.fill(engine.kernels().unpack_bytes, range.start, lower);
+            }
+            Lower::Context(coded) => coded.block(engine, i, values, lower)?,
+        }
+        let any = lower.iter().fold(0, |any, lower| any | lower);
+        if u32::from(any) >> self.lower_width != 0 {
+            return corrupt("a value is too wide for its plane");
+        }
+        for (value, lower) in values.iter_mut().zip(lower) {
+            *value = *value << self.lower_width | *lower;
+        }
+        Ok(())
     }
 }
 

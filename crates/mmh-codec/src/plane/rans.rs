@@ -165,6 +165,38 @@ pub(crate) fn read_in_context(
     read_blocks(engine, &set, Classes::Symbols(context), input, symbols)
 }
 
+/// What [`put_in_context`] wrote, its blocks not decoded yet.
+#[derive(Debug)]
+pub(super) struct CodedInContext<'a> {
+    set: DecodeSet,
+    blocks: Vec<&'a [u8]>,
+}
+
+impl<'a> CodedInContext<'a> {
+    /// Reads everything but the blocks; `n` symbols are coded.
+    pub(super) fn read(input: &mut Input<'a>, alphabet: Alphabet, n: usize) -> Result<Self> {
+        let set = read_set(input, alphabet)?;
+        let blocks = split_blocks(input, n)?;
+        Ok(Self { set, blocks })
+    }
+
+    /// Decodes block `i`, by the context of each of its symbols.
+    pub(super) fn block(
+        &self,
+        engine: &dyn Engine,
+        i: usize,
+        context: &[u8],
+        symbols: &mut [u8],
+    ) -> Result<()> {
+        engine.decode(
+            &self.set,
+            Classes::Symbols(context),
+            self.blocks[i],
+            symbols,
+        )
+    }
+}
+
 pub(super) fn read_set(input: &mut Input<'_>, alphabet: Alphabet) -> Result<DecodeSet> {
     let n_classes = input.varint()?;
     if n_classes == 0 {

@@ -108,6 +108,16 @@ impl Split {
     }
 }
 
+/// Where a plane of `width` bits is split.
+pub(super) fn lower_width(input: &mut Input<'_>, width: u32) -> Result<u32> {
+    let lower_width = u32::from(input.u8()?);
+    let upper_width = width.saturating_sub(lower_width);
+    if lower_width == 0 || lower_width > SYMBOL_BITS || upper_width > SYMBOL_BITS {
+        return corrupt("a plane is split where it cannot be");
+    }
+    Ok(lower_width)
+}
+
 fn small_symbols(values: &[u16]) -> Vec<u8> {
     values.iter().map(|&value| value.to_le_bytes()[0]).collect()
 }
@@ -119,11 +129,8 @@ impl PlaneDecoder<'_> {
         width: u32,
         values: &mut [u16],
     ) -> Result<()> {
-        let lower_width = u32::from(input.u8()?);
+        let lower_width = lower_width(input, width)?;
         let upper_width = width.saturating_sub(lower_width);
-        if lower_width == 0 || lower_width > SYMBOL_BITS || upper_width > SYMBOL_BITS {
-            return corrupt("a plane is split where it cannot be");
-        }
         self.record(input, upper_width, values, Nesting::Part)?;
         let coder = Coder::read(&mut { *input })?;
         let mut lower = vec![0; values.len()];

@@ -100,6 +100,7 @@ fn kept(kernels: &Kernels, signs: bool, coded: Coded<'_>) -> (Vec<u8>, Vec<i8>, 
         shown: &mut shown,
         escaped: &mut escaped,
         first: 1000,
+        lift: 9,
     };
     let highest = keep(coded, to);
     (codes, shown, escaped, highest)
@@ -128,7 +129,7 @@ fn symbols_become_codes() {
                     let step = symbols[i] & if signs { 15 } else { 31 };
                     let negative = signs && (symbols[i] & 16 != 0) != (known[i] & SIGN != 0);
                     let sign = if negative { SIGN } else { 0 };
-                    assert_eq!(codes[i], (scales[i] + step) | sign);
+                    assert_eq!(codes[i], (scales[i] + step + 9) | sign);
                     if signs {
                         let size = SIZES[usize::from(step)];
                         assert_eq!(shown[i], if negative { -size } else { size });
@@ -151,15 +152,29 @@ fn symbols_become_codes() {
 #[test]
 fn codes_of_taps_come_in_the_order_of_numbers() {
     let noise = &mut Noise::new(34);
-    for taps in [1, 2, 3, 9, 25, 27, 64, 65, 343] {
+    let all = [
+        [1, 1, 1],
+        [2, 1, 1],
+        [1, 3, 1],
+        [3, 3, 1],
+        [5, 5, 1],
+        [3, 3, 3],
+        [7, 7, 1],
+        [2, 16, 2],
+        [16, 1, 4],
+        [13, 5, 1],
+        [7, 7, 7],
+    ];
+    for sides in all {
+        let taps = sides.iter().product();
         for n in [0, 1, 63, 64, 65, 200] {
             let codes: Vec<Vec<u8>> = (0..taps).map(|_| noise_of(n + 5, noise)).collect();
             let parts: Vec<&[u8]> = codes.iter().map(|codes| &codes[3..3 + n]).collect();
             for kernels in [vec![Kernels::PORTABLE], others()].concat() {
                 let mut out = vec![0; n * taps];
-                (kernels.interleave)(&parts, &mut out);
+                (kernels.interleave)(&Interleave::new(sides), &parts, &mut out);
                 for (i, code) in out.iter().enumerate() {
-                    assert_eq!(*code, parts[i % taps][i / taps], "{taps} {n} {i}");
+                    assert_eq!(*code, parts[i % taps][i / taps], "{sides:?} {n} {i}");
                 }
             }
         }
@@ -178,6 +193,7 @@ fn codes_are_joined_to_numbers() {
             .iter()
             .map(|pair| u16::from_le_bytes(*pair))
             .collect();
+        let pairs: Vec<[u8; 2]> = words.iter().map(|word| word.to_le_bytes()).collect();
         for (signed, base) in [(true, 200), (false, 100), (true, 8192), (false, 500)] {
             let bytes: Vec<u8> = (bytes.iter())
                 .map(|byte| byte & if signed { 0x3f } else { 0x7f })
@@ -202,7 +218,8 @@ fn codes_are_joined_to_numbers() {
                 symbols: &symbols,
                 meaning: above(9),
                 bytes: &bytes,
-                words: &words,
+                words: &[],
+                pairs: &pairs,
             };
             let halves = Fields {
                 meaning: above(6),

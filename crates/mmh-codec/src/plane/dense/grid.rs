@@ -33,6 +33,10 @@ impl Kernel {
         depth: 1,
     };
 
+    pub(super) const fn sides(self) -> [usize; 3] {
+        [self.width, self.height, self.depth]
+    }
+
     pub(crate) const fn taps(self) -> usize {
         self.width * self.height * self.depth
     }

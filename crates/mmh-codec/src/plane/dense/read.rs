@@ -9,7 +9,7 @@ use super::{BASE_MAX, N_SCALES_MAX, SCALE_WIDTH, per_scale, rows_of_map};
 use crate::entropy::{Alphabet, Classes, DecodeSet};
 use crate::error::{Result, corrupt};
 use crate::input::Input;
-use crate::kernel::dense::{Coded, Kept, PER_SCALE, SIGN};
+use crate::kernel::dense::{Coded, Interleave, Kept, PER_SCALE, SIGN};
 use crate::kernel::{Above, Kernels};
 use crate::plane::blob::read_blob;
 use crate::plane::rans::{read_blocks, read_set};
@@ -27,6 +27,20 @@ pub(crate) struct Buffers {
     codes: Vec<u8>,
 }
 
+/// How far codes may begin below the base: as far as the highest step of the highest scale leaves
+/// room, in kernels and without.
+const LIFT_SIGNED: u8 = 127 - 15 - 63;
+const LIFT: u8 = 255 - 31 - 2 * 63;
+
+/// How the symbols of a plane were coded.
+struct CodedWaves<'a> {
+    scales: &'a Scales,
+    n_scales: usize,
+    set: &'a DecodeSet,
+    map: &'a [[u8; PER_SCALE]],
+    lift: u8,
+}
+
 /// A plane whose symbols are decoded.
 #[derive(Debug)]
 pub(crate) struct DensePlane {
@@ -35,10 +49,12 @@ pub(crate) struct DensePlane {
     size_width: u32,
     /// Of each tap one for each kernel, [`Grid::stride`] apart.
     codes: Vec<u8>,
+    /// The values that no code stands for.
     escapes: Vec<u16>,
     /// The kernels that have these, tap by tap; and which of them each tap has.
     escaped: Vec<u32>,
     of_tap: Vec<Range<usize>>,
+    interleave: Interleave,
 }
 
 impl PlaneDecoder<'_> {
@@ -69,22 +85,33 @@ impl PlaneDecoder<'_> {
         }
         let set = read_set(input, Alphabet::ThirtyTwo)?;
         let map = read_blob(input, n_scales * per_scale(grid.kernel), self.unpacker)?;
+        // Codes begin lower, so that most values apart become codes too.
+        let room = if grid.has_signs() { LIFT_SIGNED } else { LIFT };
+        let lift = u8::try_from(base).map_or(room, |base| base.min(room));
         let mut plane = DensePlane {
             grid,
             above: Above {
-                base,
+                base: base - u16::from(lift),
                 mask: u16::MAX.checked_shr(u16::BITS - size_width).unwrap_or(0),
                 signed: grid.has_signs(),
             },
             size_width,
             codes: std::mem::take(&mut self.buffers.dense.codes),
-            escapes,
+            escapes: Vec::new(),
             escaped: Vec::new(),
             of_tap: vec![0..0; grid.kernel.taps()],
+            interleave: Interleave::new(grid.kernel.sides()),
         };
         let scales = Scales { columns, rows };
         let map = rows_of_map(map);
-        self.waves(input, &mut plane, (&scales, n_scales), (&set, &map))?;
+        let coded = CodedWaves {
+            scales: &scales,
+            n_scales,
+            set: &set,
+            map: map.as_chunks().0,
+            lift,
+        };
+        self.waves(input, &mut plane, &coded, &escapes)?;
         Ok(plane)
     }
 
@@ -93,8 +120,8 @@ impl PlaneDecoder<'_> {
         &mut self,
         input: &mut Input<'_>,
         plane: &mut DensePlane,
-        scales: (&Scales, usize),
-        (set, map): (&DecodeSet, &[u8]),
+        coded: &CodedWaves<'_>,
+        mut escapes: &[u16],
     ) -> Result<()> {
         let grid = plane.grid;
         let kernels = self.engine.kernels();
@@ -106,13 +133,14 @@ impl PlaneDecoder<'_> {
             ..
         } = &mut self.buffers.dense;
         let n = grid.stride() * grid.kernel.taps();
-        plane.codes.resize(n, 0);
-        shown.resize(n, 0);
+        plane.codes.resize(n.max(plane.codes.len()), 0);
+        shown.resize(n.max(shown.len()), 0);
         plane.blank_ends(shown);
-        let mut highest = 0;
+        let (mut highest, mut n_escapes) = (0, 0);
         for wave in 0..grid.kernel.waves() {
             known.clear();
             for tap in grid.kernel.of_wave(wave) {
+                let scales = (coded.scales, coded.n_scales);
                 known.add((grid, tap), scales, shown, &kernels);
             }
             let (scales, contexts) = known.all();
@@ -120,20 +148,32 @@ impl PlaneDecoder<'_> {
             symbols.resize(scales.len().max(symbols.len()), 0);
             let classes = &mut classes[..scales.len()];
             let symbols = &mut symbols[..scales.len()];
-            (kernels.classes)(map.as_chunks::<PER_SCALE>().0, (scales, contexts), classes);
+            (kernels.classes)(coded.map, (scales, contexts), classes);
             let mut blocks = Input::new(input.sized()?);
             let classes = Classes::Symbols(classes);
-            read_blocks(self.engine, set, classes, &mut blocks, symbols)?;
-            highest = plane
-                .keep(&kernels, wave, (known, symbols), shown)
-                .max(highest);
+            read_blocks(self.engine, coded.set, classes, &mut blocks, symbols)?;
+            let mut start = 0;
+            for tap in grid.kernel.of_wave(wave) {
+                let values = start..start + grid.kernels(tap).len();
+                start = values.end;
+                let part = Coded {
+                    symbols: &symbols[values.clone()],
+                    known: &contexts[values.clone()],
+                    scales: &scales[values],
+                };
+                let part = (part, coded.lift, escapes);
+                let (above, used) = plane.keep(&kernels, tap, part, shown)?;
+                highest = highest.max(above);
+                n_escapes += used;
+                escapes = &escapes[used..];
+            }
         }
-        if plane.escaped.len() != plane.escapes.len() {
-            return corrupt("a plane has more or fewer values apart than it needs");
+        if !escapes.is_empty() {
+            return corrupt("a plane has more values apart than it needs");
         }
         // What is too wide for a size would be taken for a sign.
         let highest = u32::from(plane.above.base) + u32::from(highest);
-        if highest >> plane.size_width != 0 && plane.escaped.len() < grid.n {
+        if highest >> plane.size_width != 0 && n_escapes < grid.n {
             return corrupt("a value is too wide for its plane");
         }
         Ok(())
@@ -219,9 +259,9 @@ impl DensePlane {
         let taps = self.grid.kernel.taps();
         let of = self.grid.kernels_of(range);
         codes.resize(of.len() * taps, 0);
-        let all = self.codes.chunks_exact(self.grid.stride());
+        let all = self.codes.chunks_exact(self.grid.stride()).take(taps);
         let parts: Vec<&[u8]> = all.map(|codes| &codes[of.clone()]).collect();
-        (kernels.interleave)(&parts, codes);
+        (kernels.interleave)(&self.interleave, &parts, codes);
         self.grid.phase() + range.start - of.start * taps
     }
 
@@ -265,42 +305,53 @@ impl DensePlane {
         }
     }
 
-    /// Makes codes of the symbols of a wave; gives the highest.
+    /// Makes codes of the symbols of a tap, and of as many `escapes` as it needs; what no code can
+    /// stand for is noted. Gives the highest of the others, and how many escapes that were.
     fn keep(
         &mut self,
         kernels: &Kernels,
-        wave: usize,
-        (known, symbols): (&Known, &[u8]),
+        tap: usize,
+        (coded, lift, escapes): (Coded<'_>, u8, &[u16]),
         shown: &mut [i8],
-    ) -> u8 {
-        let grid = self.grid;
-        let keep = if grid.has_signs() {
-            kernels.keep_signed
+    ) -> Result<(u8, usize)> {
+        let (keep, size) = if self.grid.has_signs() {
+            (kernels.keep_signed, SIGN - 1)
         } else {
-            kernels.keep
+            (kernels.keep, u8::MAX)
         };
-        let (scales, contexts) = known.all();
-        let (mut start, mut highest) = (0, 0);
-        for tap in grid.kernel.of_wave(wave) {
-            let range = grid.kernels(tap);
-            let values = start..start + range.len();
-            start = values.end;
-            let coded = Coded {
-                symbols: &symbols[values.clone()],
-                known: &contexts[values.clone()],
-                scales: &scales[values],
-            };
-            let first = tap * grid.stride();
-            let before = self.escaped.len();
-            let kept = Kept {
-                codes: &mut self.codes[first..][range.clone()],
-                shown: &mut shown[first..][range.clone()],
-                escaped: &mut self.escaped,
-                first: u32::try_from(range.start).unwrap_or(u32::MAX),
-            };
-            highest = keep(coded, kept).max(highest);
-            self.of_tap[tap] = before..self.escaped.len();
+        let range = self.grid.kernels(tap);
+        let first = tap * self.grid.stride();
+        let start = self.escaped.len();
+        let kept = Kept {
+            codes: &mut self.codes[first..][range.clone()],
+            shown: &mut shown[first..][range.clone()],
+            escaped: &mut self.escaped,
+            first: u32::try_from(range.start).unwrap_or(u32::MAX),
+            lift,
+        };
+        let highest = keep(coded, kept);
+        let codes = &mut self.codes[first..];
+        let used = self.escaped.len() - start;
+        let Some(escapes) = escapes.get(..used) else {
+            return corrupt("a plane has fewer values apart than it needs");
+        };
+        let mut end = start;
+        for (i, &escape) in (start..).zip(escapes) {
+            let kernel = self.escaped[i];
+            let code = &mut codes[kernel as usize];
+            match escape.checked_sub(self.above.base) {
+                Some(above) if above <= u16::from(size) => {
+                    *code = *code & !size | above.to_le_bytes()[0];
+                }
+                _ => {
+                    self.escaped[end] = kernel;
+                    self.escapes.push(escape);
+                    end += 1;
+                }
+            }
         }
-        highest
+        self.escaped.truncate(end);
+        self.of_tap[tap] = start..end;
+        Ok((highest, used))
     }
 }
