@@ -268,7 +268,8 @@ pub(super) fn interleave(how: &Interleave, taps: &[&[u8]], out: &mut [u8]) {
     let Some((last, first)) = stages.split_last() else {
         return dense::interleave(how, taps, out);
     };
-    let (mut from, mut to): (Mixed, Mixed) = ([0; _], [0; _]);
+    let (mut one, mut other): (Mixed, Mixed) = ([0; _], [0; _]);
+    let (mut from, mut to) = (&mut one, &mut other);
     let tile = KERNELS * n;
     let tiles = out.len() / tile;
     for (i, out) in out.chunks_exact_mut(tile).enumerate() {
@@ -278,10 +279,10 @@ pub(super) fn interleave(how: &Interleave, taps: &[&[u8]], out: &mut [u8]) {
             }
         }
         for stage in first {
-            mix(stage, &from, &mut to[..tile]);
+            mix(stage, from, &mut to[..tile]);
             std::mem::swap(&mut from, &mut to);
         }
-        mix(last, &from, out);
+        mix(last, from, out);
     }
     let mut rest = [&[][..]; KERNELS];
     for (rest, codes) in rest.iter_mut().zip(taps) {

@@ -20,9 +20,9 @@ use crate::plane::{Coder, PlaneEncoder, Rows, Shape, put_record};
 /// Scales that choose classes: those of a kernel have more contexts each.
 const N_SCALES_SIGNED: usize = 16;
 const N_SCALES: usize = 32;
-/// The search for classes.
+/// The search for classes: as many as are decoded fast.
 const EFFORT: Effort = Effort {
-    classes_max: CLASSES_MAX,
+    classes_max: CLASSES_MAX / 2,
     rounds: 6,
 };
 
