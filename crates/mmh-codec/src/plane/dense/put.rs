@@ -4,6 +4,7 @@ use super::context::{Known, Scales};
 use super::fit::fit;
 use super::grid::Grid;
 use super::{N_SCALES_MAX, SCALE_WIDTH, per_scale, rows_of_map};
+use crate::bits::packed_len;
 use crate::cluster::{Effort, Histogram, SEGMENT_LEN_MAX, cluster};
 use crate::entropy::{
     Alphabet, CLASSES_MAX, Classes, EncodeSet, Engine, Levels, SYMBOLS_MAX, put_tables,
@@ -14,12 +15,16 @@ use crate::kernel::Kernels;
 use crate::kernel::dense::{PER_SCALE, SIGN, SIZES, STEPS};
 use crate::layout::FloatFormat;
 use crate::plane::blob::put_blob;
+use crate::plane::packed::Packing;
 use crate::plane::rans::put_blocks;
 use crate::plane::{Coder, PlaneEncoder, Rows, Shape, put_record};
 
 /// Scales that choose classes: those of a kernel have more contexts each.
 const N_SCALES_SIGNED: usize = 16;
 const N_SCALES: usize = 32;
+/// Beside dense exponents, mantissas are split only where that saves one part in this many of
+/// packing: it takes as long again to decode.
+const SPLIT_SHARE: usize = 16;
 /// The search for classes: as many as are decoded fast.
 const EFFORT: Effort = Effort {
     classes_max: CLASSES_MAX / 2,
@@ -56,7 +61,16 @@ impl PlaneEncoder<'_> {
                 rows,
                 sequential,
             };
+            let start = out.len();
             self.put(values, shape, out)?;
+            let packed = packed_len(values.len(), width);
+            let saves_little = out.len() - start > packed - packed / SPLIT_SHARE;
+            if out.get(start) == Some(&Coder::Split.code()) && saves_little {
+                out.truncate(start);
+                let mut coded = Vec::new();
+                Packing::of(values, rows).put(values, self.packer, &mut coded)?;
+                put_record(Coder::Packed, &coded, out);
+            }
         }
         Ok(())
     }
