@@ -94,7 +94,7 @@ const NOT_CHOSEN: Error = Error::Unencodable {
 const DENSE_SHARE: usize = 56;
 const DENSE_SHARE_OF_SLOW: usize = 200;
 /// What must be saved of a sample, which is short for its tables, of numbers split in one pass.
-const SAMPLED_SHARE: usize = 84;
+const SAMPLED_SHARE: usize = 100;
 
 /// Replaces the planes of floats, which begin at `start` and are split in one pass if `quick`, by
 /// densely coded ones if these are shorter.

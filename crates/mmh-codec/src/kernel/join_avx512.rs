@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 
 use super::avx512::{load, store};
-use super::join::{self, Fields, Meaning, Packed, Values};
+use super::join::{self, Above, Fields, Meaning, Packed, Values};
 use crate::entropy::avx512::{Block, decode_groups};
 use crate::entropy::{Classes, DecodeSet};
 use crate::error::Result;
@@ -157,27 +157,69 @@ static PAIRS: [[u16; 32]; 2] = {
     words
 };
 
+/// What symbols mean, as [`Meaning`] has it.
+#[derive(Clone, Copy)]
+enum Exponents {
+    Values(__m512i),
+    /// The base, the bits of a code that are above it, those of an exponent.
+    Above(__m512i, __m512i, __m512i),
+}
+
+impl Exponents {
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn new(meaning: Meaning<'_>) -> Self {
+        let all = |word: u16| _mm512_set1_epi16(word.cast_signed());
+        match meaning {
+            Meaning::Values(values) => Self::Values(load_words(values)),
+            Meaning::Above(Above { base, mask, signed }) => {
+                let size = all(if signed { 0x7f } else { 0xff });
+                Self::Above(all(base), size, all(mask))
+            }
+        }
+    }
+
+    /// The exponents of 32 symbols, and their signs as the top bits, if they have any.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn of(self, symbols: __m256i) -> (__m512i, __m512i) {
+        let symbols = _mm512_cvtepu8_epi16(symbols);
+        match self {
+            Self::Values(values) => (
+                _mm512_permutexvar_epi16(symbols, values),
+                _mm512_setzero_si512(),
+            ),
+            Self::Above(base, size, mask) => {
+                let above = _mm512_and_si512(symbols, size);
+                let sign = _mm512_slli_epi16::<8>(_mm512_andnot_si512(size, symbols));
+                let exponent = _mm512_and_si512(_mm512_add_epi16(base, above), mask);
+                (exponent, sign)
+            }
+        }
+    }
+}
+
 /// The upper 16 bits of 32 numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn upper(symbols: __m256i, bytes: __m256i, values: __m512i) -> __m512i {
-    let exponent = _mm512_permutexvar_epi16(_mm512_cvtepu8_epi16(symbols), values);
+fn upper(symbols: __m256i, bytes: __m256i, exponents: Exponents) -> __m512i {
+    let (exponent, own_sign) = exponents.of(symbols);
     let byte = _mm512_cvtepu8_epi16(bytes);
     // The sign is moved by a shift of the same word; what it carries along is masked off.
     let sign = _mm512_and_si512(_mm512_slli_epi16::<9>(byte), _mm512_set1_epi16(i16::MIN));
     let low = _mm512_and_si512(byte, _mm512_set1_epi16(0x3f));
+    let sign = _mm512_or_si512(sign, own_sign);
     _mm512_ternarylogic_epi32::<0xfe>(_mm512_slli_epi16::<6>(exponent), sign, low)
 }
 
 /// The upper 16 bits of 64 numbers.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn upper_halves(symbols: __m512i, bytes: __m512i, values: __m512i) -> [__m512i; 2] {
+fn upper_halves(symbols: __m512i, bytes: __m512i, exponents: Exponents) -> [__m512i; 2] {
     let low = |x| _mm512_castsi512_si256(x);
     let high = |x| _mm512_extracti64x4_epi64::<1>(x);
     [
-        upper(low(symbols), low(bytes), values),
-        upper(high(symbols), high(bytes), values),
+        upper(low(symbols), low(bytes), exponents),
+        upper(high(symbols), high(bytes), exponents),
     ]
 }
 
@@ -227,7 +269,7 @@ pub(super) fn decode_bf16(
     tail: &mut Vec<u8>,
     raw: &mut [[u8; 2]],
 ) -> Result<()> {
-    let table = load_words(values);
+    let table = Exponents::Values(load_words(values));
     let [parts, shifts] = &BYTE_PLACES[7];
     let [parts, shifts] = [load(parts), load(shifts)];
     let seven = _mm512_set1_epi8(0x7f);
@@ -267,7 +309,7 @@ pub(super) fn decode_f16(
 ) -> Result<()> {
     /// Bytes of the mantissas of 32 numbers.
     const HALF: usize = 40;
-    let table = load_words(values);
+    let table = Exponents::Values(load_words(values));
     let [lower, upper] = &WORD_PLACES[10];
     let [lower, upper] = [lower, upper].map(|[places, shifts]| [load(places), load(shifts)]);
     let even = load_words(&EVEN);
@@ -305,20 +347,18 @@ pub(super) fn decode_f16(
 /// 32 numbers of binary16, of the exponents of symbols and the low 10 bits of words.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn halves(symbols: __m256i, word: __m512i, values: __m512i) -> __m512i {
-    let exponent = _mm512_permutexvar_epi16(_mm512_cvtepu8_epi16(symbols), values);
+fn halves(symbols: __m256i, word: __m512i, exponents: Exponents) -> __m512i {
+    let (exponent, own_sign) = exponents.of(symbols);
     let sign = _mm512_and_si512(_mm512_slli_epi16::<6>(word), _mm512_set1_epi16(i16::MIN));
     let low = _mm512_and_si512(word, _mm512_set1_epi16(0x1ff));
+    let sign = _mm512_or_si512(sign, own_sign);
     _mm512_ternarylogic_epi32::<0xfe>(_mm512_slli_epi16::<9>(exponent), sign, low)
 }
 
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
-    let Meaning::Values(values) = fields.meaning else {
-        return join::join_bf16(fields, raw);
-    };
     let Fields { symbols, bytes, .. } = fields;
-    let table = load_words(values);
+    let table = Exponents::new(fields.meaning);
     let (steps, last) = raw.as_chunks_mut::<STEP>();
     let (symbols, last_symbols) = symbols.as_chunks::<STEP>();
     let (bytes, last_bytes) = bytes.as_chunks::<STEP>();
@@ -339,11 +379,8 @@ pub(super) fn join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
 
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
-    let Meaning::Values(values) = fields.meaning else {
-        return join::join_f16(fields, raw);
-    };
     let Fields { symbols, words, .. } = fields;
-    let table = load_words(values);
+    let table = Exponents::new(fields.meaning);
     let (steps, last) = raw.as_chunks_mut::<32>();
     let (symbols, last_symbols) = symbols.as_chunks::<32>();
     let (words, last_words) = words.as_chunks::<32>();
@@ -364,16 +401,13 @@ pub(super) fn join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]) {
 
 #[target_feature(enable = "avx512f,avx512bw")]
 pub(super) fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
-    let Meaning::Values(values) = fields.meaning else {
-        return join::join_f32(fields, raw);
-    };
     let Fields {
         symbols,
         bytes,
         pairs,
         ..
     } = fields;
-    let table = load_words(values);
+    let table = Exponents::new(fields.meaning);
     let [first, second] = PAIRS.map(|order| load_words(&order));
     let (steps, last) = raw.as_chunks_mut::<STEP>();
     let (symbols, last_symbols) = symbols.as_chunks::<STEP>();
