@@ -227,11 +227,11 @@ fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
     let (steps, last) = raw.as_chunks_mut::<STEP>();
     let (symbols, last_symbols) = fields.symbols.as_chunks();
     let (bytes, last_bytes) = fields.bytes.as_chunks();
-    let (words, last_words) = fields.words.as_chunks::<STEP>();
-    for (((raw, symbols), bytes), words) in steps.iter_mut().zip(symbols).zip(bytes).zip(words) {
+    let (pairs, last_pairs) = fields.pairs.as_chunks::<STEP>();
+    for (((raw, symbols), bytes), pairs) in steps.iter_mut().zip(symbols).zip(bytes).zip(pairs) {
         let [low, high] = upper.of(symbols, bytes);
-        // SAFETY: 16 words are the 32 bytes of two vectors.
-        let words = unsafe { vld2q_u8(words.as_ptr().cast()) };
+        // SAFETY: 16 pairs are the 32 bytes of two vectors.
+        let words = unsafe { vld2q_u8(pairs.as_ptr().cast()) };
         let joined = uint8x16x4_t(words.0, words.1, low, high);
         // SAFETY: 16 numbers of 4 bytes are four vectors.
         unsafe { vst4q_u8(raw.as_mut_ptr().cast(), joined) };
@@ -239,7 +239,7 @@ fn join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]) {
     let rest = Fields {
         symbols: last_symbols,
         bytes: last_bytes,
-        words: last_words,
+        pairs: last_pairs,
         ..fields
     };
     join::join_f32(rest, last);

@@ -302,6 +302,7 @@ fn places_in_memory_do_not_matter() {
     let words: Vec<u16> = (0..n + 40)
         .map(|_| u16::from(noise.below(256)) << 2 | u16::from(noise.below(4)))
         .collect();
+    let pairs: Vec<[u8; 2]> = words.iter().map(|word| word.to_le_bytes()).collect();
     let values: Values = std::array::from_fn(|i| u16::try_from(2 * i).unwrap());
     let packed = noise_of(3 * n, noise);
     for kernels in others() {
@@ -311,6 +312,7 @@ fn places_in_memory_do_not_matter() {
                 meaning: Meaning::Values(&values),
                 bytes: &bytes[by / 2..by / 2 + n],
                 words: &words[by..by + n],
+                pairs: &pairs[by..by + n],
             };
             let run = |kernels: &Kernels| {
                 let (mut twos, mut fours) = (vec![[7; 2]; n + 33], vec![[7; 4]; n + 33]);

@@ -1,6 +1,6 @@
 //! The cheapest coding is found: bounds on size that only a working choice meets.
 
-use mmh_codec::samples::{Noise, weights};
+use mmh_codec::samples::{Noise, convolution, weights};
 use mmh_codec::{Hint, Method};
 use mmh_core::Dtype;
 
@@ -174,4 +174,26 @@ fn a_frame_tells_its_planes() {
     );
     let coded: usize = info.planes.iter().map(|p| p.coded_len).sum();
     assert!(coded < frame.len() && coded + 30 > frame.len());
+}
+
+/// Dense coding takes longer to decode: it is chosen where kernels are alike, which saves more
+/// of short numbers than of long ones, and not for what has no kernels.
+#[test]
+fn dense_coding_must_save_enough() {
+    let n = 1 << 17;
+    let coder = |raw: &[u8], dtype, row_len| {
+        let (_, frame) = encode(raw, &Hint::tensor(dtype, row_len));
+        info(&frame).planes[0].coder
+    };
+    for sides in [[3, 3, 1], [3, 3, 3]] {
+        let row_len = 16 * sides.iter().product::<usize>() as u64;
+        for dtype in [Dtype::BF16, Dtype::F16] {
+            let raw = convolution(dtype, sides, 16, n, 4);
+            assert_eq!(coder(&raw, dtype, row_len), "dense", "{sides:?} {dtype}");
+        }
+    }
+    for dtype in [Dtype::BF16, Dtype::F16, Dtype::F32] {
+        let raw = weights(dtype, 288, n * dtype.block().1 as usize, 4);
+        assert_eq!(coder(&raw, dtype, 288), "rans", "{dtype}");
+    }
 }

@@ -149,3 +149,108 @@ fn values_too_wide_for_their_plane_are_refused() {
     assert!(read(0x200, 0).is_err());
     assert!(read(0, 0x80).is_err());
 }
+
+/// Numbers of bfloat16 whose mantissas are two parts, the lower in the context of the upper or
+/// packed; with upper parts that are few or rare, and over the border of two blocks.
+fn with_split_mantissas(n: usize, lower: Coder, noise: &mut Noise) -> (Vec<u8>, Vec<u8>) {
+    let mut exponents = skewed(n, 9, noise);
+    exponents.iter_mut().for_each(|value| *value &= 15);
+    let mantissas: Vec<u16> = (0..n)
+        .map(|_| {
+            let upper = u16::from(noise.below(24).min(noise.below(24)));
+            let most = if lower == Coder::Packed {
+                4
+            } else {
+                1 + usize::from(noise.below(4))
+            };
+            upper << 2 | u16::from(noise.below(most))
+        })
+        .collect();
+    let upper: Vec<u16> = mantissas.iter().map(|value| value >> 2).collect();
+    let mut content = vec![2];
+    let part = |width| Shape {
+        width,
+        rows: Rows::new(320, 0),
+        sequential: false,
+    };
+    let mut records = Vec::new();
+    with_encoder(|encoder| {
+        encoder.put(&exponents, part(9), &mut records)?;
+        encoder.put(&upper, part(5), &mut content)?;
+        if lower == Coder::Packed {
+            let low: Vec<u16> = mantissas.iter().map(|value| value & 3).collect();
+            encoder.put(&low, part(2), &mut content)?;
+        } else {
+            let mut counts = vec![[0u32; SYMBOLS_MAX]; SYMBOLS_MAX];
+            for value in &mantissas {
+                counts[usize::from(value >> 2)][usize::from(value & 3)] += 1;
+            }
+            let levels: Vec<_> = counts
+                .iter()
+                .map(crate::entropy::Levels::from_counts)
+                .collect();
+            let bytes = |values: Vec<u16>| -> Vec<u8> {
+                values.iter().map(|value| value.to_le_bytes()[0]).collect()
+            };
+            let low = bytes(mantissas.iter().map(|value| value & 3).collect());
+            let mut coded = Vec::new();
+            crate::plane::rans::put_in_context(
+                encoder.engine,
+                &low,
+                &bytes(upper),
+                (&levels, alphabet_of(4)),
+                &mut coded,
+            )?;
+            put_record(Coder::Context, &coded, &mut content);
+        }
+        Ok::<_, crate::error::Error>(())
+    })
+    .unwrap();
+    put_record(Coder::Split, &content, &mut records);
+    let mut raw = vec![0; 2 * n];
+    FloatFormat::Bf16
+        .join(&[exponents, mantissas], &mut raw)
+        .unwrap();
+    (records, raw)
+}
+
+#[test]
+fn split_mantissas_are_joined_block_by_block() {
+    let noise = &mut Noise::new(5);
+    for n in [64, 5000, BLOCK_LEN + BLOCK_LEN / 2 + 100] {
+        for lower in [Coder::Context, Coder::Packed] {
+            let (records, raw) = with_split_mantissas(n, lower, noise);
+            for &engine in engines() {
+                let found = read(engine, (FloatFormat::Bf16, false), &records, n);
+                assert!(found.as_ref() == Ok(&raw), "{n} {lower:?}");
+            }
+        }
+    }
+}
+
+/// Every cut, and flips: the same error or the same numbers whatever the engine.
+#[test]
+fn damaged_split_mantissas_are_the_same_for_every_engine() {
+    let noise = &mut Noise::new(6);
+    for lower in [Coder::Context, Coder::Packed] {
+        let (records, _) = with_split_mantissas(300, lower, noise);
+        let read_by_all = |records: &[u8]| {
+            let mut results = engines()
+                .iter()
+                .map(|&engine| read(engine, (FloatFormat::Bf16, false), records, 300));
+            let first = results.next().unwrap();
+            assert!(results.all(|other| other == first));
+            first
+        };
+        for cut in 0..records.len() {
+            assert!(read_by_all(&records[..cut]).is_err(), "{cut}");
+        }
+        for bit in (0..8 * records.len()).step_by(3) {
+            let mut bad = records.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(raw) = read_by_all(&bad) {
+                assert_eq!(raw.len(), 600);
+            }
+        }
+    }
+}
