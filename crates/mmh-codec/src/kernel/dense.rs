@@ -153,6 +153,10 @@ pub(super) fn keep(coded: Coded<'_>, kept: Kept<'_>) -> u8 {
 /// How the codes of taps are brought into the order of numbers: those of the taps along a side of
 /// a kernel first, then what came of these along the next side.
 #[derive(Debug)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "only the engines of x86-64 mix by vectors")
+)]
 pub(crate) struct Interleave {
     pub(super) taps: usize,
     pub(super) stages: Vec<Stage>,
@@ -160,6 +164,10 @@ pub(crate) struct Interleave {
 
 /// The sources that follow each other along a side are mixed, unit by unit.
 #[derive(Debug)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "only the engines of x86-64 mix by vectors")
+)]
 pub(super) struct Stage {
     /// Bytes of each kernel in a source.
     pub(super) unit: usize,
@@ -172,6 +180,10 @@ pub(super) struct Stage {
 /// From byte `first` on of each source, the bytes at these places: of source i where its mask,
 /// the one with number i, has a bit.
 #[derive(Debug)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    allow(dead_code, reason = "only the engines of x86-64 mix by vectors")
+)]
 pub(super) struct Pick {
     pub(super) first: usize,
     pub(super) places: [u8; KERNELS],

@@ -36,6 +36,7 @@ pub(crate) struct Expected<'a> {
 
 impl Expected<'_> {
     /// The same from number `n` of the row on.
+    #[cfg(target_arch = "x86_64")]
     pub(super) fn after(&self, n: usize) -> Self {
         Self {
             columns: self.columns.get(n..).unwrap_or(&[]),
