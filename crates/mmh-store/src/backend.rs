@@ -9,6 +9,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
 use crate::error::{Error, Result};
+use crate::log_engine::{LogEngine, ObjectLog};
 use crate::staging::{LocalStaging, MemoryStaging, Staging};
 
 /// A place for a repository: an engine for published objects and a staging area for the packs
@@ -18,6 +19,8 @@ pub struct Backend {
     name: String,
     objects: Arc<dyn ObjectStore>,
     staging: Arc<dyn Staging>,
+    /// Where the log lives, if not beside the packs.
+    log: Option<Arc<dyn LogEngine>>,
     root: Option<PathBuf>,
 }
 
@@ -45,6 +48,7 @@ impl Backend {
             name,
             objects,
             staging,
+            log: None,
             root: Some(root),
         })
     }
@@ -66,6 +70,7 @@ impl Backend {
             name: name.to_owned(),
             objects,
             staging,
+            log: None,
             root: None,
         }
     }
@@ -90,6 +95,24 @@ impl Backend {
         Err(Error::NotARepository {
             place: path.display().to_string(),
         })
+    }
+
+    /// The same place, but with its log in another engine.
+    #[must_use]
+    pub fn with_log(self, log: Arc<dyn LogEngine>) -> Self {
+        Self {
+            log: Some(log),
+            ..self
+        }
+    }
+
+    /// Where the log lives: beside the packs unless [`Backend::with_log`] said otherwise.
+    #[must_use]
+    pub fn log_engine(&self) -> Arc<dyn LogEngine> {
+        match &self.log {
+            Some(log) => Arc::clone(log),
+            None => Arc::new(ObjectLog(self.clone())),
+        }
     }
 
     /// The place, for messages.

@@ -14,11 +14,11 @@ use mmh_core::object::{Checkpoint, CheckpointTag, Operation, OperationTag, RefCh
 use mmh_core::ports::Clock;
 use mmh_core::{Digest, SnapshotId};
 
-use crate::backend::Backend;
 use crate::entropy::Entropy;
 use crate::error::{Error, Result};
+use crate::log_engine::LogEngine;
 use crate::names;
-use crate::objects::{SEAL_LEN, is_taken, open_sealed, seal};
+use crate::objects::{SEAL_LEN, open_sealed, seal};
 
 /// A checkpoint is written after every entry whose number is a multiple of this.
 pub const CHECKPOINT_EVERY: u64 = 64;
@@ -88,7 +88,7 @@ pub struct Commit {
 /// Reads and extends the log of one repository.
 #[derive(Debug)]
 pub(crate) struct Log {
-    backend: Backend,
+    engine: Arc<dyn LogEngine>,
     /// The newest view that was seen, where the next probe begins.
     seen: Mutex<Option<Arc<RefsView>>>,
 }
@@ -99,9 +99,9 @@ fn len_max<T: Canonical>() -> usize {
 }
 
 impl Log {
-    pub(crate) fn new(backend: Backend) -> Self {
+    pub(crate) fn new(engine: Arc<dyn LogEngine>) -> Self {
         Self {
-            backend,
+            engine,
             seen: Mutex::new(None),
         }
     }
@@ -196,13 +196,13 @@ impl Log {
     /// Reads an entry with its digest; `None` if there is none of that number.
     pub(crate) async fn read_entry(&self, seq: u64) -> Result<Option<(Operation, Digest)>> {
         let name = names::entry(seq);
-        let bytes = self.backend.read(&name, len_max::<Operation>()).await?;
+        let bytes = self.engine.read(&name, len_max::<Operation>()).await?;
         bytes.map(|bytes| open_sealed(&bytes, &name)).transpose()
     }
 
     /// Reads a checkpoint of that name.
     pub(crate) async fn read_checkpoint(&self, name: &str) -> Result<Option<RefsView>> {
-        let Some(bytes) = self.backend.read(name, len_max::<Checkpoint>()).await? else {
+        let Some(bytes) = self.engine.read(name, len_max::<Checkpoint>()).await? else {
             return Ok(None);
         };
         let (checkpoint, _): (Checkpoint, _) = open_sealed(&bytes, name)?;
@@ -213,6 +213,13 @@ impl Log {
             head: Some(checkpoint.head),
             refs: refs?,
         }))
+    }
+
+    /// The checkpoints that are listed, by number.
+    pub(crate) async fn checkpoints(&self) -> Result<BTreeMap<u64, String>> {
+        let listed = self.engine.list(names::CHECKPOINTS, None).await?;
+        let numbered = |(name, _): (String, u64)| Some((names::parse_seq(&name)?, name));
+        Ok(listed.into_iter().filter_map(numbered).collect())
     }
 
     fn seen(&self) -> Option<Arc<RefsView>> {
@@ -232,16 +239,7 @@ impl Log {
     /// The view to begin with: the newest checkpoint that is whole and agrees with its entry. A
     /// damaged or lost checkpoint costs only time.
     async fn newest_checkpoint(&self) -> Result<Arc<RefsView>> {
-        for (name, _) in self
-            .backend
-            .list(names::CHECKPOINTS)
-            .await?
-            .into_iter()
-            .rev()
-        {
-            let Some(seq) = names::parse_seq(&name) else {
-                continue;
-            };
+        for (seq, name) in self.checkpoints().await?.into_iter().rev() {
             let view = match self.read_checkpoint(&name).await {
                 // No honest log comes to the last number, which has no successor.
                 Ok(Some(view)) if view.seq == seq && seq < u64::MAX => view,
@@ -277,7 +275,10 @@ impl Log {
 
     /// Makes sure that no entry lies beyond a missing one.
     pub(crate) async fn check_no_gap(&self, head: u64) -> Result<()> {
-        let listed = self.backend.list(names::LOG).await?;
+        let listed = self
+            .engine
+            .list(names::LOG, Some(&names::entry(head)))
+            .await?;
         let last = listed
             .iter()
             .rev()
@@ -287,7 +288,7 @@ impl Log {
             return Ok(());
         }
         // Another writer may have added entries since the probe ended; they leave no gap.
-        if self.backend.len(&names::entry(missing)).await?.is_some() {
+        if self.read_entry(missing).await?.is_some() {
             return Ok(());
         }
         let reason = format!(
@@ -304,20 +305,27 @@ impl Log {
     /// the same: it is read back and recognised by its writer.
     async fn create(&self, entry: &Operation, bytes: Bytes) -> Result<bool> {
         let name = names::entry(entry.seq);
-        let Err(source) = self.backend.create(&name, bytes.clone()).await else {
+        let created = self.engine.create(&name, bytes.clone()).await;
+        if let Ok(true) = created {
             return Ok(true);
-        };
-        let taken = is_taken(&source);
+        }
+        let taken = created.is_ok();
         match self.read_entry(entry.seq).await {
             Ok(Some((found, _))) if found.writer != entry.writer => return Ok(false),
             Ok(Some(_)) if taken => return Ok(true),
             Ok(Some(_)) => {}
             // Gone or unreadable: what the engine said first is the better message.
-            Ok(None) | Err(_) => return Err(Error::engine(self.backend.place(&name))(source)),
+            Ok(None) | Err(_) => {
+                let gone = || {
+                    let (path, source) = (name.clone(), "taken, but not there".into());
+                    let taken = object_store::Error::AlreadyExists { path, source };
+                    Error::engine(self.engine.place(&name))(taken)
+                };
+                return Err(created.err().unwrap_or_else(gone));
+            }
         }
-        // It is ours, but the engine failed after making it, so it may not be durable. Writing
-        // the same bytes again is harmless and tells.
-        let confirmed = self.backend.write(&name, bytes).await;
+        // It is ours, but the engine failed after making it, so it may not be durable.
+        let confirmed = self.engine.confirm(&name, bytes).await;
         let unconfirmed = |e: Error| Error::Unconfirmed {
             seq: entry.seq,
             reason: e.to_string(),
@@ -346,7 +354,7 @@ impl Log {
         };
         if let Ok((bytes, _)) = seal(&checkpoint) {
             let _lost = self
-                .backend
+                .engine
                 .create(&names::checkpoint(view.seq), bytes)
                 .await
                 .is_err();

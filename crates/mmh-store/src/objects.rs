@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use futures::TryStreamExt;
+use futures::stream::BoxStream;
 use mmh_core::Digest;
 use mmh_core::canonical::{self, Canonical};
 use object_store::path::Path;
-use object_store::{GetOptions, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use object_store::{GetOptions, ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -99,6 +100,21 @@ impl Backend {
     /// Lists all objects below `prefix`, sorted by name.
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
         let stream = self.objects().list(Some(&Path::from(prefix)));
+        self.sorted(prefix, stream).await
+    }
+
+    /// Like [`Backend::list`], but only those after the name `after`.
+    pub(crate) async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>> {
+        let (prefix_path, after) = (Path::from(prefix), Path::from(after));
+        let stream = self.objects().list_with_offset(Some(&prefix_path), &after);
+        self.sorted(prefix, stream).await
+    }
+
+    async fn sorted(
+        &self,
+        prefix: &str,
+        stream: BoxStream<'static, object_store::Result<ObjectMeta>>,
+    ) -> Result<Vec<Listed>> {
         let named = stream.map_ok(|meta| (String::from(meta.location), meta.size));
         let mut all: Vec<Listed> = named
             .try_collect()

@@ -136,7 +136,7 @@ impl Store {
     pub async fn open(backend: Backend, options: OpenOptions) -> Result<Self> {
         let config = read_config(&backend).await?;
         let index = Index::open(backend.clone()).await?;
-        let log = Log::new(backend.clone());
+        let log = Log::new(backend.log_engine());
         let OpenOptions {
             clock,
             entropy,

@@ -2,7 +2,7 @@
 //!
 //! Damage is what the report is for; only a failure to look at all is an error.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -209,11 +209,7 @@ async fn check_index(store: &Store, cancel: &Cancel, report: &mut VerifyReport) 
 /// refs up.
 async fn check_log(store: &Store, cancel: &Cancel, report: &mut VerifyReport) -> Result<()> {
     let log = store.log();
-    let listed = store.backend().list(names::CHECKPOINTS).await?;
-    let checkpoints: BTreeMap<u64, &String> = listed
-        .iter()
-        .filter_map(|(name, _)| names::parse_seq(name).map(|seq| (seq, name)))
-        .collect();
+    let checkpoints = log.checkpoints().await?;
     let mut view = RefsView::default();
     loop {
         cancel.check()?;
@@ -233,7 +229,7 @@ async fn check_log(store: &Store, cancel: &Cancel, report: &mut VerifyReport) ->
                 Ok(Some(checkpoint)) if checkpoint != view => {
                     report
                         .damage
-                        .push(Damage::object(*name, "it disagrees with the log"));
+                        .push(Damage::object(name, "it disagrees with the log"));
                 }
                 Ok(_) => {}
                 Err(error) => report.damage.push(Damage::from_error(name, error)?),
