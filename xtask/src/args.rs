@@ -54,6 +54,11 @@ impl Args {
             .map_err(|_| Failure::usage(format!("{name} cannot be `{text}`")))
     }
 
+    /// Takes all that is left, for a program that reads its own words.
+    pub(crate) fn rest(self) -> Vec<String> {
+        self.0.into()
+    }
+
     /// Fails if a word is left that nobody took.
     pub(crate) fn finish(self) -> Outcome {
         match self.0.front() {
@@ -79,6 +84,13 @@ mod tests {
         assert!(args.flag("--small") && !args.flag("--small"));
         assert_eq!(args.positionals(), ["dir", "other"]);
         args.finish().unwrap();
+    }
+
+    #[test]
+    fn the_rest_keeps_its_order() {
+        let mut args = args("simulate --seed 7 --trace");
+        assert_eq!(args.positional().as_deref(), Some("simulate"));
+        assert_eq!(args.rest(), ["--seed", "7", "--trace"]);
     }
 
     #[test]

@@ -194,13 +194,18 @@ pub(crate) fn build(binary: &str, args: &[&str]) -> Outcome<PathBuf> {
         );
         return Ok(program.into());
     }
+    build_target("--bin", binary, args)
+}
+
+/// Builds one example and returns its path.
+pub(crate) fn build_example(example: &str, args: &[&str]) -> Outcome<PathBuf> {
+    build_target("--example", example, args)
+}
+
+fn build_target(kind: &str, name: &str, args: &[&str]) -> Outcome<PathBuf> {
     let mut command = cargo();
-    command.args([
-        "build",
-        "--message-format=json-render-diagnostics",
-        "--bin",
-        binary,
-    ]);
+    let messages = "--message-format=json-render-diagnostics";
+    command.args(["build", messages, kind, name]);
     command.args(args).stderr(Stdio::inherit());
     println!("$ {}", typed(&command));
     let out = output(&mut command)?;
@@ -214,9 +219,9 @@ pub(crate) fn build(binary: &str, args: &[&str]) -> Outcome<PathBuf> {
     String::from_utf8_lossy(&out.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == binary)
+        .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .ok_or_else(|| Failure::failed(format!("cargo built no binary `{binary}`")))
+        .ok_or_else(|| Failure::failed(format!("cargo built no program `{name}`")))
 }
 
 #[cfg(test)]

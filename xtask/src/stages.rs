@@ -35,6 +35,9 @@ const HOSTILE_CASES: &str = "2048";
 /// Rounds of mutated models and damaged repositories in the hostile stage.
 const HOSTILE_ROUNDS: u32 = 12;
 
+/// Simulated worlds in the hostile stage.
+const HOSTILE_WORLDS: [&str; 2] = ["--seeds", "10000"];
+
 /// A stage of the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -74,7 +77,7 @@ impl Stage {
             Self::Lint => "clippy on every target and on the codec for ARM, warnings are errors",
             Self::Test => "all tests, then the examples in the documentation",
             Self::Hostile => {
-                "hostile input and faults again with more cases, then through the program"
+                "hostile input and faults with more cases, in simulated worlds, through the program"
             }
             Self::Doors => "the program end to end, killed and resumed",
             Self::Features => "each crate on its own; documentation, warnings are errors",
@@ -94,6 +97,7 @@ impl Stage {
             }
             Self::Hostile => {
                 run(tests(&HOSTILE).env("PROPTEST_CASES", HOSTILE_CASES))?;
+                drill::simulate(&EVERYTHING, &HOSTILE_WORLDS.map(str::to_owned))?;
                 drill::fuzz(&build("mmh", &EVERYTHING)?, HOSTILE_ROUNDS, 3)
             }
             Self::Doors => crate::doors::run(),

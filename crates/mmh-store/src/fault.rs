@@ -3,6 +3,7 @@
 //! One counter counts the operations of engine and staging area together, so that a test can run
 //! a scenario once for every n and see whether what was acknowledged is still there.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -57,6 +58,7 @@ struct Plan {
     at: Option<(u64, Fault)>,
     dead: bool,
     sync_lies: bool,
+    lists: BTreeMap<String, VecDeque<Vec<ObjectMeta>>>,
 }
 
 /// What a decorator does with one operation.
@@ -87,6 +89,16 @@ impl Faults {
     /// Makes every sync of a staged file return without having done anything.
     pub fn let_sync_lie(&self) {
         self.plan(|plan| plan.sync_lies = true);
+    }
+
+    /// Answers the next lists of this prefix with these, one after the other: old or short ones.
+    pub fn let_lists_lie(&self, prefix: &str, lists: impl IntoIterator<Item = Vec<ObjectMeta>>) {
+        let lists = lists.into_iter().collect();
+        self.plan(|plan| plan.lists.insert(prefix.to_owned(), lists));
+    }
+
+    fn next_list(&self, prefix: Option<&Path>) -> Option<Vec<ObjectMeta>> {
+        self.plan(|plan| plan.lists.get_mut(prefix?.as_ref())?.pop_front())
     }
 
     /// Operations since the last [`Faults::strike`].
@@ -216,10 +228,12 @@ impl ObjectStore for FaultyStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        if self.faults.next() == Verdict::Go {
-            self.inner.list(prefix)
-        } else {
-            failing()
+        if self.faults.next() != Verdict::Go {
+            return failing();
+        }
+        match self.faults.next_list(prefix) {
+            Some(names) => futures::stream::iter(names.into_iter().map(Ok)).boxed(),
+            None => self.inner.list(prefix),
         }
     }
 
@@ -363,6 +377,15 @@ mod tests {
             assert!(outer.objects().put_multipart(&"a".into()).await.is_err());
             assert!(outer.objects().list_with_delimiter(None).await.is_err());
         }
+    }
+
+    #[tokio::test]
+    async fn a_list_lies_as_often_as_it_was_told() {
+        let (inner, outer, faults) = faulty(99, Fault::Fail);
+        inner.write("a/b", &b"1"[..]).await.unwrap();
+        faults.let_lists_lie("a", [Vec::new()]);
+        assert_eq!(outer.list("a").await.unwrap(), []);
+        assert_eq!(outer.list("a").await.unwrap().len(), 1);
     }
 
     #[test]

@@ -77,8 +77,23 @@ impl Index {
 
     /// Lists the runs again, opens new ones and forgets those that vanished.
     pub(crate) async fn refresh(&self) -> Result<()> {
+        for attempt in 1..=VANISHED_ATTEMPTS {
+            let (fresh, n_vanished) = self.list_runs().await?;
+            // What replaced a run that vanished while it was opened may not have been listed yet.
+            // A list that goes on naming it is an old one.
+            if n_vanished == 0 || attempt == VANISHED_ATTEMPTS {
+                *self.runs.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The runs that are listed, and how many of them are not there.
+    async fn list_runs(&self) -> Result<(Runs, usize)> {
         let old = self.runs();
         let mut fresh = Runs::default();
+        let mut n_vanished = 0;
         let mut unknown = Vec::new();
         for (name, len) in self.backend.list(names::INDEX).await? {
             let Some((_, id)) = names::parse_run(&name) else {
@@ -98,7 +113,7 @@ impl Index {
         while let Some((name, run)) = opened.next().await {
             match run {
                 Ok(run) => drop(fresh.open.insert(name, Arc::new(run))),
-                Err(error) if error.is_missing_object() => {}
+                Err(error) if error.is_missing_object() => n_vanished += 1,
                 Err(Error::CorruptIndex { reason, .. }) => {
                     fresh.damaged.insert(name, reason);
                 }
@@ -112,8 +127,7 @@ impl Index {
             }
         }
         drop(opened);
-        *self.runs.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
-        Ok(())
+        Ok((fresh, n_vanished))
     }
 
     /// Finds a chunk.

@@ -27,6 +27,8 @@ pub mod pack;
 mod reader;
 mod rebuild;
 mod recover;
+#[cfg(feature = "testing")]
+pub mod sim;
 mod staging;
 mod store;
 mod verify;

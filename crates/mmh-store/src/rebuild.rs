@@ -44,20 +44,13 @@ pub(crate) async fn rebuild(
     cancel: &Cancel,
 ) -> Result<RebuildReport> {
     let (backend, index) = (store.backend(), store.index());
-    let old: Vec<String> = backend
-        .list(names::INDEX)
-        .await?
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
     index.reopen().await?;
-    let listed = backend.list(names::PACKS).await?;
-    let packs: BTreeSet<PackId> = listed
-        .iter()
-        .filter_map(|(name, _)| names::parse_pack(name))
-        .collect();
+    let old = index.runs();
+    let mut listed = backend.list(names::PACKS).await?;
+    listed.retain(|(name, _)| names::parse_pack(name).is_some());
+    let missing_packs = complete(store, &mut listed).await?;
     let mut report = RebuildReport {
-        missing_packs: missing(store, &packs).await?,
+        missing_packs,
         ..RebuildReport::default()
     };
     // A short listing must not make chunks disappear from the index.
@@ -107,7 +100,8 @@ pub(crate) async fn rebuild(
     }
     written.publish(store).await?;
     report.chunks = written.n_entries;
-    for name in old.iter().filter(|name| !written.runs.contains(*name)) {
+    let replaced = old.open.keys().chain(old.damaged.keys());
+    for name in replaced.filter(|name| !written.runs.contains(*name)) {
         backend.delete(name).await?;
     }
     index.reopen().await?;
@@ -149,13 +143,19 @@ impl Written {
     }
 }
 
-/// Packs that the readable part of the index names and that are not there. Each is asked for by
-/// name, because a listing may be short.
-async fn missing(store: &Store, listed: &BTreeSet<PackId>) -> Result<Vec<PackId>> {
+/// Adds what the listing left out, as a short one does, and returns packs that are missing: each
+/// pack that the readable part of the index names is asked for by name.
+async fn complete(store: &Store, listed: &mut Vec<(String, u64)>) -> Result<Vec<PackId>> {
     let mut missing = Vec::new();
-    for pack in store.index().packs().difference(listed) {
-        if store.backend().len(&names::pack(pack)).await?.is_none() {
-            missing.push(*pack);
+    let known: BTreeSet<PackId> = listed
+        .iter()
+        .filter_map(|(name, _)| names::parse_pack(name))
+        .collect();
+    for pack in store.index().packs().difference(&known) {
+        let name = names::pack(pack);
+        match store.backend().len(&name).await? {
+            Some(len) => listed.push((name, len)),
+            None => missing.push(*pack),
         }
     }
     Ok(missing)

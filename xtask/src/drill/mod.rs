@@ -5,6 +5,7 @@ mod guided;
 mod kill;
 mod large;
 mod sanitizer;
+mod simulate;
 
 use crate::args::Args;
 use crate::arm;
@@ -12,8 +13,10 @@ use crate::shell::{Failure, Outcome, RELEASE, build};
 
 pub(crate) use fuzz::fuzz;
 pub(crate) use kill::kill;
+pub(crate) use simulate::simulate;
 
 /// `cargo xtask drill kill|fuzz [-n N] [--seed S]`, `cargo xtask drill large [--gb N]`,
+/// `cargo xtask drill simulate [--seeds N] [--from SEED] [--seed S] [--trace]`,
 /// `cargo xtask drill guided [--minutes N] [--only TARGET]`, `cargo xtask drill asan` and
 /// `cargo xtask drill neon [--install]`
 pub(crate) fn command(mut args: Args) -> Outcome {
@@ -46,13 +49,24 @@ pub(crate) fn command(mut args: Args) -> Outcome {
             args.finish()?;
             sanitizer::asan()
         }
+        "simulate" => {
+            let release = [
+                "-p",
+                "mmh-store",
+                "--features",
+                "testing",
+                "--release",
+                "--locked",
+            ];
+            simulate(&release, &args.rest())
+        }
         "neon" => {
             let install = args.flag("--install");
             args.finish()?;
             arm::test(install)
         }
         _ => Err(Failure::usage(
-            "say which drill: kill, fuzz, guided, asan, neon or large",
+            "say which drill: kill, fuzz, simulate, guided, asan, neon or large",
         )),
     }
 }

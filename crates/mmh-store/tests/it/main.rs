@@ -12,5 +12,7 @@ mod forged;
 mod kill;
 mod kinds;
 mod linked;
+mod lists;
 mod refs;
 mod salvage;
+mod sim;
