@@ -1,10 +1,12 @@
-//! What the pure crates ask of the world: progress, cancellation, time and randomness.
+//! What the pure crates ask of the world: progress, cancellation, time, randomness, and how
+//! content is named.
 
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
+use crate::id::Digest;
 
 /// Hears how far a long operation has come. Implementations must be cheap: called per chunk.
 pub trait Progress: Send + Sync + Debug {
@@ -97,6 +99,22 @@ pub trait Entropy: Send + Sync + Debug {
     /// # Errors
     /// The system's error, if its generator fails; `out` is not to be used then.
     fn fill(&self, out: &mut [u8]) -> std::io::Result<()>;
+}
+
+/// How a repository names content. All ids of one repository come from one of these.
+pub trait Ids: Send + Sync + Debug {
+    /// The digest of `content` in this repository, the same for equal content.
+    fn digest(&self, content: &[u8]) -> Digest;
+}
+
+/// BLAKE3 without a key: the names that everybody can compute.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PlainIds;
+
+impl Ids for PlainIds {
+    fn digest(&self, content: &[u8]) -> Digest {
+        Digest::of(content)
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::id::ChunkId;
+use crate::ports::{Ids, PlainIds};
 
 /// A value whose bytes were compared with their digest. Readers hand out nothing else, so
 /// forgetting to verify does not compile.
@@ -18,7 +19,15 @@ impl Verified<Bytes> {
     /// # Errors
     /// [`Error::DigestMismatch`] if they differ.
     pub fn chunk(id: &ChunkId, bytes: Bytes) -> Result<Self> {
-        let actual = ChunkId::of(&bytes);
+        Self::chunk_by(&PlainIds, id, bytes)
+    }
+
+    /// Hashes `bytes` as the repository does that has these ids, and compares with `id`.
+    ///
+    /// # Errors
+    /// [`Error::DigestMismatch`] if they differ.
+    pub fn chunk_by(ids: &dyn Ids, id: &ChunkId, bytes: Bytes) -> Result<Self> {
+        let actual = ChunkId::from_digest(ids.digest(&bytes));
         if actual != *id {
             return Err(Error::DigestMismatch {
                 what: ChunkId::WHAT,
@@ -69,6 +78,22 @@ mod tests {
         assert!(Verified::chunk(&id, Bytes::from_static(b"abc")).is_ok());
         let wrong = Verified::chunk(&id, Bytes::from_static(b"abd"));
         assert!(matches!(wrong, Err(Error::DigestMismatch { .. })));
+    }
+
+    /// Ids of another repository do not verify here.
+    #[test]
+    fn the_repositorys_own_ids_decide() {
+        #[derive(Debug)]
+        struct Other;
+        impl Ids for Other {
+            fn digest(&self, content: &[u8]) -> crate::Digest {
+                crate::Digest::of(&[content, b"!"].concat())
+            }
+        }
+        let id = ChunkId::from_digest(Other.digest(b"abc"));
+        assert!(Verified::chunk_by(&Other, &id, Bytes::from_static(b"abc")).is_ok());
+        assert!(Verified::chunk(&id, Bytes::from_static(b"abc")).is_err());
+        assert!(Verified::chunk_by(&Other, &ChunkId::of(b"abc"), "abc".into()).is_err());
     }
 
     #[test]

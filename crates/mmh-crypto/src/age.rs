@@ -66,6 +66,22 @@ pub fn decrypt(identities: &[Identity], file: &[u8]) -> Result<Zeroizing<Vec<u8>
     decrypt_binary(identities, file)
 }
 
+/// The types of an age file's recipients, as its header says; nothing is proved by that.
+///
+/// # Errors
+/// Invalid, if the file is malformed; Unsupported, for another version of age.
+pub fn recipient_types(file: &[u8]) -> Result<Vec<String>> {
+    let types = |header: &Header<'_>| {
+        let tags = header.stanzas().iter().map(Stanza::tag);
+        tags.map(str::to_owned).collect()
+    };
+    if armor::is_armored(file) {
+        let file = armor::decode(file)?;
+        return Ok(types(&Header::parse(&file)?));
+    }
+    Ok(types(&Header::parse(file)?))
+}
+
 fn decrypt_binary(identities: &[Identity], file: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
     let header = Header::parse(file)?;
     for identity in identities {

@@ -3,7 +3,8 @@
 //! ```text
 //! root seed ─┬─ read key ─┬─ id key        ids of chunks and objects
 //!            │            ├─ content key   sealing of chunks
-//!            │            └─ index key     sealing of packs' tables, index runs and the log
+//!            │            ├─ index key     sealing of packs' tables, index runs and the log
+//!            │            └─ config key    proof of a configuration, and of the key
 //!            ├─ chunker key                where content is cut
 //!            └─ signing seed               the repository's own signing key
 //! ```
@@ -13,7 +14,7 @@
 //! so no child says anything about its parent or siblings.
 
 use mmh_core::Digest;
-use mmh_core::ports::Entropy;
+use mmh_core::ports::{Entropy, Ids};
 
 use crate::error::Result;
 use crate::seal::Sealer;
@@ -25,6 +26,7 @@ mod context {
     pub(super) const ID: &str = "mmh-rs 2026-11-25 id key v1";
     pub(super) const CONTENT: &str = "mmh-rs 2026-11-25 content key v1";
     pub(super) const INDEX: &str = "mmh-rs 2026-11-25 index key v1";
+    pub(super) const CONFIG: &str = "mmh-rs 2026-11-30 config key v1";
     pub(super) const CHUNKER: &str = "mmh-rs 2026-11-25 chunker key v1";
     pub(super) const SIGNING: &str = "mmh-rs 2026-11-25 signing seed v1";
 }
@@ -103,10 +105,18 @@ impl ReadKey {
         IdKey(derive(context::ID, self.0.expose()))
     }
 
-    /// Seals chunks; the name of a sealed thing is its chunk's id.
+    /// Seals frames of chunks.
     #[must_use]
     pub fn content(&self) -> Sealer {
         Sealer::new(&derive(context::CONTENT, self.0.expose()))
+    }
+
+    /// Vouches for a repository's configuration: a keyed hash of `bytes` that also tells whether
+    /// this is the repository's key at all.
+    #[must_use]
+    pub fn vouch(&self, bytes: &[u8]) -> Digest {
+        let key = derive::<32>(context::CONFIG, self.0.expose());
+        Digest::from_bytes(*blake3::keyed_hash(key.expose(), bytes).as_bytes())
     }
 
     /// Seals structure; the name of a sealed thing is its object name in the store.
@@ -126,6 +136,12 @@ impl IdKey {
     #[must_use]
     pub fn id(&self, bytes: &[u8]) -> Digest {
         Digest::from_bytes(*blake3::keyed_hash(self.0.expose(), bytes).as_bytes())
+    }
+}
+
+impl Ids for IdKey {
+    fn digest(&self, content: &[u8]) -> Digest {
+        self.id(content)
     }
 }
 
@@ -195,6 +211,18 @@ mod tests {
         let id = root().read_key().id_key().id(b"abc");
         assert_ne!(id, other.read_key().id_key().id(b"abc"));
         assert_ne!(id, Digest::of(b"abc"));
+    }
+
+    /// Neither another key nor another configuration has the same proof.
+    #[test]
+    fn a_configuration_is_vouched_for_by_its_key_alone() {
+        let read = root().read_key();
+        let other = RootSeed::generate(&Counter::default()).unwrap().read_key();
+        let proof = read.vouch(b"config");
+        assert_eq!(proof, read.vouch(b"config"));
+        assert_ne!(proof, other.vouch(b"config"));
+        assert_ne!(proof, read.vouch(b"other"));
+        assert_ne!(proof, read.id_key().id(b"config"));
     }
 
     #[test]

@@ -205,6 +205,10 @@ struct OnTop<'a> {
 }
 
 impl ChunkSink for OnTop<'_> {
+    fn id(&self, raw: &[u8]) -> ChunkId {
+        self.archive.id(raw)
+    }
+
     fn contains(&self, id: &ChunkId) -> mmh_store::Result<bool> {
         Ok(self.archive.contains(id)? || self.outside.locate(id)?.is_some())
     }

@@ -155,7 +155,7 @@ impl Ingest<'_> {
     /// Codes one chunk unless the store has it.
     fn code(&self, job: &Job, matcher: Option<&Matcher<'_>>) -> Result<Coded> {
         self.cancel.check()?;
-        let id = ChunkId::of(&job.raw);
+        let id = self.sink.id(&job.raw);
         let mut coded = Coded {
             slot: job.slot,
             id,

@@ -29,6 +29,10 @@ impl Memory {
 }
 
 impl ChunkSink for Memory {
+    fn id(&self, raw: &[u8]) -> ChunkId {
+        ChunkId::of(raw)
+    }
+
     fn contains(&self, id: &ChunkId) -> mmh_store::Result<bool> {
         Ok(self.0.lock().unwrap().contains_key(id))
     }

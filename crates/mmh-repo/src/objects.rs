@@ -79,7 +79,7 @@ pub(crate) fn write<T: Canonical>(
     value: &T,
 ) -> Result<ObjectId> {
     let bytes = canonical::encode(value)?;
-    let id = ObjectId::of(&bytes);
+    let id = ObjectId::from_digest(*sink.id(&bytes).digest());
     put(sink, encoders, id, &bytes)?;
     Ok(id)
 }

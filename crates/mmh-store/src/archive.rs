@@ -29,8 +29,8 @@ use crate::chunk::{ChunkInfo, ChunkSource};
 use crate::error::{Error, Result};
 use crate::frame::{self, Found, Others};
 use crate::pack::{
-    ARCHIVE_ENTRY_LEN, Entry, FILE_MAGIC, FILE_VERSION, Flaw, HEADER_LEN, Kind, Record,
-    TRAILER_LEN, Trailer, parse_header,
+    ARCHIVE_ENTRY_LEN, Entry, FILE_MAGIC, FILE_VERSION, Flaw, HEADER_LEN, Kind, TRAILER_LEN,
+    Trailer, parse_header,
 };
 use crate::reader::{check_record, info, record_references};
 use crate::staging::read_exact_at;
@@ -316,7 +316,7 @@ impl ChunkSource for Archive {
             return Ok(References::default());
         }
         let record = self.read(entry.offset, entry.record_len())?;
-        record_references(&record)
+        record_references(&record, &entry, self.vault())
             .map_err(|fault| fault.of(*id, |reason| self.damaged(&entry, &reason)))
     }
 }
@@ -331,9 +331,9 @@ impl Others for Archive {
             return self.bases(id)?.get(id).map(Found::Content);
         };
         let record = self.read(entry.offset, entry.record_len())?.share();
-        match Record::frame(&record) {
-            Ok(frame) => Ok(Found::Frame(record.slice_ref(frame))),
-            Err(flaw) => Err(self.damaged(&entry, &flaw.to_string())),
+        match frame::shared_of_record(&record, self.vault(), id) {
+            Ok(frame) => Ok(Found::Frame(frame)),
+            Err(fault) => Err(self.damaged(&entry, &fault.to_string())),
         }
     }
 }

@@ -11,6 +11,7 @@ use object_store::memory::InMemory;
 use crate::error::{Error, Result};
 use crate::log_engine::{LogEngine, ObjectLog};
 use crate::staging::{LocalStaging, MemoryStaging, Staging};
+use crate::vault::Vault;
 
 /// A place for a repository: an engine for published objects and a staging area for the packs
 /// that a writer is filling. Cheap to clone; clones share the place.
@@ -22,6 +23,8 @@ pub struct Backend {
     /// Where the log lives, if not beside the packs.
     log: Option<Arc<dyn LogEngine>>,
     root: Option<PathBuf>,
+    /// What seals the repository in this place, once that is known.
+    vault: Vault,
 }
 
 impl Backend {
@@ -50,6 +53,7 @@ impl Backend {
             staging,
             log: None,
             root: Some(root),
+            vault: Vault::default(),
         })
     }
 
@@ -72,6 +76,7 @@ impl Backend {
             staging,
             log: None,
             root: None,
+            vault: Vault::default(),
         }
     }
 
@@ -131,6 +136,16 @@ impl Backend {
     #[must_use]
     pub fn objects(&self) -> &Arc<dyn ObjectStore> {
         &self.objects
+    }
+
+    /// The same place with the keys of the repository in it.
+    pub(crate) fn with_vault(self, vault: Vault) -> Self {
+        Self { vault, ..self }
+    }
+
+    /// What seals the repository.
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.vault
     }
 
     /// The staging area.

@@ -49,6 +49,9 @@ pub trait ChunkSource: Send + Sync {
 ///
 /// Calls may wait for the disk or the network; an async task wraps them in `spawn_blocking`.
 pub trait ChunkSink: Send + Sync {
+    /// The id that a chunk of these bytes has here.
+    fn id(&self, raw: &[u8]) -> ChunkId;
+
     /// Whether the chunk is already kept or on its way.
     ///
     /// # Errors
@@ -79,6 +82,10 @@ impl<T: ChunkSource + ?Sized> ChunkSource for &T {
 }
 
 impl<T: ChunkSink + ?Sized> ChunkSink for &T {
+    fn id(&self, raw: &[u8]) -> ChunkId {
+        (**self).id(raw)
+    }
+
     fn contains(&self, id: &ChunkId) -> Result<bool> {
         (**self).contains(id)
     }

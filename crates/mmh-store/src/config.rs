@@ -1,7 +1,8 @@
 //! The immutable `config` object of a repository.
 
-use mmh_core::canonical::Canonical;
+use mmh_core::canonical::{self, Canonical};
 use mmh_core::{Digest, limits};
+use mmh_crypto::ReadKey;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -28,7 +29,7 @@ pub enum ConfigTag {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChunkerParams {
-    /// The method: `fastcdc-2020`.
+    /// The method: [`CHUNKER`] or [`CHUNKER_KEYED`].
     pub algorithm: String,
     /// Shortest chunk in bytes, but for the last of a run.
     pub min_len: u32,
@@ -43,7 +44,7 @@ pub struct ChunkerParams {
 impl Default for ChunkerParams {
     fn default() -> Self {
         Self {
-            algorithm: "fastcdc-2020".to_owned(),
+            algorithm: CHUNKER.to_owned(),
             min_len: 64 << 10,
             average_len: 256 << 10,
             max_len: 1 << 20,
@@ -51,6 +52,20 @@ impl Default for ChunkerParams {
         }
     }
 }
+
+/// That a repository is sealed, for its whole life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sealed {
+    /// The read key's proof of the configuration in which this field is zero: it tells a wrong key
+    /// from damage, and a changed configuration from the one that was written.
+    pub proof: Digest,
+}
+
+/// The way of cutting of repositories that are not sealed.
+pub const CHUNKER: &str = "fastcdc-2020";
+/// The way of cutting of sealed ones: the gear table follows from the chunker key.
+pub const CHUNKER_KEYED: &str = "fastcdc-2020-keyed";
 
 /// What is decided once for the life of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +83,9 @@ pub struct Config {
     pub chunker: ChunkerParams,
     /// Whether the engine refused a second create of one name when it was tried at `init`.
     pub conditional_put: bool,
+    /// Whether everything is sealed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<Sealed>,
 }
 
 impl Canonical for Config {
@@ -90,10 +108,47 @@ impl Canonical for Config {
         if !sorted || c.tensor_len == 0 || longest > limits::CHUNK_LEN_MAX as u64 {
             return Err(bad(format!("chunk lengths {c:?} are out of bounds")));
         }
+        if self.sealed.is_some() != (c.algorithm == CHUNKER_KEYED) {
+            let reason = "a keyed chunker belongs to a sealed repository, and no other to it";
+            return Err(bad(reason.to_owned()));
+        }
         if c.algorithm.len() > limits::NAME_LEN_MAX {
             return Err(bad("the chunker's name is too long".to_owned()));
         }
         Ok(())
+    }
+}
+
+impl Config {
+    /// Says that the repository is sealed, and proves the whole with its key.
+    ///
+    /// # Errors
+    /// Invalid if a setting is out of bounds.
+    pub(crate) fn seal(&mut self, key: &ReadKey) -> Result<()> {
+        self.chunker.algorithm = CHUNKER_KEYED.to_owned();
+        let proof = self.proof(key)?;
+        self.sealed = Some(Sealed { proof });
+        Ok(())
+    }
+
+    /// Whether this is the configuration that the holder of the key wrote.
+    ///
+    /// # Errors
+    /// Invalid if a setting is out of bounds.
+    pub(crate) fn is_vouched_by(&self, key: &ReadKey) -> Result<bool> {
+        let Some(sealed) = &self.sealed else {
+            return Ok(false);
+        };
+        Ok(self.proof(key)? == sealed.proof)
+    }
+
+    fn proof(&self, key: &ReadKey) -> Result<Digest> {
+        let proof = Digest::from_bytes([0; 32]);
+        let open = Self {
+            sealed: Some(Sealed { proof }),
+            ..self.clone()
+        };
+        Ok(key.vouch(&canonical::encode(&open)?))
     }
 }
 
@@ -120,7 +175,7 @@ impl Config {
                 newest: FORMAT_VERSION,
             });
         }
-        mmh_core::canonical::decode(bytes).map_err(|e| corrupt(e.to_string()))
+        canonical::decode(bytes).map_err(|e| corrupt(e.to_string()))
     }
 }
 
@@ -139,7 +194,46 @@ mod tests {
             pack_len_max: PACK_LEN_DEFAULT,
             chunker: ChunkerParams::default(),
             conditional_put: true,
+            sealed: None,
         }
+    }
+
+    fn key(byte: u8) -> ReadKey {
+        ReadKey::from_secret(mmh_crypto::Secret::from_bytes(&[byte; 32]))
+    }
+
+    /// Neither another key nor a change of any setting is vouched for.
+    #[test]
+    fn a_sealed_configuration_is_proved_by_its_key() {
+        let mut config = sample();
+        config.seal(&key(1)).unwrap();
+        let bytes = canonical::encode(&config).unwrap();
+        assert_eq!(Config::decode(&bytes, "c").unwrap(), config);
+        assert!(config.is_vouched_by(&key(1)).unwrap());
+        assert!(!config.is_vouched_by(&key(2)).unwrap());
+        let mut weaker = config.clone();
+        weaker.chunker.max_len -= 1;
+        assert!(!weaker.is_vouched_by(&key(1)).unwrap());
+        let another = Config {
+            repository: Digest::of(b"another"),
+            ..config.clone()
+        };
+        assert!(!another.is_vouched_by(&key(1)).unwrap());
+        assert!(!sample().is_vouched_by(&key(1)).unwrap());
+    }
+
+    /// A sealed repository that is said to be open, or the other way round, is refused.
+    #[test]
+    fn sealing_and_cutting_belong_together() {
+        let mut sealed = sample();
+        sealed.seal(&key(1)).unwrap();
+        let opened = Config {
+            sealed: None,
+            ..sealed.clone()
+        };
+        assert!(opened.check().is_err());
+        sealed.chunker.algorithm = CHUNKER.to_owned();
+        assert!(sealed.check().is_err());
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub fn frame(raw: &[u8]) -> Vec<u8> {
 /// # Panics
 /// If the codec fails or the bytes are longer than 4 GiB.
 pub fn put(sink: &impl ChunkSink, raw: &[u8]) -> Result<(ChunkId, bool)> {
-    let id = ChunkId::of(raw);
+    let id = sink.id(raw);
     let len = u32::try_from(raw.len()).expect("a chunk is short");
     Ok((id, sink.put(id, len, &frame(raw))?))
 }

@@ -19,6 +19,13 @@ pub trait Entropy: Send + Sync + Debug {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemEntropy;
 
+/// The same generator for keys.
+impl mmh_core::ports::Entropy for SystemEntropy {
+    fn fill(&self, out: &mut [u8]) -> std::io::Result<()> {
+        getrandom::fill(out).map_err(std::io::Error::other)
+    }
+}
+
 impl Entropy for SystemEntropy {
     fn draw(&self) -> Result<Digest> {
         let mut bytes = [0; 32];

@@ -19,6 +19,44 @@ pub enum Error {
         /// The place as given.
         place: String,
     },
+    /// The repository is sealed, and no key opens it.
+    #[error("{place} is sealed: {reason}")]
+    Locked {
+        /// The place as given.
+        place: String,
+        /// What was tried.
+        reason: String,
+    },
+    /// A key was given for a repository that is not sealed: somebody may have put another in its
+    /// place.
+    #[error("{place} is not sealed, but a key was given for it")]
+    NotSealed {
+        /// The place as given.
+        place: String,
+    },
+    /// A repository without keys was asked for them.
+    #[error("{place} is not sealed and has no keys")]
+    NoKeys {
+        /// The place as given.
+        place: String,
+    },
+    /// The key at hand reads only.
+    #[error("a read key cannot {what}; the root seed can")]
+    ReadOnlyKey {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// A key slot that cannot be made or taken away.
+    #[error("key slot `{name}`: {reason}")]
+    BadSlot {
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// Keys, slots or sealing.
+    #[error(transparent)]
+    Crypto(#[from] mmh_crypto::Error),
     /// There is a repository already.
     #[error("{place} is already a repository")]
     AlreadyARepository {
@@ -193,7 +231,13 @@ impl Error {
             Self::NoSuchChunk { .. } | Self::NoSuchObject { .. } | Self::NotARepository { .. } => {
                 ErrorKind::NotFound
             }
+            Self::Locked { .. } | Self::NotSealed { .. } | Self::ReadOnlyKey { .. } => {
+                ErrorKind::Denied
+            }
+            Self::Crypto(source) => source.kind(),
             Self::AlreadyARepository { .. }
+            | Self::BadSlot { .. }
+            | Self::NoKeys { .. }
             | Self::NotAnArchive { .. }
             | Self::BadFrame { .. }
             | Self::BadSetting { .. } => ErrorKind::Invalid,

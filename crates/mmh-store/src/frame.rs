@@ -4,6 +4,7 @@
 //! and compared with their ids first. How deep and how many is limited, so that no chain of
 //! hostile frames, and no circle of them, costs more than a few chunks. FORMAT.md, "Packs".
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,9 +17,13 @@ use mmh_core::{ChunkId, Digest, ErrorKind, Verified, limits};
 
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
+use crate::pack::Record;
+use crate::vault::{PLAIN, Vault};
 
 /// Longest frame of a chunk that is stored or read, in bytes: a raw chunk and its frame's head.
 pub const FRAME_LEN_MAX: usize = limits::CHUNK_LEN_MAX + 4096;
+/// Longest frame as it is stored: sealing pads, and adds an id, a tag and a salt.
+pub const STORED_LEN_MAX: usize = (4 << 20) + (260 << 10);
 /// Most references from frame to frame on the way to one that needs nothing else.
 pub const REFERENCE_DEPTH_MAX: usize = 4;
 /// Most chunks that are read for the sake of one.
@@ -34,6 +39,29 @@ pub(crate) fn head(frame: &[u8]) -> std::result::Result<(u32, u8), String> {
 /// Whether the word that an index keeps of a frame says that it refers to others.
 pub(crate) fn has_references(method: u8) -> bool {
     method & !mmh_codec::METHOD_BITS != 0
+}
+
+/// The frame in a record, after comparing length and checksum and, where it is sealed, the tag
+/// and `id`, if that is given.
+pub(crate) fn of_record<'a>(
+    record: &'a [u8],
+    vault: &Vault,
+    id: Option<&ChunkId>,
+) -> std::result::Result<Cow<'a, [u8]>, Fault> {
+    let stored = Record::frame(record).map_err(|flaw| Fault::Damaged(flaw.to_string()))?;
+    vault.open_frame(stored, id).map_err(Fault::Damaged)
+}
+
+/// The same for a record that is shared, without copying what is not sealed.
+pub(crate) fn shared_of_record(
+    record: &Bytes,
+    vault: &Vault,
+    id: &ChunkId,
+) -> std::result::Result<Bytes, Fault> {
+    Ok(match of_record(record, vault, Some(id))? {
+        Cow::Borrowed(frame) => record.slice_ref(frame),
+        Cow::Owned(frame) => frame.into(),
+    })
 }
 
 /// The chunk that a frame knows by this name.
@@ -56,6 +84,11 @@ pub(crate) trait Others {
     /// What decodes them, and the frame itself.
     fn engine(&self) -> &'static dyn Engine;
 
+    /// How chunks are named and sealed there.
+    fn vault(&self) -> &Vault {
+        &PLAIN
+    }
+
     /// Finds a chunk, whose frame or record was checked as far as that goes without decoding.
     ///
     /// # Errors
@@ -74,15 +107,23 @@ pub(crate) enum Found {
 
 /// Frames that were looked up before, by their chunks.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Gathered(BTreeMap<ChunkId, Bytes>);
+pub(crate) struct Gathered {
+    frames: BTreeMap<ChunkId, Bytes>,
+    vault: Vault,
+}
 
 impl Gathered {
+    pub(crate) fn new(vault: Vault) -> Self {
+        let frames = BTreeMap::new();
+        Self { frames, vault }
+    }
+
     /// Keeps a frame; of more than a few the others are forgotten first.
     pub(crate) fn keep(&mut self, id: ChunkId, frame: Bytes) {
-        if self.0.len() > 2 * REFERENCED_MAX {
-            self.0.clear();
+        if self.frames.len() > 2 * REFERENCED_MAX {
+            self.frames.clear();
         }
-        self.0.insert(id, frame);
+        self.frames.insert(id, frame);
     }
 }
 
@@ -91,8 +132,12 @@ impl Others for Gathered {
         best()
     }
 
+    fn vault(&self) -> &Vault {
+        &self.vault
+    }
+
     fn find(&self, id: &ChunkId) -> Result<Found> {
-        let frame = self.0.get(id).cloned();
+        let frame = self.frames.get(id).cloned();
         frame
             .map(Found::Frame)
             .ok_or(Error::NoSuchChunk { chunk: *id })
@@ -251,7 +296,8 @@ impl Resolver<'_> {
         };
         let raw = self.decode(&frame, depth + 1);
         let raw = raw.map_err(|fault| other(fault.of(id, damaged)))?;
-        Verified::chunk(&id, raw.share()).map_err(|e| other(damaged(e.to_string())))
+        Verified::chunk_by(self.others.vault(), &id, raw.share())
+            .map_err(|e| other(damaged(e.to_string())))
     }
 }
 
@@ -273,7 +319,7 @@ pub(crate) fn verified(
     others: &dyn Others,
 ) -> std::result::Result<Verified<Bytes>, Fault> {
     let raw = decode(frame, others)?;
-    Verified::chunk(id, raw.share()).map_err(|e| Fault::Damaged(e.to_string()))
+    Verified::chunk_by(others.vault(), id, raw.share()).map_err(|e| Fault::Damaged(e.to_string()))
 }
 
 #[cfg(test)]
@@ -293,6 +339,13 @@ mod tests {
         assert_eq!(whole[..], *b"x");
         let fault = verified(&[1, 0, 1, b'y'], &id, &Gathered::default()).unwrap_err();
         assert!(matches!(fault, Fault::Damaged(_)), "{fault}");
+    }
+
+    /// The longest frame fits, with its id and all padding.
+    #[test]
+    fn the_longest_frame_can_be_sealed() {
+        let stored = crate::vault::tests::sealed(1).stored_len((FRAME_LEN_MAX + 32) as u64);
+        assert!(stored <= STORED_LEN_MAX as u64, "{stored}");
     }
 
     /// Only that something is not there can be mended by looking for it.
@@ -330,7 +383,7 @@ mod tests {
         for n in 0..100u8 {
             let id = ChunkId::of(&[n]);
             gathered.keep(id, Bytes::copy_from_slice(&[n]));
-            assert!(gathered.find(&id).is_ok() && gathered.0.len() <= 2 * REFERENCED_MAX + 1);
+            assert!(gathered.find(&id).is_ok() && gathered.frames.len() <= 2 * REFERENCED_MAX + 1);
         }
     }
 

@@ -19,6 +19,7 @@ mod error;
 pub mod fault;
 mod frame;
 pub mod index;
+mod keys;
 pub mod log;
 mod log_engine;
 pub mod names;
@@ -31,6 +32,7 @@ mod recover;
 pub mod sim;
 mod staging;
 mod store;
+mod vault;
 mod verify;
 mod writer;
 
@@ -38,10 +40,13 @@ pub use archive::{Archive, ArchiveWriter, fuzz_archive_table};
 pub use backend::Backend;
 pub use buffer::Buffer;
 pub use chunk::{ChunkInfo, ChunkSink, ChunkSource};
-pub use config::{ChunkerParams, Config, FORMAT_VERSION};
+pub use config::{CHUNKER, CHUNKER_KEYED, ChunkerParams, Config, FORMAT_VERSION, Sealed};
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Error, Result};
-pub use frame::{FRAME_LEN_MAX, REFERENCE_DEPTH_MAX, REFERENCED_MAX};
+pub use frame::{FRAME_LEN_MAX, REFERENCE_DEPTH_MAX, REFERENCED_MAX, STORED_LEN_MAX};
+pub use keys::{
+    KeySource, NoKey, Offer, SLOT_LEN_MAX, SLOT_NAME_LEN_MAX, Sealing, Slot, slot_name,
+};
 pub use log::{Commit, RefsView};
 pub use log_engine::LogEngine;
 pub use objects::SEAL_LEN;

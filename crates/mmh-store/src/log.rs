@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use mmh_core::canonical::Canonical;
 use mmh_core::name::RefName;
 use mmh_core::object::{Checkpoint, CheckpointTag, Operation, OperationTag, RefChange};
 use mmh_core::ports::Clock;
@@ -18,7 +17,7 @@ use crate::entropy::Entropy;
 use crate::error::{Error, Result};
 use crate::log_engine::LogEngine;
 use crate::names;
-use crate::objects::{SEAL_LEN, open_sealed, seal};
+use crate::vault::Vault;
 
 /// A checkpoint is written after every entry whose number is a multiple of this.
 pub const CHECKPOINT_EVERY: u64 = 64;
@@ -89,19 +88,16 @@ pub struct Commit {
 #[derive(Debug)]
 pub(crate) struct Log {
     engine: Arc<dyn LogEngine>,
+    vault: Vault,
     /// The newest view that was seen, where the next probe begins.
     seen: Mutex<Option<Arc<RefsView>>>,
 }
 
-/// Longest stored entry, checkpoint: the encoding and its digest.
-fn len_max<T: Canonical>() -> usize {
-    T::LEN_MAX + SEAL_LEN
-}
-
 impl Log {
-    pub(crate) fn new(engine: Arc<dyn LogEngine>) -> Self {
+    pub(crate) fn new(engine: Arc<dyn LogEngine>, vault: Vault) -> Self {
         Self {
             engine,
+            vault,
             seen: Mutex::new(None),
         }
     }
@@ -148,7 +144,8 @@ impl Log {
                 .iter()
                 .try_for_each(|change| view.check(change))?;
             (entry.seq, entry.prev) = (view.seq + 1, view.head);
-            let (bytes, digest) = seal(&entry)?;
+            let name = names::entry(entry.seq);
+            let (bytes, digest) = self.vault.seal_object(&name, &entry)?;
             if self.create(&entry, bytes).await? {
                 let mut next = RefsView::clone(&view);
                 next.apply(&entry, digest, &names::entry(entry.seq))?;
@@ -196,16 +193,20 @@ impl Log {
     /// Reads an entry with its digest; `None` if there is none of that number.
     pub(crate) async fn read_entry(&self, seq: u64) -> Result<Option<(Operation, Digest)>> {
         let name = names::entry(seq);
-        let bytes = self.engine.read(&name, len_max::<Operation>()).await?;
-        bytes.map(|bytes| open_sealed(&bytes, &name)).transpose()
+        let len_max = self.vault.object_len_max::<Operation>();
+        let bytes = self.engine.read(&name, len_max).await?;
+        bytes
+            .map(|bytes| self.vault.open_object(&bytes, &name))
+            .transpose()
     }
 
     /// Reads a checkpoint of that name.
     pub(crate) async fn read_checkpoint(&self, name: &str) -> Result<Option<RefsView>> {
-        let Some(bytes) = self.engine.read(name, len_max::<Checkpoint>()).await? else {
+        let len_max = self.vault.object_len_max::<Checkpoint>();
+        let Some(bytes) = self.engine.read(name, len_max).await? else {
             return Ok(None);
         };
-        let (checkpoint, _): (Checkpoint, _) = open_sealed(&bytes, name)?;
+        let (checkpoint, _): (Checkpoint, _) = self.vault.open_object(&bytes, name)?;
         let parse = |(name, id): (String, SnapshotId)| Ok((name.parse()?, id));
         let refs: mmh_core::Result<_> = checkpoint.refs.into_iter().map(parse).collect();
         Ok(Some(RefsView {
@@ -352,7 +353,8 @@ impl Log {
             head,
             refs,
         };
-        if let Ok((bytes, _)) = seal(&checkpoint) {
+        let name = names::checkpoint(view.seq);
+        if let Ok((bytes, _)) = self.vault.seal_object(&name, &checkpoint) {
             let _lost = self
                 .engine
                 .create(&names::checkpoint(view.seq), bytes)

@@ -2,6 +2,8 @@
 
 use mmh_core::{Digest, PackId};
 
+use crate::keys::SLOT_NAME_LEN_MAX;
+
 /// The configuration.
 pub const CONFIG: &str = "mmh/config";
 /// Before every pack.
@@ -12,6 +14,8 @@ pub const INDEX: &str = "mmh/index";
 pub const LOG: &str = "mmh/log";
 /// Before every checkpoint.
 pub const CHECKPOINTS: &str = "mmh/checkpoint";
+/// Before every key slot.
+pub const KEYS: &str = "mmh/keys";
 
 /// Before the name that `init` tries conditions on.
 pub const PROBE: &str = "mmh/probe";
@@ -56,6 +60,23 @@ pub(crate) fn entry(seq: u64) -> String {
 /// `mmh/checkpoint/<seq>`, in 20 decimal digits.
 pub(crate) fn checkpoint(seq: u64) -> String {
     format!("{CHECKPOINTS}/{seq:020}")
+}
+
+/// `mmh/keys/<slot>`; `None` unless the slot's name has 1 to 64 letters, digits, `-`, `_` or `.`
+/// and begins and ends with a letter or digit.
+pub(crate) fn slot(name: &str) -> Option<String> {
+    let inside = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let ends = [name.bytes().next()?, name.bytes().next_back()?];
+    let fits = name.len() <= SLOT_NAME_LEN_MAX
+        && name.bytes().all(inside)
+        && ends.iter().all(u8::is_ascii_alphanumeric);
+    fits.then(|| format!("{KEYS}/{name}"))
+}
+
+/// The slot's name, if the object's is one of a slot.
+pub(crate) fn parse_slot(object: &str) -> Option<&str> {
+    let name = object.strip_prefix(KEYS)?.strip_prefix('/')?;
+    slot(name).map(|_| name)
 }
 
 /// The number at the end of a log entry's or checkpoint's name.
@@ -126,6 +147,16 @@ mod tests {
             "mmh/log/99999999999999999999",
         ] {
             assert_eq!(parse_seq(name), None);
+        }
+    }
+
+    #[test]
+    fn a_slot_is_named_by_a_plain_word() {
+        assert_eq!(slot("alice-2").as_deref(), Some("mmh/keys/alice-2"));
+        assert_eq!(parse_slot("mmh/keys/alice-2"), Some("alice-2"));
+        for bad in ["", ".", "-a", "a.", "a/b", "a b", "é", &"a".repeat(65)] {
+            assert_eq!(slot(bad), None, "{bad}");
+            assert_eq!(parse_slot(&format!("mmh/keys/{bad}")), None, "{bad}");
         }
     }
 

@@ -11,8 +11,9 @@ use crate::chunk::{ChunkInfo, ChunkSource};
 use crate::error::{Error, Result};
 use crate::frame::{self, Fault, Found, Others};
 use crate::names;
-use crate::pack::{Entry, Record};
+use crate::pack::Entry;
 use crate::store::Store;
+use crate::vault::Vault;
 
 /// How often a read starts again because the chunk moved from staging into a pack meanwhile.
 const MOVED_ATTEMPTS: usize = 4;
@@ -27,6 +28,12 @@ pub struct Reader {
 impl Reader {
     pub(crate) fn new(store: Store, handle: Handle) -> Self {
         Self { store, handle }
+    }
+
+    /// The id that a chunk of these bytes has in this repository.
+    #[must_use]
+    pub fn id(&self, raw: &[u8]) -> ChunkId {
+        self.vault().id(raw)
     }
 
     async fn locate_published(&self, id: &ChunkId) -> Result<Option<(PackId, Entry)>> {
@@ -95,8 +102,8 @@ pub(crate) fn check_record(
     entry: &Entry,
     others: &dyn Others,
 ) -> std::result::Result<Verified<Bytes>, Fault> {
-    let frame = Record::frame(record).map_err(|flaw| Fault::Damaged(flaw.to_string()))?;
-    let raw = frame::verified(frame, &entry.id, others)?;
+    let frame = frame::of_record(record, others.vault(), Some(&entry.id))?;
+    let raw = frame::verified(&frame, &entry.id, others)?;
     if raw.len() as u64 != u64::from(entry.raw_len) {
         let (stated, len) = (entry.raw_len, raw.len());
         let reason = format!("the index states {stated} bytes, not {len}");
@@ -106,9 +113,13 @@ pub(crate) fn check_record(
 }
 
 /// What the frame of a record refers to.
-pub(crate) fn record_references(record: &[u8]) -> std::result::Result<References, Fault> {
-    let frame = Record::frame(record).map_err(|flaw| Fault::Damaged(flaw.to_string()))?;
-    Ok(mmh_codec::references(frame)?)
+pub(crate) fn record_references(
+    record: &[u8],
+    entry: &Entry,
+    vault: &Vault,
+) -> std::result::Result<References, Fault> {
+    let frame = frame::of_record(record, vault, Some(&entry.id))?;
+    Ok(mmh_codec::references(&frame)?)
 }
 
 /// The error for a damaged record.
@@ -127,11 +138,15 @@ impl Others for Reader {
         self.store.engine()
     }
 
+    fn vault(&self) -> &Vault {
+        self.store.backend().vault()
+    }
+
     fn find(&self, id: &ChunkId) -> Result<Found> {
         let (pack, entry, record) = block_on(&self.handle, self.record(id))?;
-        match Record::frame(&record) {
-            Ok(frame) => Ok(Found::Frame(record.slice_ref(frame))),
-            Err(flaw) => Err(damaged(pack, &entry, flaw.to_string())),
+        match frame::shared_of_record(&record, self.vault(), id) {
+            Ok(frame) => Ok(Found::Frame(frame)),
+            Err(fault) => Err(damaged(pack, &entry, fault.to_string())),
         }
     }
 }
@@ -157,7 +172,7 @@ impl ChunkSource for Reader {
             return Ok(References::default());
         }
         let (pack, entry, record) = block_on(&self.handle, self.record(id))?;
-        record_references(&record)
+        record_references(&record, &entry, self.vault())
             .map_err(|fault| fault.of(*id, |reason| damaged(pack, &entry, reason)))
     }
 }

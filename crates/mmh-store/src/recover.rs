@@ -71,7 +71,7 @@ async fn finish_pack(
         offset += len;
     }
     let growing = Growing::resume(Arc::clone(&file), hasher);
-    let pack = growing.seal(entries).map_err(Error::io(&place))?;
+    let pack = growing.seal(entries, backend.vault())?;
     publish(backend, &*file, &pack).await
 }
 

@@ -7,6 +7,9 @@ use mmh_core::ChunkId;
 use mmh_core::canonical::Canonical;
 use mmh_core::object::Operation;
 use mmh_core::ports::{Cancel, Clock, Progress, SystemClock};
+use mmh_crypto::ChunkerKey;
+use mmh_crypto::age::Recipient;
+use mmh_crypto::seed::SeedKey;
 use tokio::runtime::Handle;
 
 use crate::backend::Backend;
@@ -14,6 +17,7 @@ use crate::config::{ChunkerParams, Config, ConfigTag, FORMAT_VERSION, PACK_LEN_D
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::index::Index;
+use crate::keys::{self, KeySource, NoKey, Sealing, Slot};
 use crate::log::{Commit, Log, RefsView};
 use crate::names;
 use crate::objects::{SEAL_LEN, is_taken, seal, unseal};
@@ -30,6 +34,8 @@ pub struct InitOptions {
     pub pack_len_max: u64,
     /// How bytes are cut into chunks.
     pub chunker: ChunkerParams,
+    /// How everything is sealed, if it is.
+    pub sealing: Option<Sealing>,
     /// How the store is used from here on.
     pub open: OpenOptions,
 }
@@ -39,6 +45,7 @@ impl Default for InitOptions {
         Self {
             pack_len_max: PACK_LEN_DEFAULT,
             chunker: ChunkerParams::default(),
+            sealing: None,
             open: OpenOptions::default(),
         }
     }
@@ -53,6 +60,8 @@ pub struct OpenOptions {
     pub entropy: Arc<dyn Entropy>,
     /// Decodes chunks.
     pub engine: &'static dyn Engine,
+    /// Gives the key of a sealed repository.
+    pub key: Arc<dyn KeySource>,
 }
 
 impl Default for OpenOptions {
@@ -61,6 +70,7 @@ impl Default for OpenOptions {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(SystemEntropy),
             engine: best(),
+            key: Arc::new(NoKey),
         }
     }
 }
@@ -93,6 +103,8 @@ struct Inner {
     engine: &'static dyn Engine,
     index: Index,
     log: Log,
+    /// The key of a sealed repository.
+    key: Option<SeedKey>,
     /// The writers of this store that still live.
     pens: Mutex<Vec<Weak<Pen>>>,
 }
@@ -104,26 +116,38 @@ impl Store {
     /// Invalid if there is one already or a setting is out of bounds; Unsupported if the engine
     /// ignores conditions; Denied; Unavailable.
     pub async fn init(backend: Backend, options: InitOptions) -> Result<Self> {
-        let OpenOptions { entropy, .. } = &options.open;
+        let (mut open, sealing) = (options.open, options.sealing);
+        let entropy = &open.entropy;
         let there_is_one = || Error::AlreadyARepository {
             place: backend.name().to_owned(),
         };
         if backend.len(names::CONFIG).await?.is_some() {
             return Err(there_is_one());
         }
-        let config = Config {
+        let mut config = Config {
             r#type: ConfigTag::Tag,
             format: FORMAT_VERSION,
             repository: entropy.draw()?,
             pack_len_max: options.pack_len_max,
             chunker: options.chunker,
             conditional_put: true,
+            sealed: None,
         };
+        if let Some(sealing) = &sealing {
+            config.seal(&sealing.root.read_key())?;
+        }
         config.check()?;
         probe(&backend, &**entropy).await?;
+        open.key = match sealing {
+            Some(sealing) => {
+                sealing.write_slots(&backend).await?;
+                Arc::new(sealing.root)
+            }
+            None => Arc::new(NoKey),
+        };
         let (bytes, _) = seal(&config)?;
         match backend.create(names::CONFIG, bytes).await {
-            Ok(()) => Self::open(backend, options.open).await,
+            Ok(()) => Self::open(backend, open).await,
             Err(error) if is_taken(&error) => Err(there_is_one()),
             Err(error) => Err(Error::engine(backend.place(names::CONFIG))(error)),
         }
@@ -132,15 +156,19 @@ impl Store {
     /// Opens a repository.
     ///
     /// # Errors
-    /// NotFound if there is none; Unsupported for a newer format; Corrupt; Denied; Unavailable.
+    /// NotFound if there is none; Unsupported for a newer format; Denied if it is sealed and no key
+    /// opens it, or not sealed and a key was given; Corrupt; Unavailable.
     pub async fn open(backend: Backend, options: OpenOptions) -> Result<Self> {
         let config = read_config(&backend).await?;
+        let (key, vault) = keys::unlock(&backend, &config, &*options.key).await?;
+        let backend = backend.with_vault(vault);
         let index = Index::open(backend.clone()).await?;
-        let log = Log::new(backend.log_engine());
+        let log = Log::new(backend.log_engine(), backend.vault().clone());
         let OpenOptions {
             clock,
             entropy,
             engine,
+            key: _,
         } = options;
         let pens = Mutex::default();
         Ok(Self(Arc::new(Inner {
@@ -151,6 +179,7 @@ impl Store {
             engine,
             index,
             log,
+            key,
             pens,
         })))
     }
@@ -178,8 +207,10 @@ impl Store {
     /// Changes refs in one transaction and returns the log entry.
     ///
     /// # Errors
-    /// Conflict, naming the ref that does not have the expected old value; Invalid; Unavailable.
+    /// Conflict, naming the ref that does not have the expected old value; Invalid; Denied for a
+    /// read key; Unavailable.
     pub async fn commit(&self, commit: Commit) -> Result<Operation> {
+        self.check_writes("change refs")?;
         self.0
             .log
             .commit(commit, &*self.0.clock, &*self.0.entropy)
@@ -197,8 +228,9 @@ impl Store {
     /// Begins to write chunks. First recovers what writers that died left behind.
     ///
     /// # Errors
-    /// Denied for a read-only place; Unavailable; Corrupt.
+    /// Denied for a read-only place and for a read key; Unavailable; Corrupt.
     pub async fn writer(&self, handle: Handle) -> Result<Writer> {
+        self.check_writes("write")?;
         self.recover().await?;
         let pen = Arc::new(Pen::new(self.clone()));
         let mut pens = self.0.pens.lock().unwrap_or_else(PoisonError::into_inner);
@@ -246,6 +278,83 @@ impl Store {
         cancel: &Cancel,
     ) -> Result<RebuildReport> {
         crate::rebuild::rebuild(self, options, progress, cancel).await
+    }
+
+    /// The key that opened the repository, if it is sealed.
+    #[must_use]
+    pub fn key(&self) -> Option<&SeedKey> {
+        self.0.key.as_ref()
+    }
+
+    /// What decides where content is cut, in a sealed repository.
+    ///
+    /// # Errors
+    /// Denied for a read key.
+    pub fn chunker_key(&self) -> Result<Option<ChunkerKey>> {
+        self.check_writes("cut")?;
+        Ok(match self.key() {
+            Some(SeedKey::Root(root)) => Some(root.chunker_key()),
+            _ => None,
+        })
+    }
+
+    /// The key slots, sorted by name.
+    ///
+    /// # Errors
+    /// Unavailable.
+    pub async fn slots(&self) -> Result<Vec<Slot>> {
+        keys::list(&self.0.backend).await
+    }
+
+    /// Adds a slot, which holds the root seed or, for `read_only`, the read key.
+    ///
+    /// # Errors
+    /// Invalid if the name is taken or the recipients do not fit together; Denied if the repository
+    /// is not sealed, or for a read key that should give more than itself; Unavailable.
+    pub async fn add_slot(
+        &self,
+        name: &str,
+        recipients: &[Recipient],
+        read_only: bool,
+    ) -> Result<()> {
+        let backend = &self.0.backend;
+        let secret = match (self.key(), read_only) {
+            (Some(SeedKey::Root(root)), false) => root.secret().clone(),
+            (Some(key), true) => keys::read_key(key).secret().clone(),
+            (Some(SeedKey::Read(_)), false) => {
+                let what = "make a slot that writes";
+                return Err(Error::ReadOnlyKey { what });
+            }
+            (None, _) => {
+                let place = backend.name().to_owned();
+                return Err(Error::NoKeys { place });
+            }
+        };
+        keys::write_slot(backend, name, recipients, &secret).await
+    }
+
+    /// Removes a slot. Whoever opened it before has the key for ever: only new readers are kept
+    /// out.
+    ///
+    /// # Errors
+    /// NotFound; Denied for a read key; Unavailable.
+    pub async fn remove_slot(&self, name: &str) -> Result<()> {
+        self.check_writes("take a slot away")?;
+        let missing = || Error::NoSuchObject {
+            what: format!("key slot `{}`", mmh_core::error::shorten(name)),
+        };
+        let object = names::slot(name).ok_or_else(missing)?;
+        if self.0.backend.len(&object).await?.is_none() {
+            return Err(missing());
+        }
+        self.0.backend.delete(&object).await
+    }
+
+    fn check_writes(&self, what: &'static str) -> Result<()> {
+        match self.key() {
+            Some(SeedKey::Read(_)) => Err(Error::ReadOnlyKey { what }),
+            _ => Ok(()),
+        }
     }
 
     /// Counts what the repository holds.

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::frame::{self, Fault, Others};
 use crate::log::RefsView;
 use crate::names;
-use crate::pack::{Entry, HEADER_LEN, Record, Source, TRAILER_LEN, Trailer, read_footer};
+use crate::pack::{Entry, HEADER_LEN, Source, TRAILER_LEN, Trailer, read_footer};
 use crate::reader::check_record;
 use crate::store::Store;
 
@@ -394,12 +394,12 @@ pub(crate) fn check_window(
 
 /// Checks a record as far as that goes without decoding.
 fn check_sums(record: &[u8], entry: &Entry, others: &dyn Others) -> std::result::Result<(), Fault> {
-    let frame = Record::frame(record).map_err(|flaw| Fault::Damaged(flaw.to_string()))?;
-    if frame.len() as u64 != u64::from(entry.stored_len) {
+    let frame = frame::of_record(record, others.vault(), Some(&entry.id))?;
+    if record.len() as u64 != entry.record_len() {
         let reason = "its length is not the footer's".to_owned();
         return Err(Fault::Damaged(reason));
     }
-    let references = mmh_codec::references(frame)?;
+    let references = mmh_codec::references(&frame)?;
     for (what, id) in frame::named(&references) {
         others.find(&id).map_err(|source| Fault::Other {
             what,

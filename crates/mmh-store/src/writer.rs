@@ -17,6 +17,7 @@ use crate::frame::{self, FRAME_LEN_MAX};
 use crate::pack::{Entry, Growing, Kind, PACK_RECORDS_MAX, publish};
 use crate::staging::StagedFile;
 use crate::store::Store;
+use crate::vault::Vault;
 
 /// Entries that may wait for the next index run: at about 250 bytes each at the worst moment,
 /// when they are sorted, 32 MiB.
@@ -122,6 +123,10 @@ impl Pen {
         }
     }
 
+    fn vault(&self) -> &Vault {
+        self.store.backend().vault()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -210,7 +215,7 @@ impl Pen {
         entries: &[Entry],
         file: &dyn StagedFile,
     ) -> Result<PackId> {
-        let pack = growing.seal(entries).map_err(Error::io(file.name()))?;
+        let pack = growing.seal(entries, self.vault())?;
         publish(self.store.backend(), file, &pack).await?;
         Ok(pack)
     }
@@ -286,6 +291,10 @@ impl Writer {
 }
 
 impl ChunkSink for Writer {
+    fn id(&self, raw: &[u8]) -> ChunkId {
+        self.pen.vault().id(raw)
+    }
+
     fn contains(&self, id: &ChunkId) -> Result<bool> {
         if self.pen.find(id).is_some() {
             return Ok(true);
@@ -294,7 +303,8 @@ impl ChunkSink for Writer {
     }
 
     fn put(&self, id: ChunkId, raw_len: u32, frame: &[u8]) -> Result<bool> {
-        let entry = new_entry(id, raw_len, frame)?;
+        let mut entry = new_entry(id, raw_len, frame)?;
+        let mut stored = None;
         loop {
             let epoch = {
                 let state = self.pen.state();
@@ -304,6 +314,12 @@ impl ChunkSink for Writer {
             if self.contains(&id)? {
                 return Ok(false);
             }
+            // Not under the lock, and only once it is known to be needed.
+            let stored = match &stored {
+                Some(stored) => stored,
+                None => stored.insert(self.pen.vault().seal_frame(&id, frame)?),
+            };
+            entry.stored_len = u32_len(stored);
             let mut state = self.pen.state();
             state.check()?;
             if state.ids.contains_key(&id) {
@@ -313,7 +329,7 @@ impl ChunkSink for Writer {
             if state.epoch != epoch {
                 continue;
             }
-            let appended = self.pen.append(&mut state, entry, frame);
+            let appended = self.pen.append(&mut state, entry, stored);
             let full = appended.map_err(|error| state.fail(error))?;
             drop(state);
             if let Some(full) = full {
@@ -340,12 +356,15 @@ pub(crate) fn new_entry(id: ChunkId, raw_len: u32, frame: &[u8]) -> Result<Entry
     if head_len != raw_len {
         return Err(bad(format!("it holds {head_len} bytes, not {raw_len}")));
     }
-    let stored_len = u32::try_from(frame.len()).expect("at most FRAME_LEN_MAX");
     Ok(Entry {
         id,
         offset: 0,
-        stored_len,
+        stored_len: u32_len(frame),
         raw_len,
         method,
     })
+}
+
+fn u32_len(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("at most STORED_LEN_MAX")
 }

@@ -219,6 +219,10 @@ struct Full {
 }
 
 impl ChunkSink for Full {
+    fn id(&self, raw: &[u8]) -> ChunkId {
+        ChunkId::of(raw)
+    }
+
     fn contains(&self, id: &ChunkId) -> mmh_store::Result<bool> {
         self.memory.contains(id)
     }

@@ -146,6 +146,10 @@ fn gone() -> Error {
 }
 
 impl ChunkSink for ArchiveWriter {
+    fn id(&self, raw: &[u8]) -> ChunkId {
+        ChunkId::of(raw)
+    }
+
     fn contains(&self, id: &ChunkId) -> Result<bool> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(state.ids.contains(id))

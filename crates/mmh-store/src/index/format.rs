@@ -2,9 +2,12 @@
 //!
 //! Pure functions over bytes that may be hostile.
 
+use std::borrow::Cow;
+
 use mmh_core::{ChunkId, Digest, PackId};
 
 use crate::pack::{Entry, FILE_VERSION, Flaw, HEADER_LEN, digest_at, u32_at, u64_at};
+use crate::vault::{BLOCK_NAME, PLAIN, Vault};
 
 /// Length in bytes of an entry: id, pack, offset, frame length, method and raw length.
 pub const RUN_ENTRY_LEN: usize = 48;
@@ -48,12 +51,20 @@ pub(crate) fn encode_entry(entry: &Entry, pack_no: u32, out: &mut Vec<u8>) -> Re
 pub(crate) struct Block(Vec<u8>);
 
 impl Block {
-    /// Takes the bytes of a block if they have the digest that the tail states.
-    pub(crate) fn verified(bytes: Vec<u8>, digest: &Digest) -> Result<Self, Flaw> {
-        if Digest::of(&bytes) != *digest || !bytes.len().is_multiple_of(RUN_ENTRY_LEN) {
+    /// Takes the bytes of a block, as they are stored, if they have the digest that the tail
+    /// states.
+    pub(crate) fn verified(bytes: Vec<u8>, digest: &Digest, vault: &Vault) -> Result<Self, Flaw> {
+        if Digest::of(&bytes) != *digest {
             return Err("a block's digest does not match".into());
         }
-        Ok(Self(bytes))
+        let opened = match vault.open(BLOCK_NAME, &bytes)? {
+            Cow::Borrowed(_) => bytes,
+            Cow::Owned(opened) => opened,
+        };
+        if !opened.len().is_multiple_of(RUN_ENTRY_LEN) {
+            return Err("a block is no list of entries".into());
+        }
+        Ok(Self(opened))
     }
 
     /// How many entries it has.
@@ -98,6 +109,24 @@ pub(crate) struct Fence {
     pub digest: Digest,
 }
 
+/// Lengths in bytes, as they are stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stored {
+    /// Of the whole run.
+    pub run: u64,
+    /// Of its tail.
+    pub tail: u64,
+}
+
+/// How many bytes the blocks of so many entries take.
+fn blocks_len(n_entries: u64, vault: &Vault) -> Option<u64> {
+    let rest = n_entries % BLOCK_ENTRIES as u64 * RUN_ENTRY_LEN as u64;
+    let full = vault.stored_len(BLOCK_LEN as u64);
+    let last = if rest == 0 { 0 } else { vault.stored_len(rest) };
+    let full = (n_entries / BLOCK_ENTRIES as u64).checked_mul(full)?;
+    full.checked_add(last)
+}
+
 /// The end of a run: what it covers and where its blocks begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct RunTail {
@@ -110,8 +139,8 @@ pub(crate) struct RunTail {
 }
 
 impl RunTail {
-    /// Encodes the tail, and returns its digest, the run's id.
-    pub(crate) fn encode(&self) -> Result<(Vec<u8>, Digest), Flaw> {
+    /// Encodes the tail. The digest of what is stored of it is the run's id.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, Flaw> {
         let too_many = |_| Flaw::from("too many packs or blocks for one run");
         let n_packs = u32::try_from(self.packs.len()).map_err(too_many)?;
         let n_blocks = u32::try_from(self.fences.len()).map_err(too_many)?;
@@ -126,12 +155,11 @@ impl RunTail {
             out.extend_from_slice(fence.first.as_bytes());
             out.extend_from_slice(fence.digest.as_bytes());
         }
-        let digest = Digest::of(&out);
-        Ok((out, digest))
+        Ok(out)
     }
 
-    /// Decodes a tail whose digest was compared, of a run of `run_len` bytes.
-    pub(crate) fn decode(bytes: &[u8], run_len: u64) -> Result<Self, Flaw> {
+    /// Decodes a tail whose digest was compared, of a run with these lengths.
+    pub(crate) fn decode(bytes: &[u8], stored: Stored, vault: &Vault) -> Result<Self, Flaw> {
         let counts = bytes
             .first_chunk::<RUN_COUNTS_LEN>()
             .ok_or("the tail is cut off")?;
@@ -144,9 +172,8 @@ impl RunTail {
         if bytes.len() as u64 != RUN_COUNTS_LEN as u64 + lists {
             return Err("the tail's counts do not fit its length".into());
         }
-        let blocks_len = n_entries.checked_mul(RUN_ENTRY_LEN as u64);
-        let ends = (HEADER_LEN + RUN_TRAILER_LEN as u64).saturating_add(bytes.len() as u64);
-        if blocks_len.and_then(|len| len.checked_add(ends)) != Some(run_len)
+        let ends = (HEADER_LEN + RUN_TRAILER_LEN as u64).saturating_add(stored.tail);
+        if blocks_len(n_entries, vault).and_then(|len| len.checked_add(ends)) != Some(stored.run)
             || n_entries.div_ceil(BLOCK_ENTRIES as u64) != n_blocks as u64
         {
             return Err("the tail's counts do not fit the run".into());
@@ -216,13 +243,17 @@ pub fn fuzz_run(bytes: &[u8]) {
     };
     let end = bytes.len() - RUN_TRAILER_LEN;
     let start = end - usize::try_from(tail_len).expect("it lies within the bytes");
-    let Ok(tail) = RunTail::decode(&bytes[start..end], run_len) else {
+    let stored = Stored {
+        run: run_len,
+        tail: tail_len,
+    };
+    let Ok(tail) = RunTail::decode(&bytes[start..end], stored, &PLAIN) else {
         return;
     };
     let blocks = &bytes[usize::try_from(HEADER_LEN).expect("16")..start];
     assert_eq!(blocks.chunks(BLOCK_LEN).len(), tail.fences.len());
     for (bytes, fence) in blocks.chunks(BLOCK_LEN).zip(&tail.fences) {
-        let Ok(block) = Block::verified(bytes.to_vec(), &fence.digest) else {
+        let Ok(block) = Block::verified(bytes.to_vec(), &fence.digest, &PLAIN) else {
             continue;
         };
         for i in 0..block.len() {
@@ -277,10 +308,16 @@ mod tests {
             });
             bytes.extend_from_slice(&out);
         }
-        let (tail, digest) = tail.encode().unwrap();
+        let tail = tail.encode().unwrap();
+        let digest = Digest::of(&tail);
         bytes.extend_from_slice(&tail);
         bytes.extend_from_slice(&encode_trailer(tail.len() as u64, &digest));
         (bytes, all)
+    }
+
+    fn decode_tail(bytes: &[u8], run: u64) -> Result<RunTail, Flaw> {
+        let tail = bytes.len() as u64;
+        RunTail::decode(bytes, Stored { run, tail }, &PLAIN)
     }
 
     fn decode(bytes: &[u8]) -> Result<RunTail, Flaw> {
@@ -290,7 +327,7 @@ mod tests {
         if Digest::of(tail) != digest {
             return Err("digest".into());
         }
-        RunTail::decode(tail, bytes.len() as u64)
+        decode_tail(tail, bytes.len() as u64)
     }
 
     /// The layout of FORMAT.md, byte by byte.
@@ -325,7 +362,7 @@ mod tests {
         for (i, part) in all.chunks(BLOCK_ENTRIES).enumerate() {
             let start = 16 + i * BLOCK_LEN;
             let block = bytes[start..start + part.len() * RUN_ENTRY_LEN].to_vec();
-            let block = Block::verified(block, &tail.fences[i].digest).unwrap();
+            let block = Block::verified(block, &tail.fences[i].digest, &PLAIN).unwrap();
             for at in part {
                 assert_eq!(block.find(&at.entry.id, &tail.packs), Some(*at));
             }
@@ -354,7 +391,7 @@ mod tests {
         let end = bytes.len() - RUN_TRAILER_LEN;
         let tail = &bytes[16 + 3 * 48..end];
         let len = bytes.len() as u64;
-        assert!(RunTail::decode(tail, len).is_ok());
+        assert!(decode_tail(tail, len).is_ok());
         for (at, value) in [
             (0, u64::MAX),
             (0, 4),
@@ -365,20 +402,20 @@ mod tests {
         ] {
             let mut bad = tail.to_vec();
             bad[at..at + 8].copy_from_slice(&u64::to_le_bytes(value));
-            assert!(RunTail::decode(&bad, len).is_err(), "{value} at {at}");
+            assert!(decode_tail(&bad, len).is_err(), "{value} at {at}");
         }
         let mut unsorted = tail.to_vec();
         unsorted[16..48].copy_from_slice(&tail[48..80]);
-        assert!(RunTail::decode(&unsorted, len).is_err(), "a pack twice");
+        assert!(decode_tail(&unsorted, len).is_err(), "a pack twice");
     }
 
     #[test]
     fn an_entry_of_no_pack_is_nothing() {
         let (bytes, all) = run(1, 1);
         let block = bytes[16..64].to_vec();
-        let block = Block::verified(block.clone(), &Digest::of(&block)).unwrap();
+        let block = Block::verified(block.clone(), &Digest::of(&block), &PLAIN).unwrap();
         assert_eq!(block.find(&all[0].entry.id, &[]), None);
-        assert!(Block::verified(vec![0; 48], &Digest::of(b"")).is_err());
+        assert!(Block::verified(vec![0; 48], &Digest::of(b""), &PLAIN).is_err());
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use mmh_core::{ChunkId, Digest, PackId};
 
 use super::format::{
     BLOCK_ENTRIES, BLOCK_LEN, Block, Fence, Located, RUN_ENTRY_LEN, RUN_TAIL_LEN_MAX,
-    RUN_TRAILER_LEN, RunTail, encode_entry, encode_trailer, parse_trailer,
+    RUN_TRAILER_LEN, RunTail, Stored, encode_entry, encode_trailer, parse_trailer,
 };
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -16,6 +16,7 @@ use crate::pack::{
     Entry, FILE_VERSION, Flaw, HEADER_LEN, Kind, encode_header, parse_header, publish_as,
 };
 use crate::staging::StagedFile;
+use crate::vault::{BLOCK_NAME, TAIL_NAME, Vault};
 
 /// Bytes at the end of a run that are read at once, in the hope that they hold the whole tail.
 const TAIL_GUESS: u64 = 16 << 10;
@@ -87,9 +88,16 @@ impl Run {
         if Digest::of(&tail) != id {
             return Err(flaw("the tail's digest does not match".into()));
         }
+        let vault = backend.vault();
+        let opened = vault.open(TAIL_NAME, &tail);
+        let opened = opened.map_err(|reason| flaw(reason.into()))?;
         let header = read(backend, &name, 0, HEADER_LEN).await?;
         parse_header(&header, Kind::Run).map_err(flaw)?;
-        let tail = RunTail::decode(&tail, len).map_err(flaw)?;
+        let stored = Stored {
+            run: len,
+            tail: tail_len,
+        };
+        let tail = RunTail::decode(&opened, stored, vault).map_err(flaw)?;
         Ok(Self {
             name,
             id,
@@ -156,12 +164,12 @@ impl Run {
             .ok_or_else(|| Error::Internal {
                 what: format!("block {no} of {}", self.name),
             })?;
-        let (offset, len) = (
-            HEADER_LEN + first * RUN_ENTRY_LEN as u64,
-            n * RUN_ENTRY_LEN as u64,
-        );
+        let vault = backend.vault();
+        let offset = HEADER_LEN + u64::from(no) * vault.stored_len(BLOCK_LEN as u64);
+        let len = vault.stored_len(n * RUN_ENTRY_LEN as u64);
         let bytes = read(backend, &self.name, offset, len).await?;
-        Block::verified(bytes.into(), &fence.digest).map_err(|flaw| damaged(&self.name, flaw))
+        Block::verified(bytes.into(), &fence.digest, vault)
+            .map_err(|flaw| damaged(&self.name, flaw))
     }
 }
 
@@ -169,6 +177,7 @@ impl Run {
 #[derive(Debug)]
 pub(crate) struct RunWriter {
     file: Arc<dyn StagedFile>,
+    vault: Vault,
     tail: RunTail,
     block: Vec<u8>,
     first: Option<ChunkId>,
@@ -193,6 +202,7 @@ impl RunWriter {
         };
         Ok(Self {
             file,
+            vault: backend.vault().clone(),
             tail,
             block: Vec::with_capacity(BLOCK_LEN),
             first: None,
@@ -226,14 +236,15 @@ impl RunWriter {
 
     fn end_block(&mut self) -> Result<()> {
         if let Some(first) = self.first.take() {
+            let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK_LEN));
+            let block = self.vault.seal(BLOCK_NAME, block)?;
             self.file
-                .append(&[&self.block])
+                .append(&[&block])
                 .map_err(Error::io(self.file.name()))?;
             self.tail.fences.push(Fence {
                 first,
-                digest: Digest::of(&self.block),
+                digest: Digest::of(&block),
             });
-            self.block.clear();
         }
         Ok(())
     }
@@ -248,7 +259,10 @@ impl RunWriter {
         let flaw = |flaw: Flaw| Error::Internal {
             what: flaw.to_string(),
         };
-        let (tail, id) = self.tail.encode().map_err(flaw)?;
+        let tail = self
+            .vault
+            .seal(TAIL_NAME, self.tail.encode().map_err(flaw)?)?;
+        let id = Digest::of(&tail);
         let trailer = encode_trailer(tail.len() as u64, &id);
         let place = self.file.name();
         self.file

@@ -14,6 +14,7 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::names;
 use crate::staging::StagedFile;
+use crate::vault::{FOOTER_NAME, Vault};
 
 /// A pack to which records are added. Hashes as it grows.
 #[derive(Debug)]
@@ -59,8 +60,11 @@ impl Growing {
     }
 
     /// Ends a pack whose records are these, in order, and syncs it.
-    pub(crate) fn seal(self, entries: &[Entry]) -> io::Result<PackId> {
-        self.end(encode_footer(entries), entries.len() as u64)
+    pub(crate) fn seal(self, entries: &[Entry], vault: &Vault) -> Result<PackId> {
+        let footer = vault.seal(FOOTER_NAME, encode_footer(entries))?;
+        let place = self.file.name();
+        let ended = self.end(footer, entries.len() as u64);
+        ended.map_err(Error::io(place))
     }
 
     /// Adds footer and trailer and syncs.

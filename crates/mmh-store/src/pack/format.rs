@@ -5,7 +5,8 @@
 
 use mmh_core::{ChunkId, Digest, limits};
 
-use crate::frame::FRAME_LEN_MAX;
+use crate::frame::STORED_LEN_MAX;
+use crate::vault::{FOOTER_NAME, PLAIN, Vault};
 
 /// First bytes of packs, archives and index runs. The line ends and the end-of-file character
 /// reveal a transfer that took the file for text.
@@ -95,7 +96,7 @@ impl Entry {
         let [_, _, _, method] = packed.to_le_bytes();
         let raw_len = packed & 0x00ff_ffff;
         let fits =
-            raw_len as usize <= limits::CHUNK_LEN_MAX && stored_len as usize <= FRAME_LEN_MAX;
+            raw_len as usize <= limits::CHUNK_LEN_MAX && stored_len as usize <= STORED_LEN_MAX;
         fits.then_some(Self {
             id,
             offset,
@@ -133,7 +134,7 @@ pub(crate) fn parse_header(bytes: &[u8], kind: Kind) -> Result<(), Flaw> {
 /// The head of a frame's record.
 pub(crate) fn encode_record_head(frame: &[u8]) -> [u8; RECORD_HEAD_SIZE] {
     let mut head = [0; RECORD_HEAD_SIZE];
-    let len = u32::try_from(frame.len()).expect("callers check FRAME_LEN_MAX");
+    let len = u32::try_from(frame.len()).expect("callers check STORED_LEN_MAX");
     head[..4].copy_from_slice(&len.to_le_bytes());
     head[4..].copy_from_slice(&crc32c::crc32c(frame).to_le_bytes());
     head
@@ -150,7 +151,7 @@ impl Record {
             .first_chunk::<{ RECORD_HEAD_SIZE }>()
             .ok_or("record is cut off")?;
         let len = u32_at(head, 0);
-        if len as usize > FRAME_LEN_MAX {
+        if len as usize > STORED_LEN_MAX {
             return Err(format!("a frame of {len} bytes is beyond the limit").into());
         }
         Ok(len)
@@ -280,10 +281,15 @@ pub(crate) fn encode_footer(entries: &[Entry]) -> Vec<u8> {
 }
 
 /// Decodes the footer table of a pack: the records tile the file from header to footer.
-pub(crate) fn decode_footer(footer: &[u8], trailer: &Trailer) -> Result<Vec<Entry>, Flaw> {
+pub(crate) fn decode_footer(
+    footer: &[u8],
+    trailer: &Trailer,
+    vault: &Vault,
+) -> Result<Vec<Entry>, Flaw> {
     if Digest::of(footer) != trailer.footer_digest {
         return Err("the footer's digest does not match".into());
     }
+    let footer = &*vault.open(FOOTER_NAME, footer)?;
     let n = footer.len() / PACK_ENTRY_LEN;
     if !footer.len().is_multiple_of(PACK_ENTRY_LEN) || n as u64 != trailer.n_records {
         return Err(format!("a footer of {} bytes for {} records", footer.len(), n).into());
@@ -323,7 +329,8 @@ pub fn fuzz_pack_tail(bytes: &[u8]) {
     let file_len = bytes.len() as u64;
     if let Ok(trailer) = Trailer::parse(bytes, file_len) {
         let start = usize::try_from(trailer.footer_offset).expect("it lies within the bytes");
-        let entries = decode_footer(&bytes[start..bytes.len() - TRAILER_LEN], &trailer);
+        let footer = &bytes[start..bytes.len() - TRAILER_LEN];
+        let entries = decode_footer(footer, &trailer, &PLAIN);
         let records = entries.unwrap_or_default();
         assert!(
             records
@@ -375,7 +382,7 @@ mod tests {
     fn decode(bytes: &[u8]) -> Result<Vec<Entry>, Flaw> {
         let trailer = Trailer::parse(bytes, bytes.len() as u64)?;
         let start = usize::try_from(trailer.footer_offset).unwrap();
-        decode_footer(&bytes[start..bytes.len() - TRAILER_LEN], &trailer)
+        decode_footer(&bytes[start..bytes.len() - TRAILER_LEN], &trailer, &PLAIN)
     }
 
     /// The layout of FORMAT.md, byte by byte. If this fails, old packs do not open any more.

@@ -9,10 +9,11 @@ use super::format::{
 };
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::frame::{self, Fault, Gathered, REFERENCED_MAX};
+use crate::frame::{self, Fault, Gathered, Others as _, REFERENCED_MAX, shared_of_record};
 use crate::index::Index;
 use crate::names;
 use crate::staging::StagedFile;
+use crate::vault::{PLAIN, Vault};
 
 /// Bytes at the end of a pack that are read at once, in the hope that they hold the whole footer.
 const TAIL_GUESS: u64 = 16 << 10;
@@ -49,6 +50,14 @@ impl Source<'_> {
                 Ok(buf.into())
             }
             Self::Published(backend, id) => backend.read_range(&names::pack(id), offset, len).await,
+        }
+    }
+
+    /// What seals it: packs are opened where they are published.
+    fn vault(&self) -> &Vault {
+        match self {
+            Self::Staged(_) => &PLAIN,
+            Self::Published(backend, _) => backend.vault(),
         }
     }
 
@@ -94,7 +103,10 @@ pub(crate) async fn read_footer(source: Source<'_>) -> Result<(Trailer, Vec<Entr
     let tail = source.read(file_len - guess, guess).await?;
     let at_end = |flaw| source.error(flaw, file_len - TRAILER_LEN as u64);
     let trailer = Trailer::parse(&tail, file_len).map_err(at_end)?;
-    if trailer.footer_len > (PACK_RECORDS_MAX * PACK_ENTRY_LEN) as u64 {
+    let most = source
+        .vault()
+        .stored_len((PACK_RECORDS_MAX * PACK_ENTRY_LEN) as u64);
+    if trailer.footer_len > most {
         return Err(at_end(
             format!("a footer of {} bytes", trailer.footer_len).into(),
         ));
@@ -109,7 +121,7 @@ pub(crate) async fn read_footer(source: Source<'_>) -> Result<(Trailer, Vec<Entr
             .await?
     };
     let in_footer = |flaw| source.error(flaw, trailer.footer_offset);
-    let entries = decode_footer(&footer, &trailer).map_err(in_footer)?;
+    let entries = decode_footer(&footer, &trailer, source.vault()).map_err(in_footer)?;
     if let Source::Published(_, id) = source
         && *id.digest() != trailer.content
     {
@@ -150,7 +162,7 @@ impl<'a> Scan<'a> {
             entries: Vec::new(),
             backend,
             index,
-            gathered: Gathered::default(),
+            gathered: Gathered::new(backend.vault().clone()),
         })
     }
 
@@ -203,18 +215,18 @@ impl<'a> Scan<'a> {
             }
             Err(error) => return Err(error),
         };
-        let frame = Record::frame(&record).ok();
-        Ok(frame.map(|frame| record.slice_ref(frame)))
+        Ok(shared_of_record(&record, self.backend.vault(), id).ok())
     }
 }
 
 /// Decodes a record and names its chunk.
 fn name_record(record: &[u8], offset: u64, others: &Gathered) -> std::result::Result<Entry, Fault> {
-    let frame = Record::frame(record).map_err(|flaw| Fault::Damaged(flaw.to_string()))?;
-    let (raw_len, method) = frame::head(frame).map_err(Fault::Damaged)?;
-    let id = ChunkId::of(&frame::decode(frame, others)?);
-    let stored_len =
-        u32::try_from(frame.len()).expect("a record states its frame's length in 32 bits");
+    let frame = frame::of_record(record, others.vault(), None)?;
+    let (raw_len, method) = frame::head(&frame).map_err(Fault::Damaged)?;
+    let id = others.vault().id(&frame::decode(&frame, others)?);
+    // Where it is sealed, the frame says itself whose it is.
+    frame::of_record(record, others.vault(), Some(&id))?;
+    let stored_len = Record::frame_len(record).map_err(|flaw| Fault::Damaged(flaw.to_string()))?;
     Ok(Entry {
         id,
         offset,
@@ -306,7 +318,7 @@ mod tests {
 
     async fn published(backend: &Backend, n: u64) -> (PackId, Vec<Entry>) {
         let (file, growing, entries) = growing(backend, n);
-        let id = growing.seal(&entries).unwrap();
+        let id = growing.seal(&entries, &PLAIN).unwrap();
         publish(backend, &*file, &id).await.unwrap();
         (id, entries)
     }
@@ -334,7 +346,7 @@ mod tests {
             salvage(&*file, &backend, &index).await.unwrap(),
             (entries.clone(), len)
         );
-        growing.seal(&entries).unwrap();
+        growing.seal(&entries, &PLAIN).unwrap();
         assert_eq!(
             salvage(&*file, &backend, &index).await.unwrap(),
             (entries, len),

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use mmh_core::ErrorKind;
 use mmh_core::ports::{Cancel, Silent};
-use mmh_core::{ChunkId, ErrorKind};
-use mmh_store::conformance::{noise, put, small_store};
+use mmh_crypto::{RootSeed, Secret};
+use mmh_store::config::PACK_LEN_MIN;
+use mmh_store::conformance::{noise, put};
 use mmh_store::{
-    Backend, ChunkSource, MemoryStaging, OpenOptions, Reader, Result, Store, VerifyOptions,
-    VerifyReport, Writer,
+    Backend, ChunkSource, InitOptions, MemoryStaging, OpenOptions, Reader, Result, Sealing, Store,
+    VerifyOptions, VerifyReport, Writer,
 };
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -20,6 +22,13 @@ pub(crate) struct Memory {
     pub(crate) objects: Arc<InMemory>,
     pub(crate) staging: MemoryStaging,
     pub(crate) backend: Backend,
+    /// The secret of the repository in it, if that is to be sealed.
+    pub(crate) root: Option<RootSeed>,
+}
+
+/// The secret of sealed test repositories.
+pub(crate) fn root() -> RootSeed {
+    RootSeed::from_secret(Secret::from_bytes(&[42; 32]))
 }
 
 impl Memory {
@@ -28,9 +37,42 @@ impl Memory {
         Self::of(Arc::new(InMemory::new()))
     }
 
+    /// The same for a sealed repository.
+    pub(crate) fn sealed() -> Self {
+        Self {
+            root: Some(root()),
+            ..Self::new()
+        }
+    }
+
+    /// Makes a store of small packs.
+    pub(crate) async fn init(&self) -> Store {
+        let sealing = self.root.clone().map(|root| Sealing {
+            root,
+            slots: Vec::new(),
+        });
+        let options = InitOptions {
+            pack_len_max: PACK_LEN_MIN,
+            sealing,
+            ..InitOptions::default()
+        };
+        Store::init(self.backend.clone(), options).await.unwrap()
+    }
+
+    /// How the store is opened.
+    pub(crate) fn options(&self) -> OpenOptions {
+        let mut options = OpenOptions::default();
+        if let Some(root) = &self.root {
+            options.key = Arc::new(root.clone());
+        }
+        options
+    }
+
     /// A copy of the published objects with an empty staging area.
     pub(crate) fn fork(&self) -> Self {
-        Self::of(Arc::new(self.objects.fork()))
+        let copy = Self::of(Arc::new(self.objects.fork()));
+        let root = self.root.clone();
+        Self { root, ..copy }
     }
 
     fn of(objects: Arc<InMemory>) -> Self {
@@ -44,11 +86,12 @@ impl Memory {
             objects,
             staging,
             backend,
+            root: None,
         }
     }
 
     pub(crate) async fn open(&self) -> Result<Store> {
-        Store::open(self.backend.clone(), OpenOptions::default()).await
+        Store::open(self.backend.clone(), self.options()).await
     }
 
     /// Names of all objects that begin with `prefix`.
@@ -108,8 +151,12 @@ pub(crate) fn put_all(writer: &Writer, seeds: impl IntoIterator<Item = u64>) -> 
 
 /// A small store in memory with these chunks, flushed after every `every`-th.
 pub(crate) async fn store_with(chunks: u64, every: u64) -> (Memory, Store) {
-    let memory = Memory::new();
-    let store = small_store(memory.backend.clone()).await;
+    store_in(Memory::new(), chunks, every).await
+}
+
+/// The same in a memory that is given.
+pub(crate) async fn store_in(memory: Memory, chunks: u64, every: u64) -> (Memory, Store) {
+    let store = memory.init().await;
     let writer = store.writer(Handle::current()).await.unwrap();
     for seed in 0..chunks {
         put_all(&writer, [seed]).unwrap();
@@ -125,7 +172,7 @@ pub(crate) async fn store_with(chunks: u64, every: u64) -> (Memory, Store) {
 pub(crate) fn assert_all(reader: &Reader, seeds: impl IntoIterator<Item = u64>) {
     for seed in seeds {
         let bytes = raw(seed);
-        let got = reader.get(&ChunkId::of(&bytes));
+        let got = reader.get(&reader.id(&bytes));
         assert_eq!(
             &got.unwrap_or_else(|e| panic!("chunk {seed}: {e}"))[..],
             bytes
@@ -138,7 +185,7 @@ pub(crate) fn assert_all(reader: &Reader, seeds: impl IntoIterator<Item = u64>) 
 pub(crate) fn count_damaged(reader: &Reader, seeds: impl IntoIterator<Item = u64>) -> usize {
     let damaged = |seed: &u64| {
         let bytes = raw(*seed);
-        match reader.get(&ChunkId::of(&bytes)) {
+        match reader.get(&reader.id(&bytes)) {
             Ok(got) => {
                 assert_eq!(&got[..], bytes, "wrong bytes must never come out");
                 false

@@ -46,14 +46,13 @@ async fn scenario(store: &Store, sure: &mut Acknowledged) -> Result<()> {
 }
 
 /// Runs the scenario with one fault; returns whether the fault was met.
-async fn run(n: u64, fault: Fault, kept: usize) -> bool {
-    let memory = Memory::new();
-    small_store(memory.backend.clone()).await;
+async fn run(n: u64, fault: Fault, kept: usize, memory: Memory) -> bool {
+    memory.init().await;
     let faults = Faults::default();
     faults.strike(n, fault);
     let mut sure = Acknowledged::default();
     let backend = faults.decorate(&memory.backend);
-    let result = match Store::open(backend, OpenOptions::default()).await {
+    let result = match Store::open(backend, memory.options()).await {
         Ok(store) => scenario(&store, &mut sure).await,
         Err(error) => Err(error),
     };
@@ -106,11 +105,15 @@ async fn assert_recovers(memory: &Memory, sure: &Acknowledged, what: &str) {
 }
 
 fn sweep(fault: Fault, kept: usize) {
+    sweep_in(Memory::new, fault, kept);
+}
+
+fn sweep_in(memory: fn() -> Memory, fault: Fault, kept: usize) {
     let runtime = runtime();
     let _inside = runtime.enter();
     let mut n = 1;
     // The scenario runs on this thread, which may block, as a computing pool's may.
-    while runtime.block_on(run(n, fault, kept)) {
+    while runtime.block_on(run(n, fault, kept, memory())) {
         n += 1;
     }
     assert!(n > 150, "the scenario has that many operations, not {n}");
@@ -136,6 +139,13 @@ fn nothing_acknowledged_is_lost_when_the_process_dies() {
 fn nothing_acknowledged_is_lost_when_the_power_goes() {
     sweep(Fault::Torn, 777);
     sweep(Fault::Torn, 0);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_when_a_sealed_store_is_hit() {
+    sweep_in(Memory::sealed, Fault::Fail, 0);
+    sweep_in(Memory::sealed, Fault::CrashAfter, 0);
+    sweep_in(Memory::sealed, Fault::Torn, 777);
 }
 
 /// The exam must notice a disk that does not sync, or it would prove nothing about syncing.

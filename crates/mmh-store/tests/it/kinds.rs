@@ -48,10 +48,26 @@ fn of_places() -> Vec<Case> {
         place: place(),
         reason,
     };
+    let locked = Error::Locked {
+        place: place(),
+        reason: "none of 2 slots opens".to_owned(),
+    };
+    let bad_slot = Error::BadSlot {
+        name: "alice".to_owned(),
+        reason: "taken",
+    };
+    let read_only = Error::ReadOnlyKey { what: "write" };
+    let not_sealed = Error::NotSealed { place: place() };
+    let no_keys = Error::NoKeys { place: place() };
     let none = Error::NotARepository { place: place() };
     let twice = Error::AlreadyARepository { place: place() };
     vec![
         case(none, ErrorKind::NotFound, ["/repo", "mmh init"]),
+        case(locked, ErrorKind::Denied, ["/repo", "none of 2 slots"]),
+        case(not_sealed, ErrorKind::Denied, ["/repo", "not sealed"]),
+        case(no_keys, ErrorKind::Invalid, ["/repo", "no keys"]),
+        case(read_only, ErrorKind::Denied, ["write", "root seed"]),
+        case(bad_slot, ErrorKind::Invalid, ["alice", "taken"]),
         case(twice, ErrorKind::Invalid, ["/repo", "already"]),
         case(no_archive, ErrorKind::Invalid, ["/repo", "torn"]),
         case(

@@ -15,4 +15,5 @@ mod linked;
 mod lists;
 mod refs;
 mod salvage;
+mod sealed;
 mod sim;
