@@ -276,6 +276,10 @@ impl Staging for FaultyStaging {
         let files = self.faults.file(|| self.inner.orphans(), || ())?;
         Ok(files.into_iter().map(|file| self.wrap(file)).collect())
     }
+
+    fn settle(&self, object: &str) -> io::Result<()> {
+        self.faults.file(|| self.inner.settle(object), || ())
+    }
 }
 
 #[derive(Debug)]

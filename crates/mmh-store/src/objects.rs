@@ -124,6 +124,12 @@ impl Backend {
         Ok(all)
     }
 
+    /// Makes sure that an object which another process may have published a moment ago lasts.
+    pub(crate) fn settle(&self, name: &str) -> Result<()> {
+        let settled = self.staging().settle(name);
+        settled.map_err(Error::io(self.place(name)))
+    }
+
     /// The object's name with the repository's, for messages.
     pub(crate) fn place(&self, name: &str) -> String {
         format!("{}/{name}", self.name())

@@ -143,7 +143,7 @@ impl Written {
     }
 }
 
-/// Adds what the listing left out, as a short one does, and returns packs that are missing: each
+/// Makes sure that packs last which no run named so far. Adds what the listing left out, as a short one does, and returns packs that are missing: each
 /// pack that the readable part of the index names is asked for by name.
 async fn complete(store: &Store, listed: &mut Vec<(String, u64)>) -> Result<Vec<PackId>> {
     let mut missing = Vec::new();
@@ -151,7 +151,11 @@ async fn complete(store: &Store, listed: &mut Vec<(String, u64)>) -> Result<Vec<
         .iter()
         .filter_map(|(name, _)| names::parse_pack(name))
         .collect();
-    for pack in store.index().packs().difference(&known) {
+    let indexed = store.index().packs();
+    for pack in known.difference(&indexed) {
+        store.backend().settle(&names::pack(pack))?;
+    }
+    for pack in indexed.difference(&known) {
         let name = names::pack(pack);
         match store.backend().len(&name).await? {
             Some(len) => listed.push((name, len)),

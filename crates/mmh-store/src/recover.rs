@@ -98,6 +98,8 @@ async fn adopt(backend: &Backend, index: &Index) -> Result<u64> {
     for pack in unknown {
         match read_footer(Source::Published(backend, pack)).await {
             Ok((_, table)) => {
+                let name = names::pack(&pack);
+                backend.settle(&name)?;
                 adopted += 1;
                 packs.insert(pack);
                 entries.extend(table.into_iter().map(|entry| (pack, entry)));

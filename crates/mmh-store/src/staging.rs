@@ -27,6 +27,17 @@ pub trait Staging: Send + Sync + Debug {
     /// # Errors
     /// The system's; an area that does not exist yet has no orphans.
     fn orphans(&self) -> io::Result<Vec<Box<dyn StagedFile>>>;
+
+    /// Makes sure that an object lasts which another process published, perhaps a moment ago: it
+    /// is seen as soon as it is renamed, before its directory is synced. Whoever builds on such an
+    /// object calls this first. An area that does not publish by itself has nothing to do.
+    ///
+    /// # Errors
+    /// The system's.
+    fn settle(&self, object: &str) -> io::Result<()> {
+        let _engine_keeps_it = object;
+        Ok(())
+    }
 }
 
 /// A growing file, held until it is dropped. Readers may read what was appended.

@@ -13,14 +13,17 @@ use object_store::{
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-use super::Broken;
 use super::disk::{Effect, folder};
 use super::weather::{Fault, Kind};
 use super::world::{Process, State};
 
 /// Operations of one life of a process; each is a step of the world.
 #[derive(Debug, Clone)]
-pub(super) struct SimEngine(pub(super) Process);
+pub(super) struct SimEngine {
+    pub(super) process: Process,
+    /// A create replaces what is there, and says that all is well.
+    pub(super) ignores_conditions: bool,
+}
 
 pub(super) fn planned() -> Error {
     Error::Generic {
@@ -37,14 +40,14 @@ fn unused(what: &str) -> Error {
 
 impl fmt::Display for SimEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "simulated engine of {}", self.0)
+        write!(f, "simulated engine of {}", self.process)
     }
 }
 
 impl SimEngine {
     /// Reads something from the engine unless a fault strikes.
     fn read<T>(&self, op: &'static str, name: &str, f: impl FnOnce(&State) -> T) -> Result<T> {
-        self.0
+        self.process
             .step(Kind::Read, op, name, |state, fault| match fault {
                 Fault::None => Ok(f(state)),
                 _ => Err(planned()),
@@ -54,30 +57,17 @@ impl SimEngine {
     fn write(&self, op: &'static str, effect: Effect) -> Result<()> {
         let name = effect.name().to_owned();
         let deletes = matches!(effect, Effect::Delete { .. });
-        let life = self.0.clone();
-        self.0.step(Kind::Write, op, &name, move |state, fault| {
-            state.write(&life, effect, fault)
-        })?;
-        if deletes {
+        let life = self.process.clone();
+        self.process
+            .step(Kind::Write, op, &name, move |state, fault| {
+                state.write(&life, effect, fault)
+            })?;
+        if deletes || !self.process.is_local() {
             return Ok(());
         }
-        self.sync_folder(folder(&name))
-    }
-
-    /// In a directory a new name lasts only when the directory is synced, which others can come
-    /// before.
-    fn sync_folder(&self, folder: &str) -> Result<()> {
-        if !self.0.is_local() {
-            return Ok(());
-        }
-        self.0
-            .step(Kind::File, "sync folder", folder, |state, fault| {
-                match fault {
-                    Fault::None => state.sync_folder(folder),
-                    _ => return Err(planned()),
-                }
-                Ok(())
-            })
+        self.process
+            .sync_folder(folder(&name))
+            .map_err(|_| planned())
     }
 }
 
@@ -89,7 +79,7 @@ impl ObjectStore for SimEngine {
         payload: PutPayload,
         opts: PutOptions,
     ) -> Result<PutResult> {
-        let create = matches!(opts.mode, PutMode::Create) && !self.0.is_broken(Broken::Condition);
+        let create = matches!(opts.mode, PutMode::Create) && !self.ignores_conditions;
         let effect = Effect::Put {
             name: location.to_string(),
             bytes: payload.into(),
@@ -144,7 +134,7 @@ impl ObjectStore for SimEngine {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let prefix = prefix.map(Path::to_string).unwrap_or_default();
         let listed = self
-            .0
+            .process
             .step(Kind::List, "list", &prefix, |state, fault| match fault {
                 Fault::None => Ok(state.disk().list(&prefix)),
                 Fault::OldList => Ok(state.list_of_the_past(&prefix)),

@@ -114,6 +114,28 @@ impl Staging for SimStaging {
         };
         Ok(ids.into_iter().map(hold).collect())
     }
+
+    fn settle(&self, object: &str) -> io::Result<()> {
+        if self.0.is_local() {
+            self.0.sync_folder(folder(object))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Process {
+    /// In a directory a new name lasts only when the directory is synced, which others can come
+    /// before.
+    pub(super) fn sync_folder(&self, folder: &str) -> io::Result<()> {
+        self.step(Kind::File, "sync folder", folder, |state, fault| {
+            if fault != Fault::None {
+                return Err(planned());
+            }
+            state.sync_folder(folder);
+            Ok(())
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -250,14 +272,7 @@ impl StagedFile for SimFile {
             );
             Ok(())
         })?;
-        let of = folder(object);
-        process.step(Kind::File, "sync folder", of, |state, fault| {
-            if fault != Fault::None {
-                return Err(planned());
-            }
-            state.sync_folder(of);
-            Ok(true)
-        })
+        process.sync_folder(folder(object)).map(|()| true)
     }
 
     fn discard(&self) -> io::Result<()> {

@@ -1,6 +1,6 @@
 //! What simulated processes do, and what an inspector finds.
 
-use mmh_core::object::RefChange;
+use mmh_core::object::{Operation, RefChange};
 use mmh_core::ports::{Cancel, Silent};
 use mmh_core::{ChunkId, ErrorKind, SnapshotId};
 
@@ -13,6 +13,7 @@ use crate::block_on::block_on;
 use crate::chunk::{ChunkSink, ChunkSource};
 use crate::conformance::{change, commit};
 use crate::error::{Error, Result};
+use crate::log::Commit;
 use crate::rebuild::RebuildOptions;
 use crate::store::{OpenOptions, Store};
 use crate::verify::VerifyOptions;
@@ -66,6 +67,7 @@ impl Role {
             None => store.insert(open(process)?),
         };
         match self {
+            Self::Writer if process.look(|state| state.rng().one_in(8)) => undo(process, store),
             Self::Writer => transaction(process, store),
             Self::Reader => read(process, store),
             Self::Recoverer => block_on(&process.handle(), store.recover()).map(drop),
@@ -127,6 +129,36 @@ fn transaction(process: &Process, store: &Store) -> Result<()> {
     move_branches(process, store, id)
 }
 
+/// Takes one of the last transactions back.
+fn undo(process: &Process, store: &Store) -> Result<()> {
+    let handle = process.handle();
+    let last = block_on(&handle, store.operations(None, 3))?;
+    if last.is_empty() {
+        return Ok(());
+    }
+    let undone = process.look(|state| state.rng().pick(&last).clone());
+    let view = block_on(&handle, store.refs())?;
+    let back = |taken: &RefChange| RefChange {
+        old: view.refs.get(&taken.r#ref).copied(),
+        new: taken.old,
+        r#ref: taken.r#ref.clone(),
+    };
+    let commit = Commit {
+        undoes: Some(undone.seq),
+        ..commit(undone.changes.iter().map(back).collect())
+    };
+    let entry = block_on(&handle, store.commit(commit))?;
+    acknowledge(process, &entry);
+    Ok(())
+}
+
+fn acknowledge(process: &Process, entry: &Operation) {
+    process.alive(|state| {
+        let verdict = state.audit().acknowledge(entry);
+        state.judge(verdict);
+    });
+}
+
 fn promise(process: &Process, chunks: &[ChunkId]) {
     process.alive(|state| {
         let verdict = state.audit().promise(chunks);
@@ -160,10 +192,7 @@ fn move_branches(process: &Process, store: &Store, id: SnapshotId) -> Result<()>
         changes.retain(|change| change.old.is_some() || change.new.is_some());
         match block_on(&process.handle(), store.commit(commit(changes))) {
             Ok(entry) => {
-                process.alive(|state| {
-                    let verdict = state.audit().acknowledge(&entry);
-                    state.judge(verdict);
-                });
+                acknowledge(process, &entry);
                 return Ok(());
             }
             Err(error) if error.kind() == ErrorKind::Conflict => lost = Some(error),

@@ -8,12 +8,14 @@ use super::random::Random;
 pub struct Weather {
     /// One directory on one machine, published into by renaming, instead of a remote engine.
     pub local: bool,
+    /// The remote engine ignores conditions, and the log lives in a place of its own.
+    pub log_elsewhere: bool,
     /// One operation in so many has a fault; 0 for none.
     pub fault_one_in: u64,
     /// One operation in so many is the last of its process; 0 for none.
     pub death_one_in: u64,
-    /// How many times the power of a machine is cut.
-    pub power_cuts: u64,
+    /// At one operation in so many the power of the machine is cut; 0 for none.
+    pub power_cut_one_in: u64,
     /// Whether lists are old or short now and then.
     pub lists_lie: bool,
     /// Objects that rot.
@@ -33,9 +35,10 @@ impl Weather {
         let local = rng.one_in(2);
         Self {
             local,
+            log_elsewhere: !local && rng.one_in(4),
             fault_one_in: *rng.pick(&[0, 300, 80, 25]),
             death_one_in: *rng.pick(&[0, 400, 150, 60]),
-            power_cuts: if rng.one_in(2) { 1 + rng.below(3) } else { 0 },
+            power_cut_one_in: *rng.pick(&[0, 0, 1_000, 200]),
             lists_lie: !local && rng.one_in(3),
             rots: if rng.one_in(5) { 1 + rng.below(2) } else { 0 },
             bursts_percent: *rng.pick(&[30, 60, 80, 95]),

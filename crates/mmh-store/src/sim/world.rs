@@ -39,7 +39,6 @@ enum Event {
     Wake(usize, u64),
     /// A write arrives; of a life that must not have ended, if one is given.
     Land(Box<Effect>, Option<(usize, u32)>),
-    PowerCut(usize),
     Rot,
     /// Somebody looks at everything through a store of his own.
     Inspect,
@@ -199,7 +198,6 @@ impl State {
                 }
                 Event::Wake(..) => {}
                 Event::Land(effect, life) => self.land(*effect, life),
-                Event::PowerCut(machine) => self.power_cut(machine),
                 Event::Rot => self.rot(),
                 Event::Inspect => {
                     self.note("inspection", "");
@@ -337,8 +335,11 @@ impl State {
             self.judge(Err(format!("no end after {STEPS_MAX} steps")));
         }
         let mut fault = Fault::None;
-        if !self.calm {
-            if kind != Kind::Sleep && self.rng.one_in(self.weather.death_one_in) {
+        if !self.calm && kind != Kind::Sleep {
+            if self.rng.one_in(self.weather.power_cut_one_in) {
+                self.power_cut(self.processes[process.no].machine);
+                fault = Fault::Dead;
+            } else if self.rng.one_in(self.weather.death_one_in) {
                 self.kill(process.no);
                 fault = Fault::Dead;
             } else {
@@ -403,10 +404,6 @@ impl World {
         for no in 0..n_processes {
             let delay = state.rng.below(200);
             state.push_wake(no, delay);
-        }
-        for _ in 0..weather.power_cuts {
-            let (delay, machine) = (state.rng.below(20_000), state.rng.index(machines));
-            state.push(delay, Event::PowerCut(machine));
         }
         for _ in 0..weather.rots {
             let delay = state.rng.below(20_000);
@@ -491,7 +488,10 @@ impl World {
             (status.dead, status.life) = (false, life + 1);
         }
         let mut state = self.lock();
-        state.processes[no].dead = true;
+        let status = &mut state.processes[no];
+        status.dead = true;
+        // Nothing wakes it any more.
+        status.ticket += 1;
         self.pass_on(&mut state);
     }
 
@@ -641,8 +641,18 @@ impl Process {
     /// The repository as this life of the process sees it.
     pub(super) fn backend(&self) -> Backend {
         let name = self.to_string();
-        let engine = Arc::new(SimEngine(self.clone()));
-        Backend::custom(&name, engine, Arc::new(SimStaging(self.clone())))
+        let log_elsewhere = self.look(|state| state.weather.log_elsewhere);
+        let of = |ignores_conditions| {
+            let engine = Arc::new(SimEngine {
+                process: self.clone(),
+                ignores_conditions,
+            });
+            Backend::custom(&name, engine, Arc::new(SimStaging(self.clone())))
+        };
+        if log_elsewhere {
+            return of(true).with_log(of(false).log_engine());
+        }
+        of(self.is_broken(Broken::Condition))
     }
 
     /// Components whose time and chance come from the world.

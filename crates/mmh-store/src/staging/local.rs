@@ -141,6 +141,18 @@ impl Staging for LocalStaging {
         }
         Ok(found)
     }
+
+    fn settle(&self, object: &str) -> io::Result<()> {
+        let Some(root) = &self.root else {
+            return Ok(());
+        };
+        // The directory may be as new as the object.
+        let target = root.join(object);
+        let above = target.ancestors().skip(1);
+        above
+            .take_while(|folder| folder.starts_with(root))
+            .try_for_each(sync_folder)
+    }
 }
 
 /// A locked file in the staging directory.
@@ -327,6 +339,18 @@ mod tests {
                 .count(),
             0
         );
+    }
+
+    #[test]
+    fn what_another_process_published_can_be_settled() {
+        let dir = tempfile::tempdir().unwrap();
+        let staging = LocalStaging::in_repository(dir.path());
+        let file = staging.create().unwrap();
+        assert!(file.publish("mmh/packs/aa/id").unwrap());
+        staging.settle("mmh/packs/aa/id").unwrap();
+        assert!(staging.settle("mmh/packs/bb/id").is_err(), "no directory");
+        let elsewhere = LocalStaging::in_folder(dir.path());
+        elsewhere.settle("mmh/packs/bb/id").unwrap();
     }
 
     #[test]

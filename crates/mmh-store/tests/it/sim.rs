@@ -8,15 +8,17 @@ use mmh_store::sim::{Broken, Plan, Simulator};
 /// Worlds that every test run looks at; `cargo xtask test hostile` goes on to 10,000.
 const WORLDS: u64 = 1_000;
 
-/// Seeds that once showed a bug, with the bug. A seed tells its story only to the code of its day;
-/// each bug has a test of its own besides, which is named.
-const NAMED: [(u64, &str); 3] = [
+/// Seeds that once showed a bug, with its test. A seed tells its story only to the code of its day,
+/// and so each bug has a test of its own besides.
+const NAMED: [(u64, &str); 5] = [
     (96, "lists::a_rebuild_after_a_short_list_keeps_every_chunk"),
     (
         105,
         "lists::runs_that_vanish_while_they_are_opened_are_listed_again",
     ),
     (167, "lists::a_rebuild_after_a_short_list_keeps_every_chunk"),
+    (1359, "salvage::packs_are_settled_before_they_are_indexed"),
+    (6415, "salvage::packs_are_settled_before_they_are_indexed"),
 ];
 
 /// Looks at the worlds of these seeds, on two threads.
