@@ -139,10 +139,14 @@ fn of_symbols(
     let bucket_bits = _mm_cvtsi32_si128(set.alphabet.bucket_bits().cast_signed());
     let mut states = load_states(&cursor.states);
     let mut done = 0;
+    // The last words, and zeros after them.
+    let mut last = [0; GROUP_LEN_MAX];
     for (group, each) in groups.iter_mut().zip(classes) {
-        let Some(window) = cursor.words.first_chunk() else {
-            break;
-        };
+        let window = cursor.words.first_chunk().unwrap_or_else(|| {
+            last = [0; GROUP_LEN_MAX];
+            last[..cursor.words.len()].copy_from_slice(cursor.words);
+            &last
+        });
         let Some(classes) = known(each, set.tables.len()) else {
             break;
         };
@@ -159,31 +163,48 @@ fn of_symbols(
         let places = quarters(places);
         let mut words = Words::new(window);
         let mut entries = [_mm512_setzero_si512(); 4];
+        let mut next = states;
         for (j, class) in quarters(classes).into_iter().enumerate() {
             entries[j] = gather(&set.tables, class, places[j]);
-            states[j] = advance(states[j], slots[j], entries[j], &mut words);
+            next[j] = advance(states[j], slots[j], entries[j], &mut words);
         }
+        let Some(words_left) = cursor.words.get(2 * words.used..) else {
+            break;
+        };
+        cursor.words = words_left;
+        states = next;
         store(group, merge(entries));
-        cursor.words = &cursor.words[2 * words.used..];
         done += 1;
     }
     store_states(&states, &mut cursor.states);
     done
 }
 
+/// A byte for each of 32 buckets of four classes.
+type FourClasses = [[u8; 64]; 2];
+
 /// The thresholds of a set as bytes: those of four classes are looked up in two vectors.
 struct Thresholds {
     /// In each bucket, the slot where its second side begins; 32 buckets for each class. If a bucket
-    /// has no second side, its entries are equal, and any place will do.
-    tables: Vec<[[u8; 64]; 2]>,
+    /// has no second side, its entries are equal, and any place will do. A power of two of them.
+    tables: Vec<FourClasses>,
     /// The bits of a slot within its bucket.
     inside: i8,
+}
+
+/// Where thresholds are looked up: the places in the vectors of four classes, and which lanes have
+/// the bits of a class above the lowest two, lowest first.
+#[derive(Clone, Copy)]
+struct Looked {
+    places: __m512i,
+    upper: [__mmask64; 4],
 }
 
 impl Thresholds {
     fn of(set: &DecodeSet) -> Self {
         let bits = set.alphabet.bucket_bits();
-        let mut tables = vec![[[0; 64]; 2]; set.tables.len().div_ceil(4)];
+        let fours = set.tables.len().div_ceil(4).next_power_of_two();
+        let mut tables = vec![[[0; 64]; 2]; fours];
         let places = tables
             .as_flattened_mut()
             .as_flattened_mut()
@@ -202,32 +223,80 @@ impl Thresholds {
         }
     }
 
-    /// Which of these slots, of which the low bytes are given, lie on the second side.
+    /// Which of these slots, of which the low bytes are given, lie on the second side. Classes are
+    /// below the number of tables.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
     fn reached(&self, classes: __m512i, buckets: __m512i, slots: __m512i) -> __mmask64 {
         // Bits that leave their byte are masked off.
         let low = _mm512_and_si512(_mm512_slli_epi16::<5>(classes), _mm512_set1_epi8(0x60));
         let places = _mm512_or_si512(low, buckets);
-        let four = _mm512_and_si512(_mm512_srli_epi16::<2>(classes), _mm512_set1_epi8(0x3f));
-        let mut threshold = _mm512_setzero_si512();
-        let mut number = _mm512_setzero_si512();
-        for [lower, upper] in &self.tables {
-            // SAFETY: 64 bytes are a vector.
-            let (lower, upper) = unsafe {
-                (
-                    _mm512_loadu_si512(lower.as_ptr().cast()),
-                    _mm512_loadu_si512(upper.as_ptr().cast()),
-                )
-            };
-            let found = _mm512_permutex2var_epi8(lower, places, upper);
-            let here = _mm512_cmpeq_epi8_mask(four, number);
-            threshold = _mm512_mask_mov_epi8(threshold, here, found);
-            number = _mm512_add_epi8(number, _mm512_set1_epi8(1));
-        }
+        let upper = [4, 8, 16, 32].map(|bit| _mm512_set1_epi8(bit));
+        let upper = [
+            _mm512_test_epi8_mask(classes, upper[0]),
+            _mm512_test_epi8_mask(classes, upper[1]),
+            _mm512_test_epi8_mask(classes, upper[2]),
+            _mm512_test_epi8_mask(classes, upper[3]),
+        ];
+        let looked = Looked { places, upper };
+        let threshold = look_up(&self.tables, looked);
         let inside = _mm512_and_si512(slots, _mm512_set1_epi8(self.inside));
         _mm512_cmpge_epu8_mask(inside, threshold)
     }
+}
+
+/// The bytes at these places in the tables of their classes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn look_up(tables: &[FourClasses], at: Looked) -> __m512i {
+    let [first, second, third, fourth] = at.upper;
+    if let [a] = tables {
+        of_four(a, at.places)
+    } else if let [a, b] = tables {
+        of_eight([a, b], first, at.places)
+    } else if let Some(four) = <&[FourClasses; 4]>::try_from(tables).ok() {
+        of_sixteen(four, [first, second], at.places)
+    } else {
+        let mut found = [_mm512_setzero_si512(); 4];
+        for (found, four) in found.iter_mut().zip(tables.as_chunks().0) {
+            *found = of_sixteen(four, [first, second], at.places);
+        }
+        let lower = _mm512_mask_mov_epi8(found[0], third, found[1]);
+        let upper = _mm512_mask_mov_epi8(found[2], third, found[3]);
+        _mm512_mask_mov_epi8(lower, fourth, upper)
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn of_sixteen(
+    [a, b, c, d]: &[FourClasses; 4],
+    [first, second]: [__mmask64; 2],
+    places: __m512i,
+) -> __m512i {
+    let lower = of_eight([a, b], first, places);
+    let upper = of_eight([c, d], first, places);
+    _mm512_mask_mov_epi8(lower, second, upper)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn of_eight(tables: [&FourClasses; 2], upper: __mmask64, places: __m512i) -> __m512i {
+    let [a, b] = [of_four(tables[0], places), of_four(tables[1], places)];
+    _mm512_mask_mov_epi8(a, upper, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn of_four([lower, upper]: &FourClasses, places: __m512i) -> __m512i {
+    // SAFETY: 64 bytes are a vector.
+    let (lower, upper) = unsafe {
+        (
+            _mm512_loadu_si512(lower.as_ptr().cast()),
+            _mm512_loadu_si512(upper.as_ptr().cast()),
+        )
+    };
+    _mm512_permutex2var_epi8(lower, places, upper)
 }
 
 const SLOT_MASK: i32 = PROB_SCALE.cast_signed() - 1;
