@@ -105,10 +105,8 @@ fn read<N: Number>(
         .rposition(|span| bytes(span).start < wanted.end);
     let last = last.map_or(first, |last| last.max(first));
     let start = bytes(&spans[first]).start;
-    let numbers = start..bytes(&spans[last]).end;
-    // What is predicted is mostly what is there in the end.
     out.clear();
-    out.extend_from_slice(&base[numbers]);
+    out.reserve(bytes(&spans[last]).end - start + tail.len());
     let delta = Delta {
         forecast: &forecast,
         replay,
@@ -117,11 +115,8 @@ fn read<N: Number>(
         engine: decoder.engine,
         kernels: decoder.engine.kernels(),
     };
-    let mut rest = &mut out[..];
     for (i, span) in spans.iter().enumerate().take(last + 1).skip(first) {
-        let (units, later) = rest.split_at_mut(bytes(span).len());
-        rest = later;
-        delta.read_span::<N>(span, blocks.get(i), &mut decoder.buffers.delta, units)?;
+        delta.read_span::<N>(span, blocks.get(i), &mut decoder.buffers.delta, out)?;
     }
     if last + 1 == spans.len() {
         out.extend_from_slice(tail);
@@ -140,13 +135,13 @@ struct Delta<'a> {
 }
 
 impl Delta<'_> {
-    /// Moves the numbers of a span, which are the base's, by its block: coded symbols, and fields.
+    /// Appends the numbers of a span: the base's, moved by its block, coded symbols and fields.
     fn read_span<N: Number>(
         &self,
         span: &Span,
         block: Option<&(&[u8], &[u8])>,
         buffers: &mut Buffers,
-        units: &mut [u8],
+        out: &mut Vec<u8>,
     ) -> Result<()> {
         let Buffers {
             classes,
@@ -166,8 +161,12 @@ impl Delta<'_> {
         }
         let (mut done, mut at) = (0, 0);
         for piece in self.forecast.pieces(span) {
-            let start = (piece.numbers.start - span.numbers.start) * N::LEN;
-            let row = &mut units[start..start + piece.numbers.len() * N::LEN];
+            // Row by row, so that what is copied is moved while it is at hand.
+            let start = out.len();
+            out.extend_from_slice(
+                &self.base[piece.numbers.start * N::LEN..piece.numbers.end * N::LEN],
+            );
+            let row = &mut out[start..];
             N::predict(row, self.replay, &self.kernels);
             if piece.changed.is_some() {
                 let here = done..done + piece.numbers.len();

@@ -12,6 +12,8 @@ use super::expect::{self, Expected, NEGATIVE};
 
 /// Numbers in a step.
 const STEP: usize = 64;
+/// How many bytes ahead the base is called for: nothing reads it before.
+const AHEAD: usize = 2048;
 
 /// As [`expect::expect_words`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
@@ -27,6 +29,9 @@ pub(super) fn expect_words(
     let targets = targets.zip(shifts.as_chunks_mut().0);
     for (i, (numbers, targets)) in steps.iter().zip(targets).enumerate() {
         let halves = numbers.as_flattened().as_chunks::<64>().0;
+        let later = numbers.as_ptr().cast::<i8>().wrapping_add(AHEAD);
+        _mm_prefetch::<_MM_HINT_T0>(later);
+        _mm_prefetch::<_MM_HINT_T0>(later.wrapping_add(64));
         ahead.step(
             [0, 1].map(|half| ahead.of_words(load(&halves[half]))),
             i * STEP,

@@ -254,7 +254,7 @@ fn look_up(tables: &[FourClasses], at: Looked) -> __m512i {
         of_four(a, at.places)
     } else if let [a, b] = tables {
         of_eight([a, b], first, at.places)
-    } else if let Some(four) = <&[FourClasses; 4]>::try_from(tables).ok() {
+    } else if let Ok(four) = <&[FourClasses; 4]>::try_from(tables) {
         of_sixteen(four, [first, second], at.places)
     } else {
         let mut found = [_mm512_setzero_si512(); 4];
