@@ -96,6 +96,8 @@ fn samples() -> Vec<Sample> {
         .flat_map(|&[a, b]: &[u8; 2]| [0, 0, a, b])
         .collect();
     add("f32-from-bf16", Hint::tensor(Dtype::F32, 64), widened);
+    let fine = weights(Dtype::F32, usize::MAX, 4 * 100_003, 5);
+    add("f32-bins", Hint::tensor(Dtype::F32, 64), fine);
     let long = weights(Dtype::BF16, 640, 2 * 400_037, 4);
     add(
         "bf16-blocks",

@@ -9,7 +9,7 @@ use mmh_core::limits::TENSOR_CHUNK_LEN;
 use crate::error::{Error, Result, corrupt};
 use crate::frame::{Method, PlaneInfo};
 use crate::input::{Input, put_varint};
-use crate::layout::{Blocks, Division, Field, FloatFormat, Layout};
+use crate::layout::{Blocks, Division, Field, FloatFormat, Form, Layout};
 use crate::log2::entropy;
 use crate::plane::{Coder, Grid, Numbers, PlaneDecoder, PlaneEncoder, Rows, Shape, find_grid};
 use crate::settings::Hint;
@@ -25,7 +25,7 @@ pub(crate) fn put_body(
     let division = layout.division();
     let head_len = match &division {
         Division::Blocks(blocks) => head_len(blocks, raw, hint),
-        Division::Float(_) | Division::Signed(_) => 0,
+        Division::Float(..) => 0,
     };
     let (head, rest) = raw.split_at(head_len);
     let (units, tail) = rest.split_at(rest.len() - rest.len() % division.unit_len());
@@ -34,7 +34,7 @@ pub(crate) fn put_body(
     put_varint(out, head_len);
     let sequential = layout.sequential();
     match &division {
-        Division::Signed(_) => return Err(NOT_CHOSEN),
+        Division::Float(_, Form::Signed | Form::Fine) => return Err(NOT_CHOSEN),
         Division::Blocks(blocks) => {
             let skipped = if head_len > 0 {
                 blocks.elements as u64
@@ -59,10 +59,13 @@ pub(crate) fn put_body(
                 planes.push(plane);
             }
         }
-        Division::Float(format) => {
+        Division::Float(format, Form::Plain) => {
             let rows = float_rows(*format, dtype, hint);
-            let quick = encoder.put_floats(*format, units, rows, out)?;
-            if !quick {
+            let done = encoder.put_floats(*format, units, rows, out)?;
+            let quick = done.is_some();
+            if let Some(layout) = done {
+                out[start] = layout.code();
+            } else {
                 for (values, (_, width)) in format.split(units).iter().zip(format.planes()) {
                     encoder.put(
                         values,
@@ -251,11 +254,8 @@ pub(crate) fn read_body(
         Division::Blocks(blocks) => {
             decoder.read_blocks(&mut input, &blocks, (n_units, 0..n_units), units)?;
         }
-        Division::Signed(format) => {
-            read_numbers(decoder, &mut input, (format, true), units)?;
-        }
-        Division::Float(format) => {
-            read_numbers(decoder, &mut input, (format, false), units)?;
+        Division::Float(format, form) => {
+            read_numbers(decoder, &mut input, (format, form), units)?;
         }
     }
     head.copy_from_slice(input.take(head.len())?);
@@ -289,11 +289,8 @@ pub(crate) fn read_part(
             decoder.read_blocks(&mut input, &blocks, (n, wanted.clone()), out)?;
             wanted
         }
-        Division::Float(format) => {
-            part_of_numbers(decoder, &mut input, (format, false), (n, wanted), out)?
-        }
-        Division::Signed(format) => {
-            part_of_numbers(decoder, &mut input, (format, true), (n, wanted), out)?
+        Division::Float(format, form) => {
+            part_of_numbers(decoder, &mut input, (format, form), (n, wanted), out)?
         }
     };
     let head = input.take(head_len)?;
@@ -314,12 +311,12 @@ pub(crate) fn read_part(
 fn part_of_numbers(
     decoder: &mut PlaneDecoder<'_>,
     input: &mut Input<'_>,
-    (format, signed): (FloatFormat, bool),
+    form: (FloatFormat, Form),
     (n, wanted): (usize, Range<usize>),
     out: &mut Vec<u8>,
 ) -> Result<Range<usize>> {
-    let len = format.len();
-    let numbers = Numbers::read(decoder, input, (format, signed), n)?;
+    let len = form.0.len();
+    let numbers = Numbers::read(decoder, input, form, n)?;
     let blocks = numbers.blocks_of(wanted);
     let all = numbers.range(blocks.start).start..numbers.range(blocks.end - 1).end;
     out.resize(len * all.len(), 0);
@@ -332,18 +329,19 @@ fn part_of_numbers(
     Ok(all)
 }
 
-/// Fills `units` with numbers, block by block; of a signed layout, if so told.
+/// Fills `units` with numbers, block by block.
 fn read_numbers(
     decoder: &mut PlaneDecoder<'_>,
     input: &mut Input<'_>,
-    (format, signed): (FloatFormat, bool),
+    form: (FloatFormat, Form),
     units: &mut [u8],
 ) -> Result<()> {
-    let n = units.len() / format.len();
-    let numbers = Numbers::read(decoder, input, (format, signed), n)?;
+    let len = form.0.len();
+    let n = units.len() / len;
+    let numbers = Numbers::read(decoder, input, form, n)?;
     for i in 0..numbers.n_blocks() {
         let range = numbers.range(i);
-        let raw = &mut units[range.start * format.len()..range.end * format.len()];
+        let raw = &mut units[range.start * len..range.end * len];
         numbers.block(decoder.engine, decoder.buffers, i, raw)?;
     }
     numbers.into_buffers(decoder.buffers);
@@ -363,9 +361,7 @@ pub(crate) fn planes_info(method: Method, body: &[u8]) -> Result<Vec<PlaneInfo>>
     let mut input = Input::new(body);
     let names: Vec<&'static str> = match read_layout(&mut input, method)? {
         Division::Blocks(blocks) => blocks.fields.iter().map(|field| field.name).collect(),
-        Division::Float(format) | Division::Signed(format) => {
-            format.planes().map(|(name, _)| name).collect()
-        }
+        Division::Float(format, _) => format.planes().map(|(name, _)| name).collect(),
     };
     input.varint()?;
     let mut planes = Vec::with_capacity(names.len());

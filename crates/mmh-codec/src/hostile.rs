@@ -256,7 +256,7 @@ mod tests {
         fn any_bytes_are_a_frame_or_an_error(mut bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             fuzz_frame(&bytes);
             // Most noise fails at the first byte; look behind the header too.
-            for (method, layout) in [(1, 0), (2, 0), (2, 2), (3, 16), (3, 18), (4, 70), (4, 76), (6, 0)] {
+            for (method, layout) in [(1, 0), (2, 0), (2, 2), (2, 10), (3, 16), (3, 18), (4, 70), (4, 76), (6, 0)] {
                 if let Some(head) = bytes.first_chunk_mut() {
                     *head = [1, method, 0x84, 1, layout];
                 }

@@ -5,11 +5,12 @@
     reason = "functions for CPUs with AVX2 are called where one was found"
 )]
 
+use super::bins::{Bins, BitSink, Bits, Codes};
 use super::dense::{Coded, Interleave, Kept, Near, PER_SCALE};
 use super::join::{Fields, Packed};
 use super::{
-    Bases, Expected, Kernels, Keys, Parts, RANK, Seen, dense, expect, join_avx2, moves, portable,
-    vectors,
+    Bases, Expected, Kernels, Keys, Parts, RANK, Seen, bins_avx2, dense, expect, join_avx2, moves,
+    portable, vectors,
 };
 use crate::cluster::{Histogram, Prices};
 use crate::entropy::Avx2;
@@ -39,7 +40,7 @@ macro_rules! compiled {
     ($($module:ident::$name:ident($($argument:ident: $kind:ty),*) $(-> $result:ty)?;)*) => {
         $(
             fn $name($($argument: $kind),*) $(-> $result)? {
-                #[target_feature(enable = "avx2,popcnt")]
+                #[target_feature(enable = "avx2,bmi2,popcnt")]
                 fn compiled($($argument: $kind),*) $(-> $result)? {
                     $module::$name($($argument),*)
                 }
@@ -73,6 +74,8 @@ compiled! {
     join_avx2::join_bf16(fields: Fields<'_>, raw: &mut [[u8; 2]]);
     join_avx2::join_f16(fields: Fields<'_>, raw: &mut [[u8; 2]]);
     join_avx2::join_f32(fields: Fields<'_>, raw: &mut [[u8; 4]]);
+    bins_avx2::refine(bins: &Bins, details: &mut [Bits<'_>; 2], symbols: &mut [u8], bytes: &mut [u8]);
+    bins_avx2::coarsen(codes: &Codes, symbols: &mut [u8], bytes: &mut [u8], details: &mut [BitSink; 2]);
     expect::expect_words(base: &[[u8; 2]], expected: &Expected<'_>, classes: &mut [u8], shifts: &mut [u8]);
     expect::expect_doubles(base: &[[u8; 4]], expected: &Expected<'_>, classes: &mut [u8], shifts: &mut [u8]);
     moves::move_words(numbers: &mut [[u8; 2]], symbols: &[u8], shifts: &[u8], fields: &[u8], at: usize) -> usize;

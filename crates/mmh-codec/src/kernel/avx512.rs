@@ -7,6 +7,7 @@
 
 use std::arch::x86_64::*;
 
+use super::bins_avx512::{coarsen, refine};
 use super::dense_avx512::{classes, contexts, interleave, keep, keep_signed};
 use super::expect_avx512::{expect_doubles, expect_words};
 use super::join_avx512::{
@@ -56,6 +57,8 @@ impl Kernels {
             join_bf16: safe!(join_bf16(fields, raw)),
             join_f16: safe!(join_f16(fields, raw)),
             join_f32: safe!(join_f32(fields, raw)),
+            refine: safe!(refine(bins, details, symbols, bytes)),
+            coarsen: safe!(coarsen(codes, symbols, bytes, details)),
             expect_words: safe!(expect_words(base, expected, classes, shifts)),
             expect_doubles: safe!(expect_doubles(base, expected, classes, shifts)),
             move_words: safe!(move_words(numbers, symbols, shifts, fields, at)),

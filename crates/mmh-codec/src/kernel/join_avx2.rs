@@ -16,7 +16,7 @@ const STEP: usize = 32;
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(bytes: &[u8; 32]) -> __m256i {
+pub(super) fn load(bytes: &[u8; 32]) -> __m256i {
     // SAFETY: 32 bytes are a vector.
     unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
 }
@@ -30,7 +30,7 @@ fn load_words(words: &[u16; 16]) -> __m256i {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store(bytes: &mut [u8; 32], vector: __m256i) {
+pub(super) fn store(bytes: &mut [u8; 32], vector: __m256i) {
     // SAFETY: 32 bytes are a vector.
     unsafe { _mm256_storeu_si256(bytes.as_mut_ptr().cast(), vector) }
 }
@@ -38,7 +38,7 @@ fn store(bytes: &mut [u8; 32], vector: __m256i) {
 /// The 16 bytes in both halves of a vector.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn twice(bytes: &[u8; 16]) -> __m256i {
+pub(super) fn twice(bytes: &[u8; 16]) -> __m256i {
     // SAFETY: 16 bytes are half a vector.
     _mm256_broadcastsi128_si256(unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) })
 }

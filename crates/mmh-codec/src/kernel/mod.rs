@@ -5,6 +5,11 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod bins;
+#[cfg(target_arch = "x86_64")]
+mod bins_avx2;
+#[cfg(target_arch = "x86_64")]
+mod bins_avx512;
 pub(crate) mod dense;
 #[cfg(target_arch = "x86_64")]
 mod dense_avx512;
@@ -38,6 +43,7 @@ use crate::layout::{JoinField, SplitField, block};
 use crate::mix::{self, PutNumbers, ReadNumbers};
 use crate::plane::grouped::put::{self, TakeExtremes};
 use crate::plane::grouped::units::{self, Apart, Source};
+pub(crate) use bins::{Bins, BitSink, Bits, CODES, Codes, FIRST, LOWER, SECOND};
 use dense::{Coded, Interleave, Kept, Near, PER_SCALE};
 pub(crate) use expect::{COLUMNS_REACH, Expected, NEGATIVE};
 pub(crate) use join::{Above, Fields, Meaning, Packed, Values};
@@ -52,6 +58,12 @@ pub(crate) const RARE: u8 = 255;
 /// Set, classes of groups, block; values of symbols; packed mantissas; a buffer; the numbers.
 pub(crate) type DecodeHalves =
     fn((&DecodeSet, &[u8], &[u8]), &Values, &[u8], &mut Vec<u8>, &mut [[u8; 2]]) -> Result<()>;
+
+/// What symbols mean; details; symbols, which become codes; mantissas, which get a bit.
+pub(crate) type Refine = fn(&Bins, &mut [Bits<'_>; 2], &mut [u8], &mut [u8]);
+
+/// The symbols of codes; codes, which become symbols; mantissas, which lose a bit; details.
+pub(crate) type Coarsen = fn(&Codes, &mut [u8], &mut [u8], &mut [BitSink; 2]);
 
 /// Numbers of the base, what is known of their row; their classes and shifts.
 pub(crate) type Expect<const LEN: usize> = fn(&[[u8; LEN]], &Expected<'_>, &mut [u8], &mut [u8]);
@@ -101,6 +113,10 @@ pub struct Kernels {
     pub(crate) join_f16: fn(Fields<'_>, &mut [[u8; 2]]),
     /// Joins symbols, mantissas and low halves to numbers of binary32.
     pub(crate) join_f32: fn(Fields<'_>, &mut [[u8; 4]]),
+    /// Makes codes of symbols that stand for bins, and mantissas of 7 bits.
+    pub(crate) refine: Refine,
+    /// Makes such symbols of codes, and mantissas of 6 bits.
+    pub(crate) coarsen: Coarsen,
     /// Classes and shifts of numbers of 16 bits.
     pub(crate) expect_words: Expect<2>,
     /// Classes and shifts of numbers of 32 bits.
@@ -164,6 +180,8 @@ impl Kernels {
         join_bf16: join::join_bf16,
         join_f16: join::join_f16,
         join_f32: join::join_f32,
+        refine: bins::refine,
+        coarsen: bins::coarsen,
         expect_words: expect::expect_words,
         expect_doubles: expect::expect_doubles,
         move_words: moves::move_words,

@@ -16,6 +16,17 @@ pub(crate) enum FloatFormat {
     F64,
 }
 
+/// What the first plane has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// The exponent and a bit of the mantissa.
+    Plain,
+    /// Those, and the sign above them.
+    Signed,
+    /// The exponent and two bits of the mantissa.
+    Fine,
+}
+
 /// Names of the planes, most significant first.
 const NAMES: [&str; 5] = ["exponent", "mantissa", "low", "low2", "low3"];
 
@@ -94,6 +105,19 @@ impl FloatFormat {
             16,
         ];
         self.planes().map(|(name, _)| name).zip(widths)
+    }
+
+    /// The names and widths of the planes in a form.
+    pub(crate) fn planes_of(self, form: Form) -> Vec<(&'static str, u32)> {
+        match form {
+            Form::Plain => self.planes().collect(),
+            Form::Signed => self.signed_planes().collect(),
+            Form::Fine => {
+                let Fields { exponent, .. } = self.fields();
+                let widths = [exponent + 1, self.fields().upper(), 16, 16, 16];
+                self.planes().map(|(name, _)| name).zip(widths).collect()
+            }
+        }
     }
 
     /// Moves the sign of each number from the second plane to the first.

@@ -12,7 +12,7 @@ pub(crate) use block::{Blocks, Field, JoinField, Plane, SplitField};
 pub(crate) use context::Context;
 #[cfg(test)]
 pub(crate) use context::Keys;
-pub(crate) use float::FloatFormat;
+pub(crate) use float::{FloatFormat, Form};
 pub(crate) use nibbles::of_nibbles;
 
 use crate::error::{Error, Result};
@@ -32,6 +32,8 @@ pub(crate) enum Layout {
     Float(FloatFormat),
     /// The same with the sign as the top bit of the first plane, codes 4 to 7.
     Signed(FloatFormat),
+    /// Numbers of binary32 with two bits of the mantissa in the first plane, code 10.
+    Fine,
     /// Integers of so many bytes, one plane for each byte; codes 16 to 19.
     Bytes(u8),
     /// Signed bytes, code 20.
@@ -70,6 +72,7 @@ impl Layout {
             Self::Float(FloatFormat::F32) => 2,
             Self::Float(FloatFormat::F64) => 3,
             Self::Signed(format) => SIGNED_BASE + Self::Float(format).code(),
+            Self::Fine => 10,
             Self::Bytes(2) => 17,
             Self::Bytes(4) => 18,
             Self::Bytes(8) => 19,
@@ -91,6 +94,7 @@ impl Layout {
             5 => Self::Signed(FloatFormat::F16),
             6 => Self::Signed(FloatFormat::F32),
             7 => Self::Signed(FloatFormat::F64),
+            10 => Self::Fine,
             16 => Self::Bytes(1),
             17 => Self::Bytes(2),
             18 => Self::Bytes(4),
@@ -113,7 +117,7 @@ impl Layout {
     /// The method of frames with this layout.
     pub(crate) fn method(self) -> Method {
         match self {
-            Self::Float(_) | Self::Signed(_) => Method::Float,
+            Self::Float(_) | Self::Signed(_) | Self::Fine => Method::Float,
             Self::Gguf(_) => Method::Block,
             _ => Method::Integer,
         }
@@ -127,8 +131,9 @@ impl Layout {
     /// What the layout means.
     pub(crate) fn division(self) -> Division {
         let (len, fields) = match self {
-            Self::Float(format) => return Division::Float(format),
-            Self::Signed(format) => return Division::Signed(format),
+            Self::Float(format) => return Division::Float(format, Form::Plain),
+            Self::Signed(format) => return Division::Float(format, Form::Signed),
+            Self::Fine => return Division::Float(FloatFormat::F32, Form::Fine),
             Self::Gguf(kind) => match gguf::blocks(kind) {
                 Some(blocks) => return Division::Blocks(blocks),
                 None => (1, vec![field("codes", 8, vec![Run::new(0, 0, 1)])]),
@@ -183,10 +188,8 @@ impl Layout {
 /// The fields of one unit of content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Division {
-    /// A floating point number.
-    Float(FloatFormat),
-    /// A floating point number whose sign is in the first plane.
-    Signed(FloatFormat),
+    /// A floating point number, and what its first plane has.
+    Float(FloatFormat, Form),
     /// A block of packed fields, or one element of several bytes.
     Blocks(Blocks),
 }
@@ -195,7 +198,7 @@ impl Division {
     /// Bytes of a unit.
     pub(crate) fn unit_len(&self) -> usize {
         match self {
-            Self::Float(format) | Self::Signed(format) => format.len(),
+            Self::Float(format, _) => format.len(),
             Self::Blocks(blocks) => blocks.len,
         }
     }
@@ -258,7 +261,7 @@ mod tests {
             assert_eq!(Layout::from_code(layout.code()), Ok(layout), "{dtype}");
             let (elements, len) = dtype.block();
             match layout.division() {
-                Division::Float(format) | Division::Signed(format) => {
+                Division::Float(format, _) => {
                     assert_eq!(len as usize % format.len(), 0);
                 }
                 Division::Blocks(blocks) => {
@@ -274,7 +277,7 @@ mod tests {
         let known = (0..=u8::MAX)
             .filter(|&code| Layout::from_code(code).is_ok())
             .count();
-        assert_eq!(known, 8 + 7 + 24);
+        assert_eq!(known, 8 + 1 + 7 + 24);
         let error = Layout::from_code(63).unwrap_err();
         assert_eq!(
             error,
@@ -292,7 +295,7 @@ mod tests {
                 .split(raw, 1, Field::take)
                 .widened()
                 .into_owned(),
-            Division::Float(_) | Division::Signed(_) => Vec::new(),
+            Division::Float(..) => Vec::new(),
         };
         assert_eq!(split(Layout::Float8, &[0x80, 0x01, 0xff]), [1, 2, 255]);
         assert_eq!(split(Layout::Nibbles, &[0x21, 0x43]), [1, 2, 3, 4]);

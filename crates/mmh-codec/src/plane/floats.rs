@@ -5,16 +5,17 @@
 
 use std::borrow::Cow;
 
+use super::bins::{self, BinWidths};
 use super::packed::{Zeros, put_head};
-use super::ranked::{Ranked, frequent};
-use super::segments::{Rows, Segments};
+use super::ranked::{EXCEPTION_BITS, Ranked, frequent};
+use super::segments::{BLOCK_LEN, Rows, Segments, n_blocks};
 use super::{Coder, PlaneEncoder, Shape, put_record};
 use crate::cluster::Histogram;
 use crate::entropy::{Alphabet, SYMBOLS_MAX};
 use crate::error::Result;
 use crate::input::put_sized_with;
-use crate::kernel::{Bases, Kernels, Keys, Parts, RARE, Seen};
-use crate::layout::FloatFormat;
+use crate::kernel::{Bases, BitSink, Codes, Kernels, Keys, LOWER, Parts, RARE, Seen};
+use crate::layout::{FloatFormat, Layout};
 use crate::log2::{ONE_BIT, entropy};
 
 /// Fewer numbers are not worth a sample.
@@ -57,6 +58,8 @@ struct Side {
 struct Sample {
     numbers: usize,
     exponents: Vec<u32>,
+    /// Of exponents with two bits of the mantissa, where bins may be tried.
+    fine: Vec<u32>,
     sides: [SideSample; 2],
 }
 
@@ -136,6 +139,8 @@ struct Split {
     exceptions: Vec<(usize, u16)>,
     /// For each side that is noise: what its segments end in.
     zeros: [Vec<u8>; 2],
+    /// Of bins: the details of each block.
+    details: Vec<[BitSink; 2]>,
 }
 
 /// Why the pass came to an end.
@@ -170,14 +175,24 @@ impl Numbers<'_> {
             keys[usize::from(value)] = symbol;
         }
         let commonest = values.iter().max_by_key(|&&value| count(value));
-        Some(Plan {
+        let commonest = commonest.copied().unwrap_or(0);
+        let mut plan = Plan {
             numbers: self,
             segments,
-            stand_in: commonest.map_or(0, |&value| keys[usize::from(value)]),
+            stand_in: keys[usize::from(commonest)],
             keys,
             values,
+            bins: None,
             sides: [0, 1].map(|i| sample.sides[i].side(widths[i])),
-        })
+        };
+        let bytes = &plan.sides[0];
+        if !sample.fine.is_empty() && bytes.noise && bytes.width == bytes.width_max {
+            let cost = cost_of(&sample, &plan.values);
+            if let Some(bins) = BinWidths::of(&sample.fine, cost, self.count()) {
+                plan.take_bins(bins, commonest);
+            }
+        }
+        Some(plan)
     }
 
     fn count(&self) -> usize {
@@ -206,6 +221,12 @@ impl Numbers<'_> {
         }
     }
 
+    /// The exponents of numbers of binary32 with two bits of the mantissa.
+    fn fine_exponents(raw: &[u8]) -> impl Iterator<Item = u16> {
+        let numbers = raw.as_chunks().0.iter();
+        numbers.map(|&[_, _, low, high]| u16::from_le_bytes([low, high]) >> 5 & 0x3ff)
+    }
+
     /// The plane `exponent` of some numbers.
     fn exponents<'a>(&self, raw: &'a [u8]) -> impl Iterator<Item = u16> + use<'a> {
         // Little-endian: the last two bytes have the exponent.
@@ -225,9 +246,11 @@ impl Numbers<'_> {
     fn sample(&self, segments: Segments, [bytes_width, words_width]: [u32; 2]) -> Sample {
         let n = self.count();
         let step = (n / SAMPLE_LEN).clamp(1, SAMPLE_STEP_MAX);
+        let fine = self.format == FloatFormat::F32;
         let mut sample = Sample {
             numbers: 0,
             exponents: vec![0; 512],
+            fine: vec![0; if fine { 1 << bins::WIDTH } else { 0 }],
             sides: [SideSample::new(bytes_width), SideSample::new(words_width)],
         };
         let (mut symbols, mut bytes, mut words) = (Vec::new(), Vec::new(), Vec::new());
@@ -235,8 +258,14 @@ impl Numbers<'_> {
             let len = range.len();
             let raw = self.part(range);
             sample.numbers += len;
-            for exponent in self.exponents(raw) {
-                sample.exponents[usize::from(exponent)] += 1;
+            if fine {
+                for exponent in Self::fine_exponents(raw) {
+                    sample.fine[usize::from(exponent)] += 1;
+                }
+            } else {
+                for exponent in self.exponents(raw) {
+                    sample.exponents[usize::from(exponent)] += 1;
+                }
             }
             symbols.resize(len, 0);
             bytes.resize(len, 0);
@@ -255,8 +284,22 @@ impl Numbers<'_> {
                 sample.sides[1].add(&words);
             }
         }
+        let pairs = sample.fine.as_chunks::<2>().0;
+        for (count, [even, odd]) in sample.exponents.iter_mut().zip(pairs) {
+            *count = even + odd;
+        }
         sample
     }
+}
+
+/// What a sample would cost with a symbol for each of these values, and a bit of the mantissa apart,
+/// in bits times 2^10.
+fn cost_of(sample: &Sample, values: &[u16]) -> u64 {
+    let of = |&value: &u16| sample.exponents[usize::from(value)];
+    let counts: Vec<u32> = values.iter().map(of).collect();
+    let with: u64 = counts.iter().map(|&count| u64::from(count)).sum();
+    let without = sample.numbers as u64 - with;
+    entropy(&counts) + (with + EXCEPTION_BITS * without) * ONE_BIT
 }
 
 /// The symbols of the commonest exponents. Where there is room, neighbours follow that the sample
@@ -290,15 +333,15 @@ fn exponents_of(counts: &[u32], format: FloatFormat) -> Vec<u16> {
 }
 
 impl PlaneEncoder<'_> {
-    /// Appends the records of the planes of whole numbers, if they are what the pass is made for;
-    /// else appends nothing.
+    /// Appends the records of the planes of whole numbers in the layout that it gives, if they are
+    /// what the pass is made for; else appends nothing.
     pub(crate) fn put_floats(
         &mut self,
         format: FloatFormat,
         raw: &[u8],
         rows: Rows,
         out: &mut Vec<u8>,
-    ) -> Result<bool> {
+    ) -> Result<Option<Layout>> {
         let kernels = self.engine.kernels();
         let numbers = Numbers {
             format,
@@ -310,14 +353,21 @@ impl PlaneEncoder<'_> {
         let done = numbers
             .plan(segments)
             .and_then(|plan| plan.run(&mut scratch));
-        let fits = done.is_some();
+        let mut layout = None;
         if let Some((plan, split)) = done {
             let n = numbers.count();
             let symbols = Cow::Borrowed(&scratch.symbols[..n]);
             let counted = (segments, &scratch.counted[..]);
             let ranked = Ranked::of_parts(plan.values, symbols, split.exceptions, counted, self);
-            out.push(Coder::Ranked.code());
-            put_sized_with(out, |out| ranked.put(self, out))?;
+            layout = Some(if let Some((bins, _)) = plan.bins {
+                out.push(Coder::Binned.code());
+                put_sized_with(out, |out| self.put_bins(&bins, &ranked, split.details, out))?;
+                Layout::Fine
+            } else {
+                out.push(Coder::Ranked.code());
+                put_sized_with(out, |out| ranked.put(self, out))?;
+                Layout::Float(format)
+            });
             let [bytes, words] = &plan.sides;
             let [bytes_end, words_end] = split.zeros;
             let mut planes = 1..;
@@ -343,7 +393,7 @@ impl PlaneEncoder<'_> {
             }
         }
         *self.scratch = scratch;
-        Ok(fits)
+        Ok(layout)
     }
 
     /// Appends a plane of noise, packed.
@@ -398,10 +448,27 @@ struct Plan<'a> {
     keys: Keys,
     /// What stands in the place of a number without a symbol.
     stand_in: u8,
+    /// Bins, which take a bit from the mantissas: keys are codes then, and values the first of each.
+    bins: Option<(BinWidths, Codes)>,
     sides: [Side; 2],
 }
 
 impl Plan<'_> {
+    /// Has numbers coded by bins, where `commonest` is the commonest exponent.
+    fn take_bins(&mut self, bins: BinWidths, commonest: u16) {
+        let (keys, codes) = bins.codes();
+        self.keys = keys;
+        let codes_of_any = [commonest, bins.base()].map(|value| keys[usize::from(value)]);
+        self.stand_in = codes_of_any
+            .into_iter()
+            .find(|&code| code != RARE)
+            .unwrap_or(0);
+        self.values = bins.starts();
+        self.sides[0].width_max -= 1;
+        self.sides[0].width -= 1;
+        self.bins = Some((bins, codes));
+    }
+
     /// Passes over the numbers, and once more for each side that the sample has shown wrong. No
     /// result if too many numbers lack a symbol.
     fn run(mut self, scratch: &mut Scratch) -> Option<(Self, Split)> {
@@ -424,7 +491,10 @@ impl Plan<'_> {
         let mut split = Split {
             exceptions: Vec::new(),
             zeros: [Vec::new(), Vec::new()],
+            details: Vec::new(),
         };
+        let n_blocks = if self.bins.is_some() { n_blocks(n) } else { 0 };
+        split.details.resize_with(n_blocks, Default::default);
         let [has_bytes, has_words] = [0, 1].map(|i| self.sides[i].width_max > 0);
         let (bytes_len, words_len) = (if has_bytes { n } else { 0 }, if has_words { n } else { 0 });
         let symbols = grown(&mut scratch.symbols, n);
@@ -450,12 +520,46 @@ impl Plan<'_> {
                     return Err(Failure::Rare);
                 }
             }
+            if let Some((_, codes)) = &self.bins {
+                let bytes = &mut bytes[range.clone()];
+                self.coarsen(codes, range.start, (symbols, bytes), &mut split.details);
+            }
             scratch.counted.push((self.numbers.kernels.count)(symbols));
             let whole = range.end < n;
-            self.end_in(0, u16::from(seen.bytes), &mut split.zeros[0], whole)?;
+            let any = if self.bins.is_some() {
+                seen.bytes & (LOWER - 1) | seen.bytes >> 1 & LOWER
+            } else {
+                seen.bytes
+            };
+            self.end_in(0, u16::from(any), &mut split.zeros[0], whole)?;
             self.end_in(1, seen.words, &mut split.zeros[1], whole)?;
         }
         Ok(split)
+    }
+
+    /// Makes symbols of the codes of a segment that begins at `start`, block by block.
+    fn coarsen(
+        &self,
+        codes: &Codes,
+        start: usize,
+        (symbols, bytes): (&mut [u8], &mut [u8]),
+        details: &mut [[BitSink; 2]],
+    ) {
+        let last = details.len() - 1;
+        let (mut at, mut symbols, mut bytes) = (start, symbols, bytes);
+        while !symbols.is_empty() {
+            let block = (at / BLOCK_LEN).min(last);
+            let left = if block < last {
+                (block + 1) * BLOCK_LEN - at
+            } else {
+                symbols.len()
+            };
+            let len = left.min(symbols.len());
+            let (now, rest) = symbols.split_at_mut(len);
+            let (bytes_now, bytes_rest) = bytes.split_at_mut(len);
+            (self.numbers.kernels.coarsen)(codes, now, bytes_now, &mut details[block]);
+            (at, symbols, bytes) = (at + len, rest, bytes_rest);
+        }
     }
 
     /// Takes numbers without a symbol out of the symbols of a segment that begins at `start`.
@@ -466,12 +570,18 @@ impl Plan<'_> {
         symbols: &mut [u8],
         exceptions: &mut Vec<(usize, u16)>,
     ) {
-        let exponents = self.numbers.exponents(raw);
-        for (i, (symbol, exponent)) in symbols.iter_mut().zip(exponents).enumerate() {
-            if *symbol == RARE {
-                *symbol = self.stand_in;
-                exceptions.push((start + i, exponent));
+        let mut note = |exponents: &mut dyn Iterator<Item = u16>| {
+            for (i, (symbol, exponent)) in symbols.iter_mut().zip(exponents).enumerate() {
+                if *symbol == RARE {
+                    *symbol = self.stand_in;
+                    exceptions.push((start + i, exponent));
+                }
             }
+        };
+        if self.bins.is_some() {
+            note(&mut Numbers::fine_exponents(raw));
+        } else {
+            note(&mut self.numbers.exponents(raw));
         }
     }
 

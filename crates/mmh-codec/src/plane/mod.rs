@@ -1,6 +1,7 @@
 //! A plane: the same field of every element, as values of a known width, coded by whichever
 //! coder takes the fewest bytes.
 
+mod bins;
 mod blob;
 mod choose;
 mod dense;
@@ -29,7 +30,7 @@ use crate::input::{Input, put_sized};
 use crate::layout::{Blocks, Field, Plane};
 use crate::zstd::{Packer, Unpacker};
 
-/// How a plane is coded. The code stands before the plane; 9 to 31 are reserved.
+/// How a plane is coded. The code stands before the plane; 10 to 31 are reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coder {
     /// One value for all.
@@ -50,10 +51,12 @@ pub(crate) enum Coder {
     Dense,
     /// Units in the order of their classes, see [`grouped`].
     Grouped,
+    /// At most 32 bins of values, and exceptions, see [`bins`].
+    Binned,
 }
 
 impl Coder {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Constant,
         Self::Packed,
         Self::Ranked,
@@ -63,6 +66,7 @@ impl Coder {
         Self::Zstd,
         Self::Dense,
         Self::Grouped,
+        Self::Binned,
     ];
 
     const fn code(self) -> u8 {
@@ -76,6 +80,7 @@ impl Coder {
             Self::Zstd => 6,
             Self::Dense => 7,
             Self::Grouped => 8,
+            Self::Binned => 9,
         }
     }
 
@@ -90,6 +95,7 @@ impl Coder {
             Self::Zstd => "zstd",
             Self::Dense => "dense",
             Self::Grouped => "grouped",
+            Self::Binned => "bins",
         }
     }
 
@@ -454,10 +460,10 @@ mod tests {
         put_record(Coder::Context, &[1, 1, 0], &mut context);
         assert!(read(&context, 8).is_err(), "no context at the top");
         assert_eq!(
-            read(&[9, 0], 8).unwrap_err(),
+            read(&[10, 0], 8).unwrap_err(),
             Error::UnknownCode {
                 what: "plane coder",
-                code: 9
+                code: 10
             }
         );
     }

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::bins::{self, BinWidths};
 use super::dense::{self, DensePlane};
 use super::packed::PackedPlane;
 use super::ranked::read_values;
@@ -13,8 +14,8 @@ use super::{Coder, PlaneDecoder};
 use crate::entropy::{Engine, SYMBOLS_MAX};
 use crate::error::{Result, corrupt};
 use crate::input::Input;
-use crate::kernel::{DecodeHalves, Fields, Kernels, Meaning, Values};
-use crate::layout::FloatFormat;
+use crate::kernel::{Above, Bins, Bits, DecodeHalves, Fields, Kernels, Meaning, Values};
+use crate::layout::{FloatFormat, Form};
 
 /// Numbers that are joined at once: their fields stay in the first cache.
 const STRIP: usize = 4096;
@@ -26,8 +27,7 @@ const DENSE_STRIP: usize = 8 * STRIP;
 #[derive(Debug)]
 pub(crate) struct Numbers<'a> {
     format: FloatFormat,
-    /// Whether the sign is the top bit of the first plane.
-    signed: bool,
+    form: Form,
     n: usize,
     exponents: Exponents<'a>,
     /// The planes below, from the mantissa on.
@@ -39,8 +39,46 @@ pub(crate) struct Numbers<'a> {
 enum Exponents<'a> {
     Ranked(Ranks<'a>),
     Dense(DensePlane),
+    Binned(BinnedPlane<'a>),
     Values(Vec<u16>),
 }
+
+/// A first plane of symbols that stand for bins, and exceptions.
+#[derive(Debug)]
+struct BinnedPlane<'a> {
+    /// The values of its symbols are not used.
+    ranks: Ranks<'a>,
+    base: u16,
+    bins: Bins,
+    /// Those of each block.
+    details: Vec<Details<'a>>,
+}
+
+/// Symbols in a buffer, and what they mean.
+#[derive(Debug)]
+struct Decoded<'a, 'b> {
+    /// The number that the first is of.
+    first: usize,
+    /// Where in the buffer that is.
+    start: usize,
+    meaning: Meaning<'a>,
+    /// Of symbols that stand for bins, and then become codes: these and the details.
+    bins: Option<(&'a Bins, &'a mut Details<'b>)>,
+}
+
+impl<'a> Decoded<'a, '_> {
+    const fn new(first: usize, start: usize, meaning: Meaning<'a>) -> Self {
+        Self {
+            first,
+            start,
+            meaning,
+            bins: None,
+        }
+    }
+}
+
+/// Bits that say which values of their bins numbers have, see [`Bins`].
+type Details<'a> = [Bits<'a>; 2];
 
 /// A first plane of symbols and exceptions.
 #[derive(Debug)]
@@ -111,27 +149,22 @@ impl SplitBlock {
 }
 
 impl<'a> Numbers<'a> {
-    /// Reads everything but the blocks of `n` numbers; `signed` if their signs are the top bits of
-    /// the first plane. A plane in a form that is rare here is read as a whole.
+    /// Reads everything but the blocks of `n` numbers. A plane in a form that is rare here is read as a whole.
     pub(crate) fn read(
         decoder: &mut PlaneDecoder<'_>,
         input: &mut Input<'a>,
-        (format, signed): (FloatFormat, bool),
+        (format, form): (FloatFormat, Form),
         n: usize,
     ) -> Result<Self> {
-        let widths: Vec<u32> = if signed {
-            format.signed_planes().map(|(_, width)| width).collect()
-        } else {
-            format.planes().map(|(_, width)| width).collect()
-        };
-        let exponents = Exponents::read(decoder, input, (n, widths[0]), signed)?;
-        let mut sides = Vec::with_capacity(widths.len() - 1);
-        for &width in &widths[1..] {
+        let planes = format.planes_of(form);
+        let exponents = Exponents::read(decoder, input, (n, planes[0].1), form)?;
+        let mut sides = Vec::with_capacity(planes.len() - 1);
+        for &(_, width) in &planes[1..] {
             sides.push(Side::read(decoder, input, (n, width))?);
         }
         Ok(Self {
             format,
-            signed,
+            form,
             n,
             exponents,
             sides,
@@ -184,7 +217,8 @@ impl<'a> Numbers<'a> {
                     let range = start..start + raw.len() / len;
                     let codes_start = plane.codes(kernels, &range, &mut buffers.symbols);
                     let meaning = Meaning::Above(plane.above());
-                    self.join(kernels, buffers, (start, codes_start, meaning), raw)?;
+                    let decoded = Decoded::new(start, codes_start, meaning);
+                    self.join(kernels, buffers, decoded, raw)?;
                     let values = &mut buffers.exceptions;
                     values.clear();
                     escapes.until(range.end, |at, value| values.push((at, value)));
@@ -202,18 +236,43 @@ impl<'a> Numbers<'a> {
                     symbols.resize(range.len(), 0);
                     ranks.block(engine, i, range.clone(), symbols)?;
                     let meaning = Meaning::Values(&ranks.values);
-                    self.join(kernels, buffers, (range.start, 0, meaning), raw)?;
+                    let decoded = Decoded::new(range.start, 0, meaning);
+                    self.join(kernels, buffers, decoded, raw)?;
                 }
-                let from = ranks
-                    .exceptions
-                    .partition_point(|&(at, _)| at < range.start);
-                let inside = ranks.exceptions[from..].iter().copied();
-                let end = range.end;
-                let inside = inside.take_while(|&(at, _)| at < end);
-                self.replace(inside, range.start, raw);
+                let exceptions = ranks.exceptions_in(range.clone());
+                self.replace(exceptions, range.start, raw);
                 Ok(())
             }
+            Exponents::Binned(plane) => self.binned(engine, buffers, (plane, i), raw),
         }
+    }
+
+    /// Decodes block `i` into `raw`, by symbols that stand for bins.
+    fn binned(
+        &self,
+        engine: &dyn Engine,
+        buffers: &mut Buffers,
+        (plane, i): (&BinnedPlane<'_>, usize),
+        raw: &mut [u8],
+    ) -> Result<()> {
+        let range = self.range(i);
+        let symbols = &mut buffers.symbols;
+        symbols.resize(range.len(), 0);
+        plane.ranks.block(engine, i, range.clone(), symbols)?;
+        let meaning = Meaning::Above(Above {
+            base: plane.base,
+            mask: 0x1ff,
+            signed: false,
+        });
+        let mut details = plane.details[i];
+        let decoded = Decoded {
+            bins: Some((&plane.bins, &mut details)),
+            ..Decoded::new(range.start, 0, meaning)
+        };
+        self.join(&engine.kernels(), buffers, decoded, raw)?;
+        details.iter().try_for_each(Bits::expect_end)?;
+        self.replace(plane.ranks.exceptions_in(range.clone()), range.start, raw);
+        Ok(())
     }
 
     /// Gives back the memory of the planes.
@@ -232,7 +291,7 @@ impl<'a> Numbers<'a> {
         first: usize,
     ) -> Option<(DecodeHalves, &[u8])> {
         let (decode, width) = match self.format {
-            _ if self.signed => return None,
+            _ if self.form != Form::Plain => return None,
             FloatFormat::Bf16 => (kernels.decode_bf16?, 7),
             FloatFormat::F16 => (kernels.decode_f16?, 10),
             FloatFormat::F32 | FloatFormat::F64 => return None,
@@ -245,18 +304,24 @@ impl<'a> Numbers<'a> {
         }
     }
 
-    /// Joins the numbers from number `first` on, whose symbols lie in `buffers` from `start` on.
+    /// Joins numbers, whose symbols lie in `buffers`.
     fn join(
         &self,
         kernels: &Kernels,
         buffers: &mut Buffers,
-        (first, start, meaning): (usize, usize, Meaning<'_>),
+        decoded: Decoded<'_, '_>,
         raw: &mut [u8],
     ) -> Result<()> {
+        let Decoded {
+            first,
+            start,
+            meaning,
+            mut bins,
+        } = decoded;
         let [mantissa, low @ ..] = &self.sides[..] else {
             return corrupt("a float frame lacks planes");
         };
-        let signed = self.signed && matches!(meaning, Meaning::Values(_));
+        let signed = self.form == Form::Signed && matches!(meaning, Meaning::Values(_));
         if signed || self.format == FloatFormat::F64 {
             let exponents = Apart::Symbols(start, meaning);
             return self.strips(kernels, buffers, (first, exponents), raw);
@@ -272,7 +337,7 @@ impl<'a> Numbers<'a> {
         bytes.resize(STRIP, 0);
         words.resize(STRIP, 0);
         let strips = symbols[start..]
-            .chunks(STRIP)
+            .chunks_mut(STRIP)
             .zip(raw.chunks_mut(STRIP * self.format.len()));
         for (i, (symbols, raw)) in strips.enumerate() {
             let first = first + i * STRIP;
@@ -281,6 +346,9 @@ impl<'a> Numbers<'a> {
             match self.format {
                 FloatFormat::F16 => mantissa.words(kernels, first, (words, split)),
                 _ => mantissa.bytes(kernels, first, (bytes, split)),
+            }
+            if let Some((bins, details)) = &mut bins {
+                (kernels.refine)(bins, details, &mut symbols[..n], bytes);
             }
             let pairs = match low {
                 [low] => low.pairs(kernels, first, (words, pairs), split),
@@ -330,7 +398,7 @@ impl<'a> Numbers<'a> {
             for (side, words) in self.sides.iter().zip(rest) {
                 side.words(kernels, first + start, (words, split));
             }
-            if self.signed {
+            if self.form == Form::Signed {
                 self.format.return_signs(planes);
             }
             self.format.join(planes, raw)?;
@@ -345,8 +413,11 @@ impl<'a> Numbers<'a> {
         first: usize,
         raw: &mut [u8],
     ) {
-        let (below, width) = self.format.exponent();
-        let sign = self.signed.then_some(width);
+        let (below, width) = match self.form {
+            Form::Fine => (bins::BELOW, bins::WIDTH),
+            Form::Plain | Form::Signed => self.format.exponent(),
+        };
+        let sign = (self.form == Form::Signed).then_some(width);
         let inside = exceptions.map(|(at, value)| (at - first, u64::from(value)));
         match self.format.len() {
             2 => replace(inside, (below, width, sign), raw.as_chunks_mut::<2>().0),
@@ -409,16 +480,20 @@ impl<'a> Exponents<'a> {
         decoder: &mut PlaneDecoder<'_>,
         input: &mut Input<'a>,
         (n, width): (usize, u32),
-        signed: bool,
+        form: Form,
     ) -> Result<Self> {
         let mut ahead = *input;
         let coder = Coder::read(&mut ahead)?;
         let record = &mut Input::new(ahead.sized()?);
+        if (coder == Coder::Binned) != (form == Form::Fine) {
+            return corrupt("bins are for one layout, which has nothing else");
+        }
         let exponents = match coder {
+            Coder::Binned => Self::Binned(BinnedPlane::read(decoder, record, n)?),
             Coder::Ranked => Self::Ranked(Ranks::read(decoder, record, (n, width))?),
             Coder::Dense => {
                 let plane = decoder.dense(record, (n, width))?;
-                if plane.above().signed == signed {
+                if plane.above().signed == (form == Form::Signed) {
                     Self::Dense(plane)
                 } else {
                     // The sign of a code is not that of a number.
@@ -436,6 +511,37 @@ impl<'a> Exponents<'a> {
         record.expect_end()?;
         *input = ahead;
         Ok(exponents)
+    }
+}
+
+impl<'a> BinnedPlane<'a> {
+    /// Reads everything but the blocks of `n` numbers.
+    fn read(decoder: &mut PlaneDecoder<'_>, record: &mut Input<'a>, n: usize) -> Result<Self> {
+        let bins = BinWidths::read(record)?;
+        let exceptions = decoder.exceptions(record, n)?;
+        let wide = |&(_, value): &(usize, u16)| u32::from(value) >> bins::WIDTH != 0;
+        if exceptions.iter().any(wide) {
+            return corrupt("a value is too wide for its plane");
+        }
+        let coded = &mut Input::new(record.sized()?);
+        let alphabet = alphabet_of(bins.len());
+        let symbols = CodedSymbols::read(coded, alphabet, decoder.unpacker, n)?;
+        let mut details = Vec::with_capacity(n_blocks(n));
+        for _ in 0..n_blocks(n) {
+            details.push([Bits::new(record.sized()?), Bits::new(record.sized()?)]);
+        }
+        Ok(Self {
+            ranks: Ranks {
+                n_values: bins.len(),
+                values: [0; SYMBOLS_MAX],
+                may_exceed: symbols.may_exceed(bins.len()),
+                symbols,
+                exceptions,
+            },
+            base: bins.base(),
+            bins: bins.meaning(),
+            details,
+        })
     }
 }
 

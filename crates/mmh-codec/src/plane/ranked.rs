@@ -11,13 +11,14 @@ use crate::entropy::{STATES_LEN, SYMBOLS_MAX};
 use crate::error::{Result, corrupt};
 use crate::input::{Input, put_sized, put_varint};
 use crate::log2::ONE_BIT;
+use crate::zstd::Packer;
 
 /// Widest value that can be ranked: the range of the table that maps values to symbols.
 pub(crate) const RANKED_WIDTH_MAX: u32 = 12;
 /// The mark of a value without a symbol.
 const NONE: u8 = 255;
 /// About what an exception takes, in bits: a gap, a value, and a symbol in its place.
-const EXCEPTION_BITS: u64 = 24;
+pub(super) const EXCEPTION_BITS: u64 = 24;
 
 /// A plane as symbols and exceptions, not yet written.
 #[derive(Debug)]
@@ -105,6 +106,11 @@ impl<'a> Ranked<'a> {
 
     pub(crate) fn put(&self, encoder: &mut PlaneEncoder<'_>, out: &mut Vec<u8>) -> Result<()> {
         put_values(&self.values, out);
+        self.put_exceptions(encoder.packer, out)?;
+        self.put_coded(encoder, out)
+    }
+
+    pub(super) fn put_exceptions(&self, packer: &mut Packer, out: &mut Vec<u8>) -> Result<()> {
         let mut gaps = Vec::new();
         let mut rest = Vec::new();
         let mut next = 0;
@@ -116,8 +122,16 @@ impl<'a> Ranked<'a> {
         put_varint(out, self.exceptions.len());
         if !self.exceptions.is_empty() {
             put_sized(out, &gaps);
-            put_blob(&rest, encoder.packer, out)?;
+            put_blob(&rest, packer, out)?;
         }
+        Ok(())
+    }
+
+    pub(super) fn put_coded(
+        &self,
+        encoder: &mut PlaneEncoder<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let plane = Classified {
             symbols: &self.symbols,
             alphabet: alphabet_of(self.values.len()),

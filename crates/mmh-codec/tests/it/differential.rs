@@ -14,10 +14,15 @@ const LIMIT: usize = 1 << 16;
 
 /// What the crate says of `frame`, and that the model says the same.
 fn agree(frame: &[u8], what: &dyn std::fmt::Debug) -> Option<Vec<u8>> {
+    agree_within(LIMIT, frame, what)
+}
+
+/// The same of a frame that may state so many bytes.
+fn agree_within(limit: usize, frame: &[u8], what: &dyn std::fmt::Debug) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    let result = Decoder::new().decode(frame, LIMIT, &mut out);
+    let result = Decoder::new().decode(frame, limit, &mut out);
     let ours = result.clone().ok().map(|()| out);
-    let theirs = model::decode(frame, LIMIT);
+    let theirs = model::decode(frame, limit);
     assert!(
         ours == theirs,
         "{what:?}: the crate says {result:?}, the model {}: {frame:02x?}",
@@ -119,6 +124,38 @@ fn readers_agree_on_every_flipped_bit_of_the_first_bytes() {
 }
 
 /// Two rows of a convolution with dead channels, so that each step of the model is taken.
+/// A frame of `n` numbers of one spread, which are coded in bins, and its content.
+fn in_bins(n: usize) -> (Vec<u8>, Vec<u8>) {
+    let raw = weights(Dtype::F32, usize::MAX, 4 * n, 11);
+    let frame = frame_of(&raw, &Hint::tensor(Dtype::F32, 640), Level::Default);
+    let info = frame_info(&frame).expect("the frame is whole");
+    assert_eq!(info.planes[0].coder, "bins");
+    (frame, raw)
+}
+
+/// One block and two, and a last group that is not whole.
+#[test]
+fn bins_are_written_as_the_specification_says() {
+    for n in [100_001, 400_037] {
+        let (frame, raw) = in_bins(n);
+        assert!(model::decode(&frame, usize::MAX) == Some(raw), "{n}");
+    }
+}
+
+/// Of bins, both readers need the symbols before they can tell what details there must be.
+#[test]
+fn readers_agree_on_bins_with_flipped_bits() {
+    let (frame, raw) = in_bins(100_001);
+    // Mantissas and low halves have 22 bits a number; the details are before them.
+    let details = frame.len() - raw.len() / 4 * 22 / 8 - 20;
+    let heads = (8..80 * 8).step_by(13);
+    for bit in heads.chain((details * 8 - 160_000..details * 8).step_by(9001)) {
+        let mut bad = frame.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        agree_within(raw.len(), &bad, &bit);
+    }
+}
+
 fn with_dead_channels(dtype: Dtype, n: usize) -> Vec<u8> {
     let len = n * dtype.block().1 as usize;
     let mut raw = weights(dtype, 96, len, 21);

@@ -15,6 +15,8 @@ use crate::error::Result;
 vector_engine! {
     /// The engine, on a CPU that has the instructions.
     Avx2, "avx2", avx2, {
-        is_x86_feature_detected!("avx2") && is_x86_feature_detected!("popcnt")
+        is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("popcnt")
     }
 }

@@ -10,6 +10,7 @@ use crate::entropy::engines;
 use crate::error::Result;
 use crate::input::Input;
 use crate::layout::FloatFormat;
+use crate::layout::Form;
 use crate::samples::{Noise, convolution};
 
 fn kernel(width: usize, height: usize, depth: usize) -> Kernel {
@@ -157,15 +158,16 @@ fn escapes_are_neither_too_few_nor_too_many() {
     }
 }
 
+const fn form(signed: bool) -> Form {
+    if signed { Form::Signed } else { Form::Plain }
+}
+
 /// Numbers whose first plane is dense, and its record beside those of the other planes; `signed`
 /// if that plane has their signs.
 fn numbers(format: FloatFormat, signed: bool, grid: Grid) -> (Vec<u8>, Vec<u8>) {
     let noise = &mut Noise::new(8);
-    let widths: Vec<u32> = if signed {
-        format.signed_planes().map(|(_, width)| width).collect()
-    } else {
-        format.planes().map(|(_, width)| width).collect()
-    };
+    let planes = format.planes_of(form(signed)).into_iter();
+    let widths: Vec<u32> = planes.map(|(_, width)| width).collect();
     let mut draw = |width: u32| {
         let word = u16::from_le_bytes([noise.below(256), noise.below(256)]);
         word & (u16::MAX >> (16 - width))
@@ -230,7 +232,7 @@ fn dense_numbers_are_joined_by_every_engine() {
                     };
                     let mut input = Input::new(&records);
                     let numbers =
-                        Numbers::read(&mut decoder, &mut input, (format, signed), n).unwrap();
+                        Numbers::read(&mut decoder, &mut input, (format, form(signed)), n).unwrap();
                     input.expect_end().unwrap();
                     for _ in 0..2 {
                         let mut found = vec![0xee; raw.len()];

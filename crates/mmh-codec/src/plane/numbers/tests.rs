@@ -14,12 +14,12 @@ const FORMATS: [FloatFormat; 4] = [
     FloatFormat::F64,
 ];
 
+const fn form(signed: bool) -> Form {
+    if signed { Form::Signed } else { Form::Plain }
+}
+
 fn widths(format: FloatFormat, signed: bool) -> Vec<u32> {
-    let planes: Vec<_> = if signed {
-        format.signed_planes().collect()
-    } else {
-        format.planes().collect()
-    };
+    let planes = format.planes_of(form(signed));
     planes.into_iter().map(|(_, width)| width).collect()
 }
 
@@ -73,7 +73,8 @@ fn read(
         planes: vec![vec![9; 5]; 9],
         ..Buffers::default()
     };
-    let numbers = plane_decoder(|decoder| Numbers::read(decoder, &mut input, (format, signed), n))?;
+    let numbers =
+        plane_decoder(|decoder| Numbers::read(decoder, &mut input, (format, form(signed)), n))?;
     input.expect_end()?;
     for i in (0..numbers.n_blocks()).rev() {
         let range = numbers.range(i);

@@ -230,12 +230,12 @@ fn reserved_codes_are_unsupported() {
     for method in 7..=31 {
         refuses("method", &[1, method, 0], ErrorKind::Unsupported);
     }
-    for layout in [8, 15, 23, 63, 64, 65, 68, 88, 103 + 1, 255] {
+    for layout in [8, 9, 11, 15, 23, 63, 64, 65, 68, 88, 103 + 1, 255] {
         for method in 2..=4 {
             refuses("layout", &[1, method, 0, layout, 0], ErrorKind::Unsupported);
         }
     }
-    for coder in 9..=31 {
+    for coder in 10..=31 {
         refuses(
             "coder",
             &bytes(1, &record(coder, &[0, 0])),

@@ -2,7 +2,7 @@
 
 use mmh_core::ErrorKind;
 
-use super::{bytes, coded, lows, reads, record, refuses, sized, varint, zstd};
+use super::{bytes, coded, constant, lows, reads, record, refuses, sized, varint, zstd};
 
 #[test]
 fn every_form_of_a_packed_plane_is_read() {
@@ -172,6 +172,104 @@ fn symbols_that_break_a_rule_are_refused() {
     refuses(
         "a second one beyond 16 bits",
         &lows(1, &next),
+        ErrorKind::Corrupt,
+    );
+}
+
+/// `n` numbers of layout 10, F32 with bins, of which only the upper 10 bits are not zero: a head, coded
+/// symbols, details.
+fn fine(n: usize, head: &[u8], symbols: &[u8], details: &[u8]) -> Vec<u8> {
+    let plane = record(9, &[head, &sized(&coded(symbols)), details].concat());
+    in_layout(10, n, &plane)
+}
+
+fn in_layout(layout: u8, n: usize, plane: &[u8]) -> Vec<u8> {
+    let zero = constant(0);
+    [
+        &[1, 2][..],
+        &varint(4 * n),
+        &[layout, 0],
+        plane,
+        &zero,
+        &zero,
+    ]
+    .concat()
+}
+
+/// Symbol 0 stands for the values 4 to 7, symbol 1 for 8 and 9.
+const HEAD: [u8; 4] = [2, 4, 0b01_10, 0];
+
+#[test]
+fn every_form_of_bins_is_read() {
+    let numbers = |values: &[u32]| -> Vec<u8> {
+        let all = values.iter().map(|value| value << 21);
+        all.flat_map(u32::to_le_bytes).collect()
+    };
+    let details = [1, 0b011, 1, 0b10];
+    let frame = fine(3, &HEAD, &[0, 1, 0], &details);
+    reads("four and two", &frame, &numbers(&[5, 9, 6]));
+    let frame = fine(2, &[2, 5, 0, 0], &[1, 0], &[0, 0]);
+    reads("one each", &frame, &numbers(&[6, 5]));
+    let frame = fine(1, &[2, 0xfc, 7, 0b0101, 0], &[1], &[1, 1, 0]);
+    reads("the highest", &frame, &numbers(&[1023]));
+    let frame = fine(1, &[1, 2, 1, 1, 1, 0, 8, 0xff, 3], &[0], &[1, 0, 0]);
+    reads("an exception", &frame, &numbers(&[1023]));
+    let frame = fine(0, &HEAD, &[], &[0, 0]);
+    reads("nothing", &frame, &[]);
+    // Four bins in a byte, and the fifth in the next.
+    let frame = fine(1, &[5, 0, 0b1010_1010, 0b10, 0], &[1], &[1, 1, 1, 0]);
+    reads("five bins", &frame, &numbers(&[5]));
+}
+
+#[test]
+fn bins_that_break_a_rule_are_refused() {
+    let corrupt = |what: &str, head: &[u8], symbols: &[u8], details: &[u8]| {
+        let frame = fine(symbols.len(), head, symbols, details);
+        refuses(what, &frame, ErrorKind::Corrupt);
+    };
+    let right = [1, 0b011, 1, 0b10];
+    corrupt("no bin", &[0, 4, 0], &[0], &[0, 0]);
+    corrupt(
+        "33 bins",
+        &[33, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0],
+        &[0, 0],
+    );
+    corrupt("a width of 3", &[1, 8, 3, 0], &[0], &[1, 0, 1, 0]);
+    corrupt("an odd start of two", &[1, 5, 1, 0], &[0], &[1, 0, 0]);
+    corrupt("an odd start of four", &[1, 6, 2, 0], &[0], &[1, 0, 1, 0]);
+    corrupt("a bin at the end", &[1, 0x80, 8, 0, 0], &[0], &[0, 0]);
+    corrupt("a bin beyond", &[1, 0x80, 0x80, 4, 0, 0], &[0], &[0, 0]);
+    corrupt(
+        "widths not filled",
+        &[2, 4, 0b1_01_10, 0],
+        &[0, 1, 0],
+        &right,
+    );
+    corrupt("a symbol for no bin", &[1, 4, 2, 0], &[0, 1, 0], &right);
+    corrupt("no details", &HEAD, &[0, 1, 0], &[]);
+    corrupt("no second details", &HEAD, &[0, 1, 0], &[1, 3]);
+    corrupt("too few first details", &HEAD, &[0, 1, 0], &[0, 1, 0b10]);
+    corrupt("too few second details", &HEAD, &[0, 1, 0], &[1, 3, 0]);
+    corrupt("more first details", &HEAD, &[0, 1, 0], &[2, 3, 0, 1, 2]);
+    corrupt("more second details", &HEAD, &[0, 1, 0], &[1, 3, 2, 2, 0]);
+    corrupt("first not filled", &HEAD, &[0, 1, 0], &[1, 0b1011, 1, 2]);
+    corrupt("second not filled", &HEAD, &[0, 1, 0], &[1, 3, 1, 0b110]);
+    corrupt("bytes behind", &HEAD, &[0, 1, 0], &[1, 3, 1, 2, 0]);
+    let wide = [1, 2, 1, 1, 1, 0, 8, 0, 4];
+    corrupt("an exception too wide", &wide, &[0], &[1, 0, 0]);
+    let plane = record(9, &[&HEAD[..], &sized(&coded(&[1])), &[1, 0, 0]].concat());
+    for (layout, len) in [(2, 4), (6, 4), (0, 2)] {
+        let frame = in_layout(layout, 1, &plane);
+        let frame = [&[1, 2, len][..], &frame[3..]].concat();
+        refuses("bins in another layout", &frame, ErrorKind::Corrupt);
+    }
+    let frame = in_layout(10, 1, &constant(7));
+    refuses("no bins in theirs", &frame, ErrorKind::Corrupt);
+    let side = [constant(7), plane.clone()].concat();
+    refuses(
+        "bins below",
+        &[&[1, 2, 4, 2, 0][..], &side, &constant(0)].concat(),
         ErrorKind::Corrupt,
     );
 }

@@ -8,6 +8,8 @@ pub(super) struct Plane {
 
 pub(super) struct Layout {
     pub(super) method: u8,
+    /// Whether its first plane is coded in bins, as no other is.
+    pub(super) in_bins: bool,
     /// The GGUF type, if it is one.
     pub(super) kind: Option<u8>,
     pub(super) unit: usize,
@@ -21,6 +23,7 @@ impl Layout {
                 let (below, bits) = [(6, 16), (9, 16), (22, 32), (51, 64)][usize::from(code % 4)];
                 (2, float(below, bits, code >= 4))
             }
+            10 => (2, float(21, 32, false)),
             16..=19 => (3, (0..1 << (code - 16)).map(|b| bytes(b, 1)).collect()),
             20 => (3, vec![signed(0, 1)]),
             21 => (3, vec![plane(1, |_| vec![7, 0, 1, 2, 3, 4, 5, 6])]),
@@ -35,6 +38,7 @@ impl Layout {
         let unit = bits / 8;
         Some(Self {
             method,
+            in_bins: code == 10,
             kind: code.checked_sub(64),
             unit,
             planes,

@@ -1,6 +1,7 @@
 //! A second decoder, written from FORMAT.md alone and in the plainest way: one bit, one slot and
 //! one symbol at a time. `None` is any error. It shares no code with the crate.
 
+mod bins;
 mod delta;
 mod dense;
 mod grouped;
@@ -167,6 +168,12 @@ fn body(method: u8, mut input: Bytes<'_>, raw_len: usize) -> Option<Vec<u8>> {
             let values = grouped::read(&mut content, width, n * per_unit, &keys)?;
             content.end()?;
             values
+        } else if layout.in_bins && planes.is_empty() {
+            input.u8().filter(|&coder| coder == 9)?;
+            let mut content = input.sized()?;
+            let values = bins::read(&mut content, n)?;
+            content.end()?;
+            values
         } else {
             record(&mut input, width, n * per_unit, Within::Frame)?
         };
@@ -294,6 +301,19 @@ fn ranked(input: &mut Bytes<'_>, n: usize) -> Option<Vec<u16>> {
         let next = usize::from(*table.last()?) + 1 + skipped;
         table.push(u16::try_from(next).ok()?);
     }
+    let exceptions = exceptions(input, n)?;
+    let alphabet = if count <= 16 { 16 } else { 32 };
+    let symbols = symbols::read(input, alphabet, n, None)?;
+    let value = |&symbol: &u16| table.get(usize::from(symbol)).copied();
+    let mut values: Vec<u16> = symbols.iter().map(value).collect::<Option<_>>()?;
+    for (at, value) in exceptions {
+        *values.get_mut(at)? = value;
+    }
+    Some(values)
+}
+
+/// Places and values.
+fn exceptions(input: &mut Bytes<'_>, n: usize) -> Option<Vec<(usize, u16)>> {
     let mut exceptions = Vec::new();
     let n_exceptions = input.varint().filter(|&count| count <= n)?;
     if n_exceptions > 0 {
@@ -307,14 +327,7 @@ fn ranked(input: &mut Bytes<'_>, n: usize) -> Option<Vec<u16>> {
         }
         gaps.end()?;
     }
-    let alphabet = if count <= 16 { 16 } else { 32 };
-    let symbols = symbols::read(input, alphabet, n, None)?;
-    let value = |&symbol: &u16| table.get(usize::from(symbol)).copied();
-    let mut values: Vec<u16> = symbols.iter().map(value).collect::<Option<_>>()?;
-    for (at, value) in exceptions {
-        *values.get_mut(at)? = value;
-    }
-    Some(values)
+    Some(exceptions)
 }
 
 fn split(input: &mut Bytes<'_>, width: usize, n: usize) -> Option<Vec<u16>> {
