@@ -5,11 +5,15 @@
     reason = "doc sentences here are help texts: `NAME[@REV]` is no link"
 )]
 
+pub(crate) mod keys;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mmh_core::name::Target;
 use mmh_core::range::RangeSpec;
+
+use keys::{KeyCommand, KeyFiles, SeedCommand, SlotArgs};
 
 /// One content-addressed repository for models, checkpoints, datasets and knowledge.
 ///
@@ -58,6 +62,9 @@ pub(crate) struct Global {
     /// Who you are, for snapshots and the operation log
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) author: Option<String>,
+    /// What opens a sealed repository.
+    #[command(flatten)]
+    pub(crate) keys: KeyFiles,
 }
 
 /// How hard to compress.
@@ -75,9 +82,18 @@ pub(crate) enum LevelArg {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make a new repository
+    ///
+    /// With --encrypt it is sealed for its whole life: content, names, sizes and structure.
+    /// Examples: mmh init --encrypt; mmh init --encrypt --recipient age1pq1…
     Init {
         /// Where [default: -R, else the current folder]
         dir: Option<String>,
+        /// Seal everything, for a passphrase or for recipients
+        #[arg(long)]
+        encrypt: bool,
+        /// For whom
+        #[command(flatten)]
+        slot: SlotArgs,
     },
     /// Add files and folders to a name
     ///
@@ -252,6 +268,19 @@ pub(crate) enum Command {
         /// With --rebuild-index: go on although packs that the old index names are missing
         #[arg(long, requires = "rebuild_index")]
         accept_missing: bool,
+    },
+    /// Who opens a sealed repository: list, add and remove key slots, make identities
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// A sealed repository on a card: show, restore, split and combine seeds
+    #[command(subcommand)]
+    Seed(SeedCommand),
+    /// Copy the repository of a seed: same ids, names and history
+    Clone {
+        /// A file with the seed; `-` to type it or for standard input
+        seed: PathBuf,
+        /// Where the new repository goes
+        dir: String,
     },
     /// Print a completion script for a shell
     Completions {

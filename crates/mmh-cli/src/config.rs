@@ -243,6 +243,11 @@ mod tests {
 
     fn global() -> Global {
         Global {
+            keys: crate::args::keys::KeyFiles {
+                identity: Vec::new(),
+                passphrase_file: None,
+                seed_file: None,
+            },
             repository: None,
             json: false,
             quiet: false,

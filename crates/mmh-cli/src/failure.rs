@@ -71,6 +71,13 @@ impl Failure {
             Self::Repo(E::Conflict(_) | E::Changed(_) | E::Denied(_) | E::NothingToUndo) => None,
             Self::Repo(E::MissingBase { .. }) => None,
             Self::Repo(E::Store(StoreError::NotARepository { .. })) => None,
+            Self::Repo(E::Store(StoreError::Locked { .. })) => Some(
+                "name an identity (--identity), a passphrase or a seed by its file \
+                 (MMH_PASSPHRASE_FILE, MMH_SEED_FILE), or run on a terminal to be asked",
+            ),
+            Self::Repo(E::Store(StoreError::NotSealed { .. })) => Some(
+                "if it should be sealed, somebody has put another in its place; else leave the key out",
+            ),
             Self::Repo(e @ E::Io { .. }) if e.kind() == ErrorKind::NotFound => {
                 Some("check the spelling of the path")
             }

@@ -6,9 +6,11 @@ mod args;
 mod commands;
 mod config;
 mod failure;
+mod keys;
 mod output;
 mod progress;
 mod session;
+mod terminal;
 
 use std::io::Write;
 use std::process::ExitCode;

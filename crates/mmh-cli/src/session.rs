@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use mmh_core::ErrorKind;
 use mmh_core::ports::{Cancel, Progress, Silent, SystemClock};
+use mmh_repo::keys::SeedKey;
 use mmh_repo::{Backend, Components, Repository, Settings, entropy};
 use tokio::runtime::Runtime;
 
 use crate::args::Global;
 use crate::config::{Config, Setting};
 use crate::failure::Failure;
+use crate::keys::Keyring;
 use crate::output::Output;
 use crate::progress::Bar;
 
@@ -19,6 +21,7 @@ use crate::progress::Bar;
 pub(crate) struct Session {
     pub(crate) config: Config,
     pub(crate) output: Output,
+    pub(crate) keyring: Keyring,
     runtime: Runtime,
     components: Components,
 }
@@ -28,7 +31,11 @@ impl Session {
     ///
     /// # Errors
     /// Unavailable if threads cannot be started.
-    pub(crate) fn start(global: &Global, config: Config) -> Result<Self, Failure> {
+    pub(crate) fn start(
+        global: &Global,
+        config: Config,
+        keyring: Keyring,
+    ) -> Result<Self, Failure> {
         let internal = |what: String| Failure::Other(ErrorKind::Unavailable, what);
         let output = Output {
             json: global.json,
@@ -65,10 +72,12 @@ impl Session {
             clock: Arc::new(SystemClock),
             engine: entropy::by_name(config.engine.value)
                 .map_err(|e| Failure::invalid(e.to_string()))?,
+            key: Arc::new(keyring.clone()),
         };
         Ok(Self {
             config,
             output,
+            keyring,
             runtime,
             components,
         })
@@ -121,8 +130,22 @@ impl Session {
     /// # Errors
     /// NotFound, Unsupported, Corrupt.
     pub(crate) fn open(&self) -> Result<Repository, Failure> {
-        let place = self.place()?.value;
-        let (settings, components) = (self.settings(), self.components());
+        self.open_by(self.components())
+    }
+
+    /// Opens the repository with this key.
+    ///
+    /// # Errors
+    /// As [`Session::open`]; Denied if it is another repository's.
+    pub(crate) fn open_with(&self, key: SeedKey) -> Result<Repository, Failure> {
+        self.open_by(Components {
+            key: Arc::new(key),
+            ..self.components()
+        })
+    }
+
+    fn open_by(&self, components: Components) -> Result<Repository, Failure> {
+        let (place, settings) = (self.place()?.value, self.settings());
         let path = PathBuf::from(&place);
         if path.is_file() {
             return Ok(Repository::open_archive(&path, settings, components)?);

@@ -151,14 +151,14 @@ fn split<T>(items: Vec<T>, level: u8, name: impl Fn(&T) -> &str) -> Vec<Vec<T>> 
     pages
 }
 
-/// Writes a directory and returns its id. `put` stores the encoding of one page; `entries` may be
-/// in any order.
+/// Writes a directory and returns its id. `put` stores the encoding of one page and names it;
+/// `entries` may be in any order.
 ///
 /// # Errors
 /// [`Error::BadObject`] if a name occurs twice, those of [`check_file_name`], and those of `put`.
 pub fn write<E: From<Error>>(
     mut entries: Vec<Entry>,
-    put: &mut dyn FnMut(ObjectId, Vec<u8>) -> std::result::Result<(), E>,
+    put: &mut dyn FnMut(Vec<u8>) -> std::result::Result<ObjectId, E>,
 ) -> std::result::Result<TreeId, E> {
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(pair) = entries.windows(2).find(|w| w[0].name == w[1].name) {
@@ -174,9 +174,7 @@ pub fn write<E: From<Error>>(
             r#type: TreeTag::Tag,
             body,
         })?;
-        let id = TreeId::of(&bytes);
-        put(id.object(), bytes)?;
-        Ok(Page(first, id))
+        Ok(Page(first, TreeId::from_object(put(bytes)?)))
     };
     let first = |e: Option<&Entry>| e.map_or_else(String::new, |e| e.name.clone());
     let mut pages = split(entries, 0, |e| &e.name)

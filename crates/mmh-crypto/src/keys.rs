@@ -15,6 +15,7 @@
 
 use mmh_core::Digest;
 use mmh_core::ports::{Entropy, Ids};
+use zeroize::Zeroizing;
 
 use crate::error::Result;
 use crate::seal::Sealer;
@@ -152,13 +153,13 @@ pub struct ChunkerKey(Secret<32>);
 impl ChunkerKey {
     /// The table of a gear hash: 256 words, little-endian, from BLAKE3's extendable output.
     #[must_use]
-    pub fn gear(&self) -> Box<[u64; 256]> {
+    pub fn gear(&self) -> Box<Zeroizing<[u64; 256]>> {
         let mut reader = blake3::Hasher::new_keyed(self.0.expose()).finalize_xof();
-        let mut table = Box::new([0; 256]);
+        let mut table = Box::new(Zeroizing::new([0; 256]));
         for word in table.iter_mut() {
-            let mut bytes = [0; 8];
-            reader.fill(&mut bytes);
-            *word = u64::from_le_bytes(bytes);
+            let mut bytes = Zeroizing::new([0; 8]);
+            reader.fill(&mut bytes[..]);
+            *word = u64::from_le_bytes(*bytes);
         }
         table
     }
@@ -227,7 +228,7 @@ mod tests {
 
     #[test]
     fn a_gear_table_has_no_equal_words() {
-        let mut gear = *root().chunker_key().gear();
+        let mut gear = **root().chunker_key().gear();
         gear.sort_unstable();
         assert!(gear.windows(2).all(|pair| pair[0] != pair[1]));
     }

@@ -12,9 +12,10 @@ use fastcdc::v2020::{self, FastCDC, Normalization};
 use mmh_codec::Hint;
 use mmh_core::{Dtype, TensorInfo, limits};
 use mmh_formats::{Layout, Part, PartKind, ReadAt};
-use mmh_store::{Buffer, ChunkerParams};
+use mmh_store::{Buffer, CHUNKER, CHUNKER_KEYED, ChunkerParams};
 
 use crate::error::{Error, Result};
+use crate::gear::Gear;
 
 /// Parts shorter than this share chunks with other small parts of their kind.
 pub const SMALL_PART_LEN: u64 = 512;
@@ -23,8 +24,6 @@ pub const POOL_LEN: usize = 256 << 10;
 /// After this many pieces all pools become chunks, so that their slices can be written out.
 /// A count of the file's own, so that its chunks do not depend on how much is read at once.
 const ROUND_PIECES: usize = 1 << 16;
-/// The only way of cutting that this version knows: `FastCDC` with normalisation level 1.
-pub const ALGORITHM: &str = "fastcdc-2020";
 
 /// How a repository cuts files, checked to be within what the chunker takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +32,8 @@ pub struct Chunking {
     average: usize,
     max: usize,
     tensor: usize,
+    /// Whether cuts by content need a key.
+    keyed: bool,
 }
 
 impl Chunking {
@@ -47,12 +48,14 @@ impl Chunking {
             average: of(params.average_len),
             max: of(params.max_len),
             tensor: of(params.tensor_len),
+            keyed: params.algorithm == CHUNKER_KEYED,
         };
         let Self {
             min,
             average,
             max,
             tensor,
+            keyed,
         } = chunking;
         let lengths = (v2020::MINIMUM_MIN..=v2020::MINIMUM_MAX).contains(&min)
             && (v2020::AVERAGE_MIN..=v2020::AVERAGE_MAX).contains(&average)
@@ -61,7 +64,7 @@ impl Chunking {
             && average <= max
             && tensor > 0
             && max.max(tensor) <= limits::CHUNK_LEN_MAX;
-        if params.algorithm == ALGORITHM && lengths {
+        if (keyed || params.algorithm == CHUNKER) && lengths {
             return Ok(chunking);
         }
         Err(Error::Unsupported(format!(
@@ -140,6 +143,7 @@ pub(crate) struct Cutter<'a> {
     source: &'a dyn ReadAt,
     layout: &'a Layout,
     chunking: Chunking,
+    gear: Option<&'a Gear>,
     part: usize,
     /// Bytes of the current part that were handed out.
     done: u64,
@@ -187,6 +191,7 @@ impl<'a> Cutter<'a> {
             source,
             layout,
             chunking,
+            gear: None,
             part: 0,
             done: 0,
             chunk: 0,
@@ -196,6 +201,33 @@ impl<'a> Cutter<'a> {
             round: 0,
             next_slot: 0,
             digests: Digests::default(),
+        }
+    }
+
+    /// Cuts by content with the table of a sealed repository.
+    pub(crate) fn keyed(self, gear: Option<&'a Gear>) -> Self {
+        Self { gear, ..self }
+    }
+
+    /// Length of the first chunk of `window`.
+    fn first_cut(&self, window: &[u8]) -> Result<usize> {
+        let Chunking {
+            min,
+            average,
+            max,
+            keyed,
+            ..
+        } = self.chunking;
+        match (self.gear, keyed) {
+            (Some(gear), true) => Ok(gear.cut(window, (min, average, max))),
+            (_, false) => {
+                let level = Normalization::Level1;
+                let cutter = FastCDC::with_level(window, min, average, max, level);
+                Ok(cutter.cut(0, window.len()).1)
+            }
+            (None, true) => Err(Error::Denied(
+                "this repository is cut by a key that only its root seed gives".to_owned(),
+            )),
         }
     }
 
@@ -342,9 +374,7 @@ impl<'a> Cutter<'a> {
     }
 
     fn content_chunk(&mut self, part: &Part, batch: &mut Batch) -> Result<()> {
-        let Chunking {
-            min, average, max, ..
-        } = self.chunking;
+        let max = self.chunking.max;
         let left = part.len - self.done;
         if ((self.ahead.len() - self.taken) as u64) < left.min(max as u64) {
             // Read four times the longest chunk at once, so that little is copied to the front.
@@ -357,8 +387,7 @@ impl<'a> Cutter<'a> {
         }
         let known = &self.ahead[self.taken..];
         let window = &known[..known.len().min(max)];
-        let cutter = FastCDC::with_level(window, min, average, max, Normalization::Level1);
-        let (_, cut) = cutter.cut(0, window.len());
+        let cut = self.first_cut(window)?;
         let mut raw = Buffer::of_len(cut);
         raw.copy_from_slice(&window[..cut]);
         self.taken += cut;

@@ -126,8 +126,8 @@ impl Editor<'_> {
             .into_iter()
             .map(|(name, node)| Entry { name, node })
             .collect();
-        tree::write(list, &mut |id, bytes| {
-            objects::put(self.sink, self.encoders, id, &bytes)
+        tree::write(list, &mut |bytes| {
+            objects::put(self.sink, self.encoders, &bytes)
         })
     }
 }

@@ -23,6 +23,9 @@ pub enum Error {
     /// A file could not be parsed because it could not be read.
     #[error(transparent)]
     Formats(#[from] mmh_formats::Error),
+    /// A key, seed or share is wrong.
+    #[error(transparent)]
+    Crypto(#[from] mmh_crypto::Error),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] mmh_store::Error),
@@ -83,6 +86,7 @@ impl Error {
             Self::Core(e) => e.kind(),
             Self::Codec(e) => e.kind(),
             Self::Formats(e) => e.kind(),
+            Self::Crypto(e) => e.kind(),
             Self::Store(e) => e.kind(),
             Self::Io { source, .. } => ErrorKind::of_io(source),
             Self::NotFound { .. } | Self::MissingBase { .. } | Self::NothingToUndo => {

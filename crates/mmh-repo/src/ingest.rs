@@ -18,6 +18,7 @@ use mmh_store::{ChunkSink, ChunkSource};
 use crate::base::{BaseSet, Match, Matcher};
 use crate::cut::{Batch, Chunking, Cutter, Job, Piece, Place, Slot};
 use crate::error::{Error, Result};
+use crate::gear::Gear;
 use crate::objects;
 use crate::recycle::Encoders;
 
@@ -32,6 +33,8 @@ pub(crate) struct Ingest<'a> {
     pub(crate) progress: &'a dyn Progress,
     pub(crate) cancel: &'a Cancel,
     pub(crate) chunking: Chunking,
+    /// What cuts by content in a sealed repository.
+    pub(crate) gear: Option<&'a Gear>,
     /// Raw bytes coded at once; the memory in flight is a small multiple.
     pub(crate) batch_len: u64,
     /// Candidates for bases, best first, and where their chunks are.
@@ -95,7 +98,7 @@ impl Ingest<'_> {
             .bases
             .map(|bases| Matcher::new(bases, (source, layout), self.chunking));
         let matcher = matcher.as_ref();
-        let mut cutter = Cutter::new(source, layout, self.chunking);
+        let mut cutter = Cutter::new(source, layout, self.chunking).keyed(self.gear);
         let mut out = Builder::default();
         let mut batch = cutter.next_batch(self.batch_len)?;
         while !(batch.pieces.is_empty() && batch.jobs.is_empty()) {

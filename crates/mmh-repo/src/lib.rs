@@ -13,9 +13,11 @@ pub mod cut;
 mod edit;
 pub mod error;
 pub mod export;
+mod gear;
 mod in_order;
 mod ingest;
 pub mod inspect;
+pub mod keys;
 pub mod list;
 pub mod measure;
 #[cfg(test)]
@@ -31,7 +33,9 @@ mod walk;
 mod workshop;
 
 pub use mmh_codec::{Level, entropy};
-pub use mmh_store::{Backend, Error as StoreError, RebuildOptions, RebuildReport};
+pub use mmh_store::{
+    Backend, Error as StoreError, RebuildOptions, RebuildReport, Result as StoreResult,
+};
 
 pub use add::{AddOptions, AddReport};
 pub use archive::{PackOptions, UnpackOptions, pack, unpack};

@@ -51,16 +51,12 @@ pub(crate) fn find(source: &dyn ChunkSource, root: TreeId, path: &str) -> Result
     Ok(Some(node))
 }
 
-/// Writes the encoding of an object, compressed where that helps.
-pub(crate) fn put(
-    sink: &dyn ChunkSink,
-    encoders: &Encoders,
-    id: ObjectId,
-    bytes: &[u8],
-) -> Result<()> {
-    let chunk = id.chunk();
+/// Writes the encoding of an object, compressed where that helps, and returns its id.
+pub(crate) fn put(sink: &dyn ChunkSink, encoders: &Encoders, bytes: &[u8]) -> Result<ObjectId> {
+    let chunk = sink.id(bytes);
+    let id = ObjectId::from_digest(*chunk.digest());
     if sink.contains(&chunk)? {
-        return Ok(());
+        return Ok(id);
     }
     encoders.with(|encoder, frame| {
         encoder.encode(bytes, &Hint::bytes(), frame)?;
@@ -68,7 +64,7 @@ pub(crate) fn put(
             Error::Invalid(format!("object {id} of {} bytes is too large", bytes.len()))
         })?;
         sink.put(chunk, raw_len, frame)?;
-        Ok(())
+        Ok(id)
     })
 }
 
@@ -78,8 +74,5 @@ pub(crate) fn write<T: Canonical>(
     encoders: &Encoders,
     value: &T,
 ) -> Result<ObjectId> {
-    let bytes = canonical::encode(value)?;
-    let id = ObjectId::from_digest(*sink.id(&bytes).digest());
-    put(sink, encoders, id, &bytes)?;
-    Ok(id)
+    put(sink, encoders, &canonical::encode(value)?)
 }

@@ -8,14 +8,15 @@ use mmh_codec::entropy::{Engine, best};
 use mmh_core::object::{Operation, RefChange};
 use mmh_core::ports::{Cancel, Clock, Progress, Silent, SystemClock};
 use mmh_store::{
-    Archive, Backend, ChunkSource, ChunkerParams, Commit, InitOptions, OpenOptions, RebuildOptions,
-    RebuildReport, RefsView, Store,
+    Archive, Backend, ChunkSource, ChunkerParams, Commit, InitOptions, KeySource, NoKey,
+    OpenOptions, RebuildOptions, RebuildReport, RefsView, Sealing, Store,
 };
 use rayon::ThreadPool;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
+use crate::gear::Gear;
 use crate::workshop::Workshop;
 
 /// Plain data that a user may set.
@@ -54,6 +55,8 @@ pub struct Components {
     pub clock: Arc<dyn Clock>,
     /// What codes and decodes chunks.
     pub engine: &'static dyn Engine,
+    /// What opens sealed repositories.
+    pub key: Arc<dyn KeySource>,
 }
 
 impl Components {
@@ -68,6 +71,7 @@ impl Components {
             cancel: Cancel::default(),
             clock,
             engine: best(),
+            key: Arc::new(NoKey),
         }
     }
 }
@@ -109,6 +113,19 @@ impl Repository {
     /// # Errors
     /// `Invalid` if there is one already; whatever the backend says.
     pub fn init(backend: Backend, settings: Settings, components: Components) -> Result<Self> {
+        Self::init_with(backend, None, settings, components)
+    }
+
+    /// Makes a new, empty repository, sealed if that is asked for.
+    ///
+    /// # Errors
+    /// As [`Self::init`]; `Invalid` for recipients that do not fit together.
+    pub fn init_with(
+        backend: Backend,
+        sealing: Option<Sealing>,
+        settings: Settings,
+        components: Components,
+    ) -> Result<Self> {
         let open = OpenOptions {
             clock: Arc::clone(&components.clock),
             engine: components.engine,
@@ -116,6 +133,7 @@ impl Repository {
         };
         let options = InitOptions {
             open,
+            sealing,
             ..InitOptions::default()
         };
         let store = components.runtime.block_on(Store::init(backend, options))?;
@@ -125,11 +143,13 @@ impl Repository {
     /// Opens a repository.
     ///
     /// # Errors
-    /// `NotFound` if there is none; `Unsupported` for a newer format.
+    /// `NotFound` if there is none; `Unsupported` for a newer format; `Denied` if it is sealed and
+    /// no key opens it.
     pub fn open(backend: Backend, settings: Settings, components: Components) -> Result<Self> {
         let options = OpenOptions {
             clock: Arc::clone(&components.clock),
             engine: components.engine,
+            key: Arc::clone(&components.key),
             ..OpenOptions::default()
         };
         let store = components.runtime.block_on(Store::open(backend, options))?;
@@ -138,7 +158,9 @@ impl Repository {
 
     fn of_store(store: Store, settings: Settings, components: Components) -> Result<Self> {
         let source = Arc::new(store.reader(components.runtime.clone()));
-        let shop = Workshop::new(settings, components, &store.config().chunker)?;
+        let mut shop = Workshop::new(settings, components, &store.config().chunker)?;
+        // A read key has none; whoever holds it is told so when writing is tried.
+        shop.gear = store.chunker_key().ok().flatten().map(|k| Gear::new(&k));
         Ok(Self {
             backing: Backing::Store(store),
             source,
@@ -237,6 +259,7 @@ impl Repository {
                     format: config.format,
                     id: config.repository.to_string(),
                     put_if_absent: config.conditional_put,
+                    sealed: config.sealed.is_some(),
                     packs: stats.packs,
                     pack_bytes: stats.pack_bytes,
                     chunks: stats.chunks,
@@ -247,6 +270,7 @@ impl Repository {
                 format: mmh_store::FORMAT_VERSION,
                 id: String::new(),
                 put_if_absent: false,
+                sealed: false,
                 packs: 1,
                 pack_bytes: *len,
                 chunks: archive.n_chunks(),
@@ -278,6 +302,8 @@ pub struct Facts {
     pub id: String,
     /// Whether the storage engine creates objects only if they are absent.
     pub put_if_absent: bool,
+    /// Whether everything in it is sealed.
+    pub sealed: bool,
     /// Packs.
     pub packs: u64,
     /// Their bytes.

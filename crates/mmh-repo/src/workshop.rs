@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use crate::base::Bases;
 use crate::cut::Chunking;
 use crate::error::{Error, Result};
+use crate::gear::Gear;
 use crate::ingest::{Ingest, Ingested};
 use crate::objects;
 use crate::recycle::Encoders;
@@ -36,6 +37,8 @@ pub(crate) struct Workshop {
     pub(crate) components: Components,
     pub(crate) encoders: Encoders,
     pub(crate) chunking: Chunking,
+    /// What cuts by content in a sealed repository; `None` without its root seed too.
+    pub(crate) gear: Option<Gear>,
 }
 
 impl Workshop {
@@ -57,6 +60,7 @@ impl Workshop {
             components,
             encoders,
             chunking,
+            gear: None,
         })
     }
 
@@ -93,6 +97,7 @@ impl Workshop {
             progress: self.components.progress.as_ref(),
             cancel: &self.components.cancel,
             chunking: self.chunking,
+            gear: self.gear.as_ref(),
             batch_len: self.batch_len(),
             bases: None,
         };

@@ -13,6 +13,7 @@ mod chunk;
 pub mod config;
 #[cfg(feature = "testing")]
 pub mod conformance;
+mod copy;
 mod entropy;
 mod error;
 #[cfg(feature = "testing")]

@@ -357,6 +357,21 @@ impl Store {
         }
     }
 
+    /// Copies the whole repository to an empty place, where whoever opens this one opens it too.
+    /// Returns how many bytes it holds. Called again after a failure, it goes on.
+    ///
+    /// # Errors
+    /// Invalid if there is a repository already; Corrupt if a pack is damaged; Unavailable;
+    /// cancelled.
+    pub async fn copy_to(
+        &self,
+        dest: &Backend,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<u64> {
+        crate::copy::copy(self, dest, progress, cancel).await
+    }
+
     /// Counts what the repository holds.
     ///
     /// # Errors

@@ -3,24 +3,47 @@
 use std::path::PathBuf;
 
 use mmh_core::name::Target;
+use mmh_repo::keys::{RootSeed, Sealing, SystemEntropy};
 use mmh_repo::{AddOptions, Backend, Repository};
 
+use crate::args::keys::SlotArgs;
 use crate::failure::Failure;
 use crate::output::{DIM, GOOD, HEAD, percent, plain, size, styled};
 use crate::session::Session;
 
 /// Makes a repository.
-pub(crate) fn init(session: &Session, dir: Option<String>) -> Result<(), Failure> {
+pub(crate) fn init(
+    session: &Session,
+    dir: Option<String>,
+    slot: Option<&SlotArgs>,
+) -> Result<(), Failure> {
     let set = session.config.repository.as_ref().map(|s| s.value.clone());
     let place = dir.or(set).unwrap_or_else(|| ".".to_owned());
     let backend = Backend::parse(&place)?;
     let name = backend.name().to_owned();
-    Repository::init(backend, session.settings(), session.components())?;
-    session
-        .output
-        .report(&serde_json::json!({ "repository": name }), |out| {
-            writeln!(out, "{} repository in {name}", styled(GOOD, "made a new"))
-        })
+    let sealing = match slot {
+        Some(slot) => Some(Sealing {
+            slots: vec![session.keyring.recipients(slot, true)?],
+            root: RootSeed::generate(&SystemEntropy).map_err(mmh_repo::Error::from)?,
+        }),
+        None => None,
+    };
+    let sealed = sealing.is_some();
+    Repository::init_with(backend, sealing, session.settings(), session.components())?;
+    let value = serde_json::json!({ "repository": name, "sealed": sealed });
+    session.output.report(&value, |out| {
+        let what = if sealed {
+            "sealed repository"
+        } else {
+            "repository"
+        };
+        writeln!(out, "{} {what} in {name}", styled(GOOD, "made a new"))?;
+        if sealed {
+            let advice = "who loses all keys loses everything: keep `mmh seed show` on paper";
+            writeln!(out, "{}", styled(DIM, advice))?;
+        }
+        Ok(())
+    })
 }
 
 /// Adds files to a name.

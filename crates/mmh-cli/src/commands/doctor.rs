@@ -109,8 +109,12 @@ fn print_facts(
         styled(
             DIM,
             format!(
-                "  format {}, id {}, {} chunks, {} operations",
-                f.format, f.id, f.chunks, f.operations
+                "  format {}, {}, id {}, {} chunks, {} operations",
+                f.format,
+                if f.sealed { "sealed" } else { "not sealed" },
+                f.id,
+                f.chunks,
+                f.operations
             )
         )
     )?;

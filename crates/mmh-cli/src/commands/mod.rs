@@ -6,7 +6,9 @@ mod doctor;
 mod files;
 mod history;
 mod inspect;
+mod key;
 mod portable;
+mod seed;
 mod stat;
 mod verify;
 
@@ -17,6 +19,7 @@ use clap::CommandFactory;
 use crate::args::{Cli, Command};
 use crate::config::{Config, Process};
 use crate::failure::Failure;
+use crate::keys::Keyring;
 use crate::session::Session;
 
 /// Runs the command that was typed.
@@ -37,7 +40,8 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         _ => None,
     };
     let config = Config::load(&cli.global, &Process)?.with_level(level);
-    let session = Session::start(&cli.global, config)?;
+    let keyring = Keyring::load(&cli.global.keys, &Process);
+    let session = Session::start(&cli.global, config, keyring)?;
     let result = dispatch(&session, cli.command);
     session.end();
     result
@@ -45,7 +49,14 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 
 fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Init { dir } => add::init(session, dir),
+        Command::Init { dir, encrypt, slot } => {
+            if !encrypt && !slot.is_empty() {
+                let what = "for whom it is sealed was said, but not --encrypt".to_owned();
+                return Err(Failure::invalid(what));
+            }
+            let slot = encrypt.then_some(&slot);
+            add::init(session, dir, slot)
+        }
         Command::Add {
             paths,
             to,
@@ -132,6 +143,9 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
             rebuild_index,
             accept_missing,
         } => doctor::doctor(session, rebuild_index, accept_missing),
+        Command::Key(command) => key::key(session, command),
+        Command::Seed(command) => seed::seed(session, command),
+        Command::Clone { seed, dir } => seed::clone(session, &seed, &dir),
         Command::Completions { .. } => Ok(()),
     }
 }

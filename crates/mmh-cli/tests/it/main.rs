@@ -12,6 +12,7 @@ mod links;
 mod model;
 mod pipes;
 mod ranges;
+mod sealed;
 mod session;
 mod shapes;
 mod support;

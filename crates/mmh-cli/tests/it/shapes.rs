@@ -41,7 +41,7 @@ const SNAPSHOT: &str = "author:s digest:s id:s message:s parents:[] time_ms:n tr
 #[test]
 fn commands_that_write() {
     let s = sample();
-    has(&s, &["init", "other"], "{repository:s}");
+    has(&s, &["init", "other"], "{repository:s sealed:bool}");
     let file = "{container:s new_raw:n new_stored:n note:null path:s size:n}";
     has(
         &s,
@@ -135,7 +135,8 @@ fn commands_that_check() {
             "raw"
         ]
     );
-    let facts = "{chunks:n format:n id:s operations:n pack_bytes:n packs:n put_if_absent:bool}";
+    let facts =
+        "{chunks:n format:n id:s operations:n pack_bytes:n packs:n put_if_absent:bool sealed:bool}";
     has(
         &s,
         &["doctor"],

@@ -31,9 +31,10 @@ fn entries(names: &[&str]) -> Vec<Entry> {
 
 fn write(entries: Vec<Entry>) -> (TreeId, Stored) {
     let mut stored = Stored::new();
-    let root = tree::write(entries, &mut |id, bytes| {
+    let root = tree::write(entries, &mut |bytes| {
+        let id = ObjectId::of(&bytes);
         stored.insert(id, bytes);
-        Ok::<_, Error>(())
+        Ok::<_, Error>(id)
     });
     (root.unwrap(), stored)
 }
@@ -262,12 +263,12 @@ fn errors_of_the_caller_come_back() {
     let names = ["n0006824", "n0076877", "z"];
     for nth in 0..=7 {
         let mut n = 0;
-        let written = tree::write(entries(&names), &mut |_, _| {
+        let written = tree::write(entries(&names), &mut |bytes| {
             n += 1;
             if n > nth {
                 Err(Mine::Full(nth))
             } else {
-                Ok(())
+                Ok(ObjectId::of(&bytes))
             }
         });
         assert_eq!(written.err(), (nth < 7).then_some(Mine::Full(nth)));
@@ -284,7 +285,7 @@ fn errors_of_the_caller_come_back() {
         });
         assert_eq!(found, Err(Mine::Full(nth)));
     }
-    let twice = tree::write(entries(&["a", "a"]), &mut |_, _| Ok(()));
+    let twice = tree::write(entries(&["a", "a"]), &mut |bytes| Ok(ObjectId::of(&bytes)));
     let Err(Mine::Core(said)) = twice else {
         panic!("{twice:?}")
     };

@@ -12,9 +12,10 @@ struct Pages(HashMap<ObjectId, Vec<u8>>, std::cell::Cell<usize>);
 
 impl Pages {
     fn write(&mut self, entries: Vec<Entry>) -> Result<TreeId, Error> {
-        tree::write(entries, &mut |id, bytes| {
+        tree::write(entries, &mut |bytes| {
+            let id = ObjectId::of(&bytes);
             self.0.insert(id, bytes);
-            Ok(())
+            Ok(id)
         })
     }
 

@@ -73,6 +73,7 @@ fn store(memory: &Memory, tensors: &[(&str, Vec<u8>)], sets: &[Arc<BaseSet>]) ->
         progress: &Silent,
         cancel: &Cancel::default(),
         chunking: chunking(),
+        gear: None,
         batch_len: 5000,
         bases: Some((memory, sets)),
     }

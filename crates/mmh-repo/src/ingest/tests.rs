@@ -35,6 +35,7 @@ fn with<T>(sink: &dyn ChunkSink, way: Way, work: impl FnOnce(&Ingest<'_>) -> T) 
         progress: &Silent,
         cancel: &Cancel::default(),
         chunking: Chunking::new(&params).unwrap(),
+        gear: None,
         batch_len: way.batch_len,
         bases: None,
     })

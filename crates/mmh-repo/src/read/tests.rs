@@ -24,7 +24,7 @@ fn chunks(memory: &Memory) -> Vec<(ChunkId, Vec<u8>)> {
             .take(300)
             .collect();
         let id = ChunkId::of(&raw);
-        objects::put(memory, &encoders(), mmh_core::ObjectId::of(&raw), &raw).unwrap();
+        objects::put(memory, &encoders(), &raw).unwrap();
         (id, raw)
     };
     (1..6).map(chunk).collect()

@@ -189,9 +189,9 @@ fn an_honest_paged_folder_passes() {
         name: format!("f{i:05}"),
         node: plain(id, 1),
     });
-    let put = &mut |_, bytes: Vec<u8>| {
+    let put = &mut |bytes: Vec<u8>| {
         forger.bytes(&bytes);
-        Ok::<_, mmh_core::Error>(())
+        Ok::<_, mmh_core::Error>(mmh_core::ObjectId::of(&bytes))
     };
     let root = tree::write(entries.collect(), put).unwrap();
     let repo = forger.finish(&[("trees/t", root)], scratch.components());

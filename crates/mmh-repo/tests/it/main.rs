@@ -18,5 +18,6 @@ mod restoring;
 mod revisions;
 mod saving;
 mod scratch;
+mod sealed;
 mod settings;
 mod whole;

@@ -1,0 +1,161 @@
+//! Copying a whole repository to another place, byte for byte and checked on arrival.
+//!
+//! What lies in a repository never changes and does not know where it lies, so a copy is a
+//! repository. The log is listed first and its packs are copied before it: whatever an entry that
+//! was copied names is there, though others write meanwhile. The configuration comes last, so a
+//! copy that was interrupted is no repository, and begun again it goes on where it stopped.
+
+use mmh_core::canonical::Canonical as _;
+use mmh_core::object::{Checkpoint, Operation};
+use mmh_core::ports::{Cancel, Progress};
+use mmh_core::{Digest, PackId};
+
+use crate::backend::Backend;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::keys::SLOT_LEN_MAX;
+use crate::names;
+use crate::objects::SEAL_LEN;
+use crate::pack::{Source, read_footer};
+use crate::store::Store;
+
+/// Copies everything that `store` holds to `dest` and returns how many bytes that were.
+pub(crate) async fn copy(
+    store: &Store,
+    dest: &Backend,
+    progress: &dyn Progress,
+    cancel: &Cancel,
+) -> Result<u64> {
+    if dest.len(names::CONFIG).await?.is_some() {
+        return Err(Error::AlreadyARepository {
+            place: dest.name().to_owned(),
+        });
+    }
+    let copy = Copy {
+        from: store.backend(),
+        // Opens what it checks; writes what it is given.
+        dest: &dest.clone().with_vault(store.backend().vault().clone()),
+        progress,
+        cancel,
+    };
+    let log = copy.from.log_engine();
+    let entries = log.list(names::LOG, None).await?;
+    let checkpoints = log.list(names::CHECKPOINTS, None).await?;
+    let mut bytes = copy.packs().await?;
+    bytes += copy.small(names::INDEX, usize::MAX).await?;
+    let vault = copy.from.vault();
+    let entry_max = vault.object_len_max::<Operation>();
+    bytes += copy.log(&entries, entry_max).await?;
+    let checkpoint_max = vault.object_len_max::<Checkpoint>();
+    bytes += copy.log(&checkpoints, checkpoint_max).await?;
+    bytes += copy.small(names::KEYS, SLOT_LEN_MAX).await?;
+    bytes += copy
+        .object(names::CONFIG, Config::LEN_MAX + SEAL_LEN)
+        .await?;
+    progress.end();
+    Ok(bytes)
+}
+
+struct Copy<'a> {
+    from: &'a Backend,
+    dest: &'a Backend,
+    progress: &'a dyn Progress,
+    cancel: &'a Cancel,
+}
+
+impl Copy<'_> {
+    /// Copies packs that are not there yet.
+    async fn packs(&self) -> Result<u64> {
+        let listed = self.from.list(names::PACKS).await?;
+        let total = listed.iter().map(|(_, len)| len).sum();
+        self.progress.begin("copy", Some(total));
+        for (name, len) in &listed {
+            self.cancel.check()?;
+            if let Some(pack) = names::parse_pack(name) {
+                self.progress.item(name);
+                if self.dest.len(name).await? != Some(*len) {
+                    self.pack(name, pack).await?;
+                }
+            }
+            self.progress.advance(*len);
+        }
+        Ok(total)
+    }
+
+    /// Copies a pack and compares what arrived with its name.
+    async fn pack(&self, name: &str, pack: PackId) -> Result<()> {
+        let missing = || Error::NoSuchObject {
+            what: name.to_owned(),
+        };
+        let bytes = self
+            .from
+            .read(name, usize::MAX)
+            .await?
+            .ok_or_else(missing)?;
+        self.dest.write(name, bytes.clone()).await?;
+        let checked = match read_footer(Source::Published(self.dest, pack)).await {
+            Ok((trailer, _)) => {
+                let end = trailer.footer_offset + trailer.footer_len;
+                let end = usize::try_from(end).unwrap_or(usize::MAX);
+                let content = bytes.get(..end).map(Digest::of);
+                let reason = "its content does not have the digest that names it".to_owned();
+                let damaged = Error::CorruptPack {
+                    pack,
+                    offset: 0,
+                    chunk: None,
+                    reason,
+                };
+                (content == Some(*pack.digest()))
+                    .then_some(())
+                    .ok_or(damaged)
+            }
+            Err(error) => Err(error),
+        };
+        if checked.is_err() {
+            self.dest.delete(name).await?;
+        }
+        checked
+    }
+
+    /// Copies all small objects below a prefix. What vanishes meanwhile was replaced: an index run
+    /// that was merged is made up for when the copy is opened.
+    async fn small(&self, prefix: &str, len_max: usize) -> Result<u64> {
+        let mut total = 0;
+        for (name, _) in self.from.list(prefix).await? {
+            self.cancel.check()?;
+            total += self.object(&name, len_max).await?;
+        }
+        Ok(total)
+    }
+
+    async fn object(&self, name: &str, len_max: usize) -> Result<u64> {
+        let Some(bytes) = self.from.read(name, len_max).await? else {
+            return Ok(0);
+        };
+        let len = bytes.len() as u64;
+        self.dest.write(name, bytes).await?;
+        Ok(len)
+    }
+
+    /// Copies log entries or checkpoints, wherever either log lives.
+    async fn log(&self, listed: &[(String, u64)], len_max: usize) -> Result<u64> {
+        let (from, dest) = (self.from.log_engine(), self.dest.log_engine());
+        let mut total = 0;
+        for (name, _) in listed {
+            self.cancel.check()?;
+            // Entries that were cut off meanwhile are folded into a checkpoint.
+            let Some(bytes) = from.read(name, len_max).await? else {
+                continue;
+            };
+            total += bytes.len() as u64;
+            if !dest.create(name, bytes.clone()).await?
+                && dest.read(name, len_max).await?.as_deref() != Some(&bytes[..])
+            {
+                return Err(Error::AlreadyARepository {
+                    place: dest.place(name),
+                });
+            }
+        }
+        Ok(total)
+    }
+}
