@@ -94,6 +94,9 @@ pub(crate) enum Command {
         /// For whom
         #[command(flatten)]
         slot: SlotArgs,
+        /// Parity that heals packs: so many per cent of them, 1 to 50, or `off` [default: 3%]
+        #[arg(long, value_name = "N%|off", value_parser = parity)]
+        parity: Option<u32>,
     },
     /// Add files and folders to a name
     ///
@@ -199,6 +202,28 @@ pub(crate) enum Command {
         /// NAME[@REV][:PATH]…; the whole repository without any
         targets: Vec<Target>,
     },
+    /// Read every pack at a bounded rate and heal what has rotted
+    ///
+    /// Nothing is decoded, and no key is needed. What parity cannot heal is told and left for
+    /// `repair`. Example: `mmh scrub --rate 50M --resume` from a timer.
+    Scrub {
+        /// Bytes to read a second at most: 500k, 50M, 1G [default: as fast as it goes]
+        #[arg(long, value_name = "BYTES", value_parser = bytes)]
+        rate: Option<u64>,
+        /// Go on where an earlier scrub was stopped
+        #[arg(long)]
+        resume: bool,
+    },
+    /// Mend damage: packs from parity, chunks from other repositories, the index from packs
+    ///
+    /// What cannot be mended is named, with the files it hits; adding these files again stores
+    /// them anew. Damaged packs are kept under `mmh/damaged`.
+    /// Example: `mmh repair --from /backup/store`
+    Repair {
+        /// Another repository to fetch lost chunks from
+        #[arg(long, value_name = "STORE")]
+        from: Vec<String>,
+    },
     /// Look into a file: container, tensors, bits per weight before and after
     Inspect {
         /// A file outside the repository
@@ -301,6 +326,33 @@ pub(crate) struct RefArgs {
     pub(crate) delete: bool,
 }
 
+/// A number of bytes as it is typed, with a decimal unit.
+fn bytes(text: &str) -> Result<u64, String> {
+    let units = [("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000)];
+    let unit = units
+        .iter()
+        .find_map(|(unit, n)| Some((text.strip_suffix(unit)?, *n)));
+    let (digits, n) = unit.unwrap_or((text, 1));
+    let count: Option<u64> = digits.parse().ok();
+    let product = count.and_then(|count| count.checked_mul(n));
+    let refused = || "a number of bytes, such as 500k, 50M or 1G".to_owned();
+    product.filter(|bytes| *bytes > 0).ok_or_else(refused)
+}
+
+/// Parity as it is typed: `3%`, `3` or `off`.
+fn parity(text: &str) -> Result<u32, String> {
+    let refused = || "a share is `1%` to `50%`, or `off`".to_owned();
+    if text == "off" {
+        return Ok(0);
+    }
+    let digits = text.strip_suffix('%').unwrap_or(text);
+    let percent = digits.parse().map_err(|_| refused())?;
+    (1..=50)
+        .contains(&percent)
+        .then_some(percent)
+        .ok_or_else(refused)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -309,6 +361,27 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn parity_is_a_share_or_off() {
+        assert_eq!(parity("off"), Ok(0));
+        assert_eq!((parity("3%"), parity("50")), (Ok(3), Ok(50)));
+        for text in ["", "%", "0", "51%", "-1", "3 %", "on", "4294967297%"] {
+            assert!(parity(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_have_decimal_units() {
+        assert_eq!((bytes("7"), bytes("500k")), (Ok(7), Ok(500_000)));
+        assert_eq!(
+            (bytes("50M"), bytes("1G")),
+            (Ok(50_000_000), Ok(1_000_000_000))
+        );
+        for text in ["", "k", "0", "-1", "1.5M", "5 M", "99999999999999G", "M5"] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -85,6 +85,14 @@ pub(crate) fn files(env: &dyn Environment) -> Vec<PathBuf> {
         .collect()
 }
 
+/// The folder for what may be lost, such as how far a scrub has come.
+pub(crate) fn cache_folder(env: &dyn Environment) -> Option<PathBuf> {
+    let home = || env.var("HOME").map(|home| Path::new(&home).join(".cache"));
+    let folder = env.var("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+    let folder = folder.or_else(|| env.var("LOCALAPPDATA").map(PathBuf::from));
+    folder.map(|folder| folder.join("mmh"))
+}
+
 impl Config {
     /// Merges all layers.
     ///

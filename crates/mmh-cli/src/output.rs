@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use mmh_repo::Healed;
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -41,6 +42,34 @@ impl Output {
             self.text(human)?;
         }
         Ok(())
+    }
+
+    /// Says on standard error which packs were healed while they were read.
+    pub(crate) fn tell_healed(self, healed: &[Healed]) {
+        let mut text = String::new();
+        for h in healed {
+            let (pack, n, len) = (h.pack.digest(), h.blocks + h.parity_blocks, h.block_len);
+            let unwritten = h.unwritten.as_deref();
+            if self.json {
+                let value = serde_json::json!({ "healed": {
+                    "pack": pack.to_string(), "blocks": n, "block_len": len, "unwritten": unwritten,
+                } });
+                text.push_str(&format!("{value}\n"));
+                continue;
+            }
+            let what = format!("pack {pack}: {n} damaged blocks of {len} bytes");
+            text.push_str(&match unwritten {
+                None => format!("{} {what}\n", styled(GOOD, "healed")),
+                Some(why) => {
+                    let only = styled(BAD, "healed in memory only:");
+                    format!("{only} {what}; {}\n", plain(why))
+                }
+            });
+        }
+        if !self.quiet && !text.is_empty() {
+            // Nobody is left to hear that standard error is closed.
+            anstream::stderr().write_all(text.as_bytes()).ok();
+        }
     }
 
     /// Prints text; colours only on a terminal.

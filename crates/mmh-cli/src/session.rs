@@ -1,12 +1,12 @@
 //! What a command works with: runtime, pool, progress, cancellation, and the open repository.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use mmh_core::ErrorKind;
 use mmh_core::ports::{Cancel, Progress, Silent, SystemClock};
 use mmh_repo::keys::SeedKey;
-use mmh_repo::{Backend, Components, Repository, Settings, entropy};
+use mmh_repo::{Backend, Components, Repository, Settings, Store, entropy};
 use tokio::runtime::Runtime;
 
 use crate::args::Global;
@@ -24,6 +24,8 @@ pub(crate) struct Session {
     pub(crate) keyring: Keyring,
     runtime: Runtime,
     components: Components,
+    /// The store of the repository that was opened.
+    opened: OnceLock<Store>,
 }
 
 impl Session {
@@ -80,6 +82,7 @@ impl Session {
             keyring,
             runtime,
             components,
+            opened: OnceLock::new(),
         })
     }
 
@@ -151,11 +154,34 @@ impl Session {
             return Ok(Repository::open_archive(&path, settings, components)?);
         }
         let backend = Backend::parse_existing(&place)?;
-        Ok(Repository::open(backend, settings, components)?)
+        let repository = Repository::open(backend, settings, components)?;
+        if let Ok(store) = repository.store() {
+            self.opened.get_or_init(|| store.clone());
+        }
+        Ok(repository)
     }
 
-    /// Ends without waiting for reads that nobody needs any more.
+    /// Opens another repository, to read from.
+    ///
+    /// # Errors
+    /// NotFound, Unsupported, Corrupt, each naming the place.
+    pub(crate) fn open_other(&self, place: &str) -> Result<Repository, Failure> {
+        let backend = Backend::parse_existing(place)?;
+        Ok(Repository::open(
+            backend,
+            self.settings(),
+            self.components(),
+        )?)
+    }
+
+    /// Tells what was healed, and ends without waiting for reads that nobody needs any more.
     pub(crate) fn end(self) {
+        let healed = self
+            .opened
+            .get()
+            .map(Store::take_healed)
+            .unwrap_or_default();
+        self.output.tell_healed(&healed);
         self.runtime.shutdown_background();
     }
 }

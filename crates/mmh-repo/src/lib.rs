@@ -27,6 +27,7 @@ mod outside;
 pub mod read;
 mod recycle;
 pub mod refs;
+pub mod repair;
 pub mod repository;
 pub mod stat;
 mod walk;
@@ -34,7 +35,8 @@ mod workshop;
 
 pub use mmh_codec::{Level, entropy};
 pub use mmh_store::{
-    Backend, Error as StoreError, RebuildOptions, RebuildReport, Result as StoreResult,
+    Backend, Error as StoreError, Healed, InitOptions, RebuildOptions, RebuildReport, RepairReport,
+    Result as StoreResult, ScrubOptions, ScrubReport, Store,
 };
 
 pub use add::{AddOptions, AddReport};
@@ -45,5 +47,6 @@ pub use export::{ExportOptions, ExportReport};
 pub use inspect::inspect;
 pub use measure::{MeasureReport, measure};
 pub use read::FileReader;
+pub use repair::Repaired;
 pub use repository::{Components, Repository, Settings};
 pub use stat::StatReport;

@@ -9,7 +9,7 @@ use mmh_core::object::{Operation, RefChange};
 use mmh_core::ports::{Cancel, Clock, Progress, Silent, SystemClock};
 use mmh_store::{
     Archive, Backend, ChunkSource, ChunkerParams, Commit, InitOptions, KeySource, NoKey,
-    OpenOptions, RebuildOptions, RebuildReport, RefsView, Sealing, Store,
+    OpenOptions, RebuildOptions, RebuildReport, RefsView, Store,
 };
 use rayon::ThreadPool;
 use serde::Serialize;
@@ -113,29 +113,23 @@ impl Repository {
     /// # Errors
     /// `Invalid` if there is one already; whatever the backend says.
     pub fn init(backend: Backend, settings: Settings, components: Components) -> Result<Self> {
-        Self::init_with(backend, None, settings, components)
+        Self::init_with(backend, InitOptions::default(), settings, components)
     }
 
-    /// Makes a new, empty repository, sealed if that is asked for.
+    /// Makes a new, empty repository with what is decided for its life; the components of the
+    /// options are replaced by those given.
     ///
     /// # Errors
-    /// As [`Self::init`]; `Invalid` for recipients that do not fit together.
+    /// Those of [`Repository::init`]; `Invalid` for an option out of bounds, or for recipients that
+    /// do not fit together.
     pub fn init_with(
         backend: Backend,
-        sealing: Option<Sealing>,
+        mut options: InitOptions,
         settings: Settings,
         components: Components,
     ) -> Result<Self> {
-        let open = OpenOptions {
-            clock: Arc::clone(&components.clock),
-            engine: components.engine,
-            ..OpenOptions::default()
-        };
-        let options = InitOptions {
-            open,
-            sealing,
-            ..InitOptions::default()
-        };
+        options.open.clock = Arc::clone(&components.clock);
+        options.open.engine = components.engine;
         let store = components.runtime.block_on(Store::init(backend, options))?;
         Self::of_store(store, settings, components)
     }

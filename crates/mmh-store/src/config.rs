@@ -6,6 +6,7 @@ use mmh_crypto::ReadKey;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::parity::PARITY_PERCENT_MAX;
 
 /// The newest repository format that this build reads and the one that it writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -15,6 +16,9 @@ pub const PACK_LEN_DEFAULT: u64 = 64 << 20;
 pub const PACK_LEN_MIN: u64 = 4 << 10;
 /// Largest pack length that can be asked for: index entries have 32-bit offsets.
 pub const PACK_LEN_MAX: u64 = 1 << 30;
+
+/// Recovery blocks of a pack for each hundred of its blocks, unless told otherwise.
+pub const PARITY_DEFAULT: u32 = 3;
 
 /// The value `"config"` of the `type` field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -81,11 +85,22 @@ pub struct Config {
     pub pack_len_max: u64,
     /// How bytes are cut into chunks.
     pub chunker: ChunkerParams,
+    /// Parity of packs in per cent; absent, that is 0, means none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub parity: u32,
     /// Whether the engine refused a second create of one name when it was tried at `init`.
     pub conditional_put: bool,
     /// Whether everything is sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<Sealed>,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(n: &u32) -> bool {
+    *n == 0
 }
 
 impl Canonical for Config {
@@ -101,6 +116,9 @@ impl Canonical for Config {
                 "pack length {} is out of bounds",
                 self.pack_len_max
             )));
+        }
+        if self.parity > PARITY_PERCENT_MAX {
+            return Err(bad(format!("parity of {} % is out of bounds", self.parity)));
         }
         let c = &self.chunker;
         let sorted = 0 < c.min_len && c.min_len <= c.average_len && c.average_len <= c.max_len;
@@ -193,6 +211,7 @@ mod tests {
             repository: Digest::of(b"repository"),
             pack_len_max: PACK_LEN_DEFAULT,
             chunker: ChunkerParams::default(),
+            parity: PARITY_DEFAULT,
             conditional_put: true,
             sealed: None,
         }
@@ -252,6 +271,18 @@ mod tests {
         );
     }
 
+    /// Repositories that were made before there was parity have none and stay as they are.
+    #[test]
+    fn no_parity_is_an_absent_field() {
+        let off = Config {
+            parity: 0,
+            ..sample()
+        };
+        let bytes = canonical::encode(&off).unwrap();
+        assert!(!bytes.windows(6).any(|w| w == b"parity"));
+        assert_eq!(Config::decode(&bytes, "c").unwrap(), off);
+    }
+
     #[test]
     fn other_versions_are_unsupported_whatever_else_they_hold() {
         for format in [0, 2, u32::MAX] {
@@ -275,6 +306,10 @@ mod tests {
             ..sample()
         };
         let bad = [
+            Config {
+                parity: PARITY_PERCENT_MAX + 1,
+                ..sample()
+            },
             Config {
                 pack_len_max: PACK_LEN_MIN - 1,
                 ..sample()

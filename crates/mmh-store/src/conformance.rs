@@ -251,13 +251,14 @@ async fn a_repository_is_made_once(backend: Backend) {
     );
 }
 
-/// A store with small packs, so that little data makes many.
+/// A store with small packs without parity, so that little data makes many.
 ///
 /// # Panics
 /// If it cannot be made.
 pub async fn small_store(backend: Backend) -> Store {
     let options = InitOptions {
         pack_len_max: PACK_LEN_MIN,
+        parity: 0,
         ..InitOptions::default()
     };
     Store::init(backend, options).await.expect("a store")

@@ -19,6 +19,7 @@ mod error;
 #[cfg(feature = "testing")]
 pub mod fault;
 mod frame;
+mod heal;
 pub mod index;
 mod keys;
 pub mod log;
@@ -26,9 +27,12 @@ mod log_engine;
 pub mod names;
 mod objects;
 pub mod pack;
+pub mod parity;
 mod reader;
 mod rebuild;
 mod recover;
+mod repair;
+mod scrub;
 #[cfg(feature = "testing")]
 pub mod sim;
 mod staging;
@@ -45,6 +49,7 @@ pub use config::{CHUNKER, CHUNKER_KEYED, ChunkerParams, Config, FORMAT_VERSION, 
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Error, Result};
 pub use frame::{FRAME_LEN_MAX, REFERENCE_DEPTH_MAX, REFERENCED_MAX, STORED_LEN_MAX};
+pub use heal::Healed;
 pub use keys::{
     KeySource, NoKey, Offer, SLOT_LEN_MAX, SLOT_NAME_LEN_MAX, Sealing, Slot, slot_name,
 };
@@ -54,6 +59,8 @@ pub use objects::SEAL_LEN;
 pub use reader::Reader;
 pub use rebuild::{RebuildOptions, RebuildReport};
 pub use recover::Recovered;
+pub use repair::RepairReport;
+pub use scrub::{ScrubOptions, ScrubReport};
 pub use staging::{LocalStaging, MemoryStaging, StagedFile, Staging};
 pub use store::{InitOptions, OpenOptions, Stats, Store};
 pub use verify::{Damage, VerifyOptions, VerifyReport};

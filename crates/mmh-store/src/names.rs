@@ -8,6 +8,8 @@ use crate::keys::SLOT_NAME_LEN_MAX;
 pub const CONFIG: &str = "mmh/config";
 /// Before every pack.
 pub const PACKS: &str = "mmh/packs";
+/// Before every pack that a repair set aside.
+pub const DAMAGED: &str = "mmh/damaged";
 /// Before every index run.
 pub const INDEX: &str = "mmh/index";
 /// Before every log entry.
@@ -24,6 +26,11 @@ pub const PROBE: &str = "mmh/probe";
 pub(crate) fn pack(id: &PackId) -> String {
     let hex = id.digest().to_string();
     format!("{PACKS}/{}/{hex}", &hex[..2])
+}
+
+/// `mmh/damaged/<id>`: a pack that could not be healed, which nobody reads.
+pub(crate) fn damaged(id: &PackId) -> String {
+    format!("{DAMAGED}/{}", id.digest())
 }
 
 /// The pack of that name, if it is the name of one.

@@ -89,6 +89,15 @@ impl Backend {
             .map(drop)
     }
 
+    /// Copies an object, replacing what has the other name.
+    pub(crate) async fn copy(&self, from: &str, to: &str) -> Result<()> {
+        let copied = self
+            .objects()
+            .copy(&Path::from(from), &Path::from(to))
+            .await;
+        copied.map_err(Error::engine(self.place(from)))
+    }
+
     /// Deletes an object; that there is none is no error.
     pub(crate) async fn delete(&self, name: &str) -> Result<()> {
         match self.objects().delete(&Path::from(name)).await {

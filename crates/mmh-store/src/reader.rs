@@ -23,17 +23,39 @@ const MOVED_ATTEMPTS: usize = 4;
 pub struct Reader {
     store: Store,
     handle: Handle,
+    /// Whether damaged packs are healed from their parity.
+    heals: bool,
 }
 
 impl Reader {
     pub(crate) fn new(store: Store, handle: Handle) -> Self {
-        Self { store, handle }
+        Self {
+            store,
+            handle,
+            heals: true,
+        }
+    }
+
+    /// The reader that takes packs as they are, for looking for damage.
+    pub(crate) fn without_healing(self) -> Self {
+        Self {
+            heals: false,
+            ..self
+        }
     }
 
     /// The id that a chunk of these bytes has in this repository.
     #[must_use]
     pub fn id(&self, raw: &[u8]) -> ChunkId {
         self.vault().id(raw)
+    }
+
+    /// The frame of a chunk as it is kept, without what sealed it.
+    pub(crate) fn frame(&self, id: &ChunkId) -> Result<Bytes> {
+        match self.find(id)? {
+            Found::Frame(frame) => Ok(frame),
+            Found::Content(_) => Err(Error::NoSuchChunk { chunk: *id }),
+        }
     }
 
     async fn locate_published(&self, id: &ChunkId) -> Result<Option<(PackId, Entry)>> {
@@ -71,6 +93,29 @@ impl Reader {
     }
 
     async fn fetch(&self, pack: PackId, entry: &Entry) -> Result<Bytes> {
+        match self.fetch_as_it_is(pack, entry).await {
+            // The file is cut off.
+            Err(error @ Error::CorruptPack { .. }) => {
+                self.healed(Some(pack), entry).await?.ok_or(error)
+            }
+            other => other,
+        }
+    }
+
+    /// The healed record of a chunk that is damaged; `None` if it cannot be healed.
+    async fn healed(&self, pack: Option<PackId>, entry: &Entry) -> Result<Option<Bytes>> {
+        let Some(pack) = pack.filter(|_| self.heals) else {
+            return Ok(None);
+        };
+        let backend = self.store.backend();
+        match self.store.infirmary().record(backend, pack, entry).await {
+            // The pack is gone, or what is there says less than its damaged record did.
+            Err(Error::NoSuchObject { .. } | Error::Corrupt { .. }) => Ok(None),
+            other => other,
+        }
+    }
+
+    async fn fetch_as_it_is(&self, pack: PackId, entry: &Entry) -> Result<Bytes> {
         let name = names::pack(&pack);
         let read = self
             .store
@@ -144,9 +189,15 @@ impl Others for Reader {
 
     fn find(&self, id: &ChunkId) -> Result<Found> {
         let (pack, entry, record) = block_on(&self.handle, self.record(id))?;
-        match frame::shared_of_record(&record, self.vault(), id) {
-            Ok(frame) => Ok(Found::Frame(frame)),
-            Err(fault) => Err(damaged(pack, &entry, fault.to_string())),
+        let fault = match frame::shared_of_record(&record, self.vault(), id) {
+            Ok(frame) => return Ok(Found::Frame(frame)),
+            Err(fault) => fault,
+        };
+        let healed = block_on(&self.handle, self.healed(pack, &entry))?;
+        let frame = healed.and_then(|r| frame::shared_of_record(&r, self.vault(), id).ok());
+        match frame {
+            Some(frame) => Ok(Found::Frame(frame)),
+            None => Err(damaged(pack, &entry, fault.to_string())),
         }
     }
 }
@@ -162,8 +213,13 @@ impl ChunkSource for Reader {
 
     fn get(&self, id: &ChunkId) -> Result<Verified<Bytes>> {
         let (pack, entry, record) = block_on(&self.handle, self.record(id))?;
-        check_record(&record, &entry, self)
-            .map_err(|fault| fault.of(*id, |reason| damaged(pack, &entry, reason)))
+        let mut checked = check_record(&record, &entry, self);
+        if let Err(Fault::Damaged(_)) = &checked
+            && let Some(healed) = block_on(&self.handle, self.healed(pack, &entry))?
+        {
+            checked = check_record(&healed, &entry, self);
+        }
+        checked.map_err(|fault| fault.of(*id, |reason| damaged(pack, &entry, reason)))
     }
 
     fn references(&self, id: &ChunkId) -> Result<References> {
@@ -172,8 +228,13 @@ impl ChunkSource for Reader {
             return Ok(References::default());
         }
         let (pack, entry, record) = block_on(&self.handle, self.record(id))?;
-        record_references(&record, &entry, self.vault())
-            .map_err(|fault| fault.of(*id, |reason| damaged(pack, &entry, reason)))
+        let mut found = record_references(&record, &entry, self.vault());
+        if let Err(Fault::Damaged(_)) = &found
+            && let Some(healed) = block_on(&self.handle, self.healed(pack, &entry))?
+        {
+            found = record_references(&healed, &entry, self.vault());
+        }
+        found.map_err(|fault| fault.of(*id, |reason| damaged(pack, &entry, reason)))
     }
 }
 

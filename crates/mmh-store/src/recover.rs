@@ -32,8 +32,9 @@ pub struct Recovered {
     pub adopted_packs: u64,
 }
 
-/// Publishes orphans of the staging area as packs, then indexes all packs that no run mentions.
-pub(crate) async fn recover(backend: &Backend, index: &Index) -> Result<Recovered> {
+/// Publishes orphans of the staging area as packs, with so many per cent of parity, then indexes
+/// all packs that no run mentions.
+pub(crate) async fn recover(backend: &Backend, index: &Index, parity: u32) -> Result<Recovered> {
     let mut found = Recovered::default();
     for file in backend
         .staging()
@@ -48,7 +49,7 @@ pub(crate) async fn recover(backend: &Backend, index: &Index) -> Result<Recovere
         }
         found.salvaged_packs += 1;
         found.salvaged_chunks += entries.len() as u64;
-        finish_pack(backend, file, &entries, end).await?;
+        finish_pack(backend, file, (&entries, end), parity).await?;
     }
     found.adopted_packs = adopt(backend, index).await?;
     Ok(found)
@@ -58,8 +59,8 @@ pub(crate) async fn recover(backend: &Backend, index: &Index) -> Result<Recovere
 async fn finish_pack(
     backend: &Backend,
     file: Arc<dyn StagedFile>,
-    entries: &[Entry],
-    end: u64,
+    (entries, end): (&[Entry], u64),
+    parity: u32,
 ) -> Result<()> {
     let place = file.name();
     file.truncate(end).map_err(Error::io(&place))?;
@@ -71,7 +72,7 @@ async fn finish_pack(
         offset += len;
     }
     let growing = Growing::resume(Arc::clone(&file), hasher);
-    let pack = growing.seal(entries, backend.vault())?;
+    let pack = growing.seal(entries, backend.vault(), parity)?;
     publish(backend, &*file, &pack).await
 }
 

@@ -3,19 +3,22 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mmh_codec::entropy::{Engine, best};
-use mmh_core::ChunkId;
 use mmh_core::canonical::Canonical;
 use mmh_core::object::Operation;
 use mmh_core::ports::{Cancel, Clock, Progress, SystemClock};
+use mmh_core::{ChunkId, PackId};
 use mmh_crypto::ChunkerKey;
 use mmh_crypto::age::Recipient;
 use mmh_crypto::seed::SeedKey;
 use tokio::runtime::Handle;
 
 use crate::backend::Backend;
-use crate::config::{ChunkerParams, Config, ConfigTag, FORMAT_VERSION, PACK_LEN_DEFAULT};
+use crate::config::{
+    ChunkerParams, Config, ConfigTag, FORMAT_VERSION, PACK_LEN_DEFAULT, PARITY_DEFAULT,
+};
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
+use crate::heal::{Healed, Infirmary};
 use crate::index::Index;
 use crate::keys::{self, KeySource, NoKey, Sealing, Slot};
 use crate::log::{Commit, Log, RefsView};
@@ -24,6 +27,8 @@ use crate::objects::{SEAL_LEN, is_taken, seal, unseal};
 use crate::reader::Reader;
 use crate::rebuild::{RebuildOptions, RebuildReport};
 use crate::recover::Recovered;
+use crate::repair::RepairReport;
+use crate::scrub::{ScrubOptions, ScrubReport};
 use crate::verify::{VerifyOptions, VerifyReport};
 use crate::writer::{Pen, PendingChunk, Writer};
 
@@ -36,6 +41,9 @@ pub struct InitOptions {
     pub chunker: ChunkerParams,
     /// How everything is sealed, if it is.
     pub sealing: Option<Sealing>,
+    /// Parity of packs in per cent, at most [`PARITY_PERCENT_MAX`](crate::parity::PARITY_PERCENT_MAX);
+    /// 0 for none.
+    pub parity: u32,
     /// How the store is used from here on.
     pub open: OpenOptions,
 }
@@ -46,6 +54,7 @@ impl Default for InitOptions {
             pack_len_max: PACK_LEN_DEFAULT,
             chunker: ChunkerParams::default(),
             sealing: None,
+            parity: PARITY_DEFAULT,
             open: OpenOptions::default(),
         }
     }
@@ -105,6 +114,7 @@ struct Inner {
     log: Log,
     /// The key of a sealed repository.
     key: Option<SeedKey>,
+    infirmary: Infirmary,
     /// The writers of this store that still live.
     pens: Mutex<Vec<Weak<Pen>>>,
 }
@@ -130,6 +140,7 @@ impl Store {
             repository: entropy.draw()?,
             pack_len_max: options.pack_len_max,
             chunker: options.chunker,
+            parity: options.parity,
             conditional_put: true,
             sealed: None,
         };
@@ -180,6 +191,7 @@ impl Store {
             index,
             log,
             key,
+            infirmary: Infirmary::default(),
             pens,
         })))
     }
@@ -251,7 +263,13 @@ impl Store {
     /// # Errors
     /// Denied; Unavailable.
     pub async fn recover(&self) -> Result<Recovered> {
-        crate::recover::recover(&self.0.backend, &self.0.index).await
+        crate::recover::recover(&self.0.backend, &self.0.index, self.0.config.parity).await
+    }
+
+    /// Damaged packs that readers of this store met and healed since this was last asked.
+    #[must_use]
+    pub fn take_healed(&self) -> Vec<Healed> {
+        self.0.infirmary.take_untold()
     }
 
     /// Checks packs, index runs and the log, and lists all damage.
@@ -265,6 +283,36 @@ impl Store {
         cancel: &Cancel,
     ) -> Result<VerifyReport> {
         crate::verify::verify(self, options, progress, cancel).await
+    }
+
+    /// Reads every pack at a bounded rate and heals what has rotted. `done` hears of every pack
+    /// that need not be read again, in the order of their ids.
+    ///
+    /// # Errors
+    /// Unavailable; cancelled. Damage is in the report, not an error.
+    pub async fn scrub(
+        &self,
+        options: ScrubOptions,
+        done: &(dyn Fn(PackId) + Sync),
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<ScrubReport> {
+        crate::scrub::scrub(self, options, done, (progress, cancel)).await
+    }
+
+    /// Mends what can be mended: packs from their parity, lost chunks from other stores of the
+    /// same content, the index from the packs. What is lost for good is taken out of the index, so
+    /// that adding it again stores it.
+    ///
+    /// # Errors
+    /// Denied; Unavailable; cancelled. What stays lost is in the report.
+    pub async fn repair(
+        &self,
+        sources: &[Self],
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<RepairReport> {
+        crate::repair::repair(self, sources, (progress, cancel)).await
     }
 
     /// Makes the index anew from the packs alone.
@@ -399,6 +447,10 @@ impl Store {
 
     pub(crate) fn index(&self) -> &Index {
         &self.0.index
+    }
+
+    pub(crate) fn infirmary(&self) -> &Infirmary {
+        &self.0.infirmary
     }
 
     pub(crate) fn log(&self) -> &Log {

@@ -15,6 +15,7 @@ use crate::frame::{self, Fault, Others};
 use crate::log::RefsView;
 use crate::names;
 use crate::pack::{Entry, HEADER_LEN, Source, TRAILER_LEN, Trailer, read_footer};
+use crate::parity::{CELL_HEAD_LEN, end_mark, read_cells};
 use crate::reader::check_record;
 use crate::store::Store;
 
@@ -185,7 +186,11 @@ async fn compare_with_index(
 }
 
 /// Reads every block of every run.
-async fn check_index(store: &Store, cancel: &Cancel, report: &mut VerifyReport) -> Result<()> {
+pub(crate) async fn check_index(
+    store: &Store,
+    cancel: &Cancel,
+    report: &mut VerifyReport,
+) -> Result<()> {
     let runs = store.index().runs();
     for (name, reason) in &runs.damaged {
         report.damage.push(Damage::object(name, reason));
@@ -207,7 +212,11 @@ async fn check_index(store: &Store, cancel: &Cancel, report: &mut VerifyReport) 
 
 /// Follows the log from its first entry, compares checkpoints, and looks the snapshots of all
 /// refs up.
-async fn check_log(store: &Store, cancel: &Cancel, report: &mut VerifyReport) -> Result<()> {
+pub(crate) async fn check_log(
+    store: &Store,
+    cancel: &Cancel,
+    report: &mut VerifyReport,
+) -> Result<()> {
     let log = store.log();
     let checkpoints = log.checkpoints().await?;
     let mut view = RefsView::default();
@@ -277,6 +286,7 @@ impl PackCheck<'_> {
         match read_footer(source).await {
             Ok((trailer, entries)) => {
                 self.records(pack, &trailer, &entries, &mut report).await?;
+                self.parity(pack, len, &mut report).await?;
             }
             Err(error) => {
                 let damage = Damage::from_error(&name, error)?;
@@ -309,7 +319,7 @@ impl PackCheck<'_> {
             let len: u64 = window.iter().map(Entry::record_len).sum();
             let bytes = source.read(start, len).await?;
             let (job_window, decode) = (window.to_vec(), self.options.decode);
-            let others = self.store.reader(Handle::current());
+            let others = self.store.reader(Handle::current()).without_healing();
             let job = move || {
                 hasher.update(&bytes);
                 let bad = check_window(&bytes, start, &job_window, (&others, decode));
@@ -345,6 +355,27 @@ impl PackCheck<'_> {
             let reason = "its content does not have the digest that names it".to_owned();
             report.damage.push(Damage::pack(pack, 0, None, reason));
         }
+        Ok(())
+    }
+}
+
+impl PackCheck<'_> {
+    /// Reads the cells of the pack's parity, if it has any.
+    async fn parity(&self, pack: PackId, len: u64, report: &mut VerifyReport) -> Result<()> {
+        let source = Source::Published(self.store.backend(), pack);
+        let mark_len = len.min(CELL_HEAD_LEN as u64);
+        let mark = source.read(len - mark_len, mark_len).await?;
+        let Some(geometry) = end_mark(&mark, len) else {
+            return Ok(());
+        };
+        self.cancel.check()?;
+        let (_, bad) = read_cells(source, &geometry).await?;
+        let damage = |cell: usize| {
+            let reason = "a block of its parity is damaged".to_owned();
+            Damage::pack(pack, geometry.cell_offset(cell), None, reason)
+        };
+        report.damage.extend(bad.into_iter().map(damage));
+        self.progress.advance(len - geometry.body_len());
         Ok(())
     }
 }

@@ -215,7 +215,8 @@ impl Pen {
         entries: &[Entry],
         file: &dyn StagedFile,
     ) -> Result<PackId> {
-        let pack = growing.seal(entries, self.vault())?;
+        let parity = self.store.config().parity;
+        let pack = growing.seal(entries, self.vault(), parity)?;
         publish(self.store.backend(), file, &pack).await?;
         Ok(pack)
     }

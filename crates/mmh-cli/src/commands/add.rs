@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use mmh_core::name::Target;
 use mmh_repo::keys::{RootSeed, Sealing, SystemEntropy};
-use mmh_repo::{AddOptions, Backend, Repository};
+use mmh_repo::{AddOptions, Backend, InitOptions, Repository};
 
 use crate::args::keys::SlotArgs;
 use crate::failure::Failure;
@@ -16,6 +16,7 @@ pub(crate) fn init(
     session: &Session,
     dir: Option<String>,
     slot: Option<&SlotArgs>,
+    parity: Option<u32>,
 ) -> Result<(), Failure> {
     let set = session.config.repository.as_ref().map(|s| s.value.clone());
     let place = dir.or(set).unwrap_or_else(|| ".".to_owned());
@@ -29,7 +30,12 @@ pub(crate) fn init(
         None => None,
     };
     let sealed = sealing.is_some();
-    Repository::init_with(backend, sealing, session.settings(), session.components())?;
+    let mut options = InitOptions {
+        sealing,
+        ..InitOptions::default()
+    };
+    options.parity = parity.unwrap_or(options.parity);
+    Repository::init_with(backend, options, session.settings(), session.components())?;
     let value = serde_json::json!({ "repository": name, "sealed": sealed });
     session.output.report(&value, |out| {
         let what = if sealed {

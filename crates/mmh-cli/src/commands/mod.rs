@@ -7,6 +7,7 @@ mod files;
 mod history;
 mod inspect;
 mod key;
+mod mend;
 mod portable;
 mod seed;
 mod stat;
@@ -49,13 +50,18 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
 
 fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
     match command {
-        Command::Init { dir, encrypt, slot } => {
+        Command::Init {
+            dir,
+            encrypt,
+            slot,
+            parity,
+        } => {
             if !encrypt && !slot.is_empty() {
                 let what = "for whom it is sealed was said, but not --encrypt".to_owned();
                 return Err(Failure::invalid(what));
             }
             let slot = encrypt.then_some(&slot);
-            add::init(session, dir, slot)
+            add::init(session, dir, slot, parity)
         }
         Command::Add {
             paths,
@@ -107,6 +113,8 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
         Command::Undo => history::undo(session),
         Command::Stat { targets, files } => stat::stat(session, &targets, files),
         Command::Verify { targets } => verify::verify(session, &targets),
+        Command::Scrub { rate, resume } => mend::scrub(session, rate, resume),
+        Command::Repair { from } => mend::repair(session, &from),
         Command::Bench {
             file,
             level,

@@ -63,7 +63,7 @@ fn conflicts_exit_with_6() {
 
 #[test]
 fn damage_exits_with_8_and_names_the_file() {
-    let s = Scratch::new();
+    let s = Scratch::without_parity();
     s.write("m/data.bin", &noise(200_000, 1));
     s.ok(&["add", "m", "--to", "a/b"]);
     let shelf = fs::read_dir(s.path("repo/mmh/packs"))

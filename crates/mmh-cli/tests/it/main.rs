@@ -10,6 +10,7 @@ mod interrupted;
 mod layers;
 mod links;
 mod model;
+mod parity;
 mod pipes;
 mod ranges;
 mod sealed;

@@ -130,7 +130,7 @@ fn the_flag_is_written_as_flags_are() {
 /// A range reads only what it needs: damage elsewhere in the file does not stop it.
 #[test]
 fn a_range_beside_damage_is_read() {
-    let s = Scratch::new();
+    let s = Scratch::without_parity();
     let bytes = noise(3_000_000, 3);
     s.write("m/a", &bytes);
     s.ok(&["add", "m", "--to", "a/b"]);

@@ -20,10 +20,19 @@ pub(crate) struct Ran {
 impl Scratch {
     /// A folder with an empty repository in `repo`.
     pub(crate) fn new() -> Self {
+        Self::with(&["init", "repo"])
+    }
+
+    /// The same, whose packs have no parity: damage stays.
+    pub(crate) fn without_parity() -> Self {
+        Self::with(&["init", "repo", "--parity", "off"])
+    }
+
+    fn with(init: &[&str]) -> Self {
         let scratch = Self {
             dir: tempfile::tempdir().unwrap(),
         };
-        scratch.ok(&["init", "repo"]);
+        scratch.ok(init);
         scratch
     }
 

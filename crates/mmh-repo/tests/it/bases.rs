@@ -291,7 +291,7 @@ fn an_inspection_names_the_base_of_each_tensor() {
 #[test]
 fn damage_of_a_base_is_told_of_every_file_that_needs_it() {
     let scratch = Scratch::new();
-    let repo = scratch.init();
+    let repo = scratch.init_without_parity();
     cost(
         &scratch,
         &repo,

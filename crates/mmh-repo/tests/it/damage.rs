@@ -31,7 +31,7 @@ fn flip(path: &Path, at: usize) {
 #[test]
 fn a_flipped_bit_is_found_and_its_file_named() {
     let scratch = Scratch::new();
-    let repo = scratch.init();
+    let repo = scratch.init_without_parity();
     let folder = scratch.files("in", &[("hit", noise(800_000, 1))]);
     add(&repo, &folder, "acme/hit");
     drop(repo);
@@ -70,7 +70,7 @@ fn a_flipped_bit_is_found_and_its_file_named() {
 #[test]
 fn a_damaged_file_is_not_restored() {
     let scratch = Scratch::new();
-    let repo = scratch.init();
+    let repo = scratch.init_without_parity();
     let folder = scratch.files("in", &[("hit", noise(800_000, 1))]);
     add(&repo, &folder, "acme/hit");
     flip(&packs(&scratch.path("repo"))[0], 300_000);

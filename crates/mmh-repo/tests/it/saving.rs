@@ -118,7 +118,7 @@ fn an_insertion_costs_little() {
     );
 }
 
-/// Files that cannot be made smaller grow by next to nothing.
+/// Files that cannot be made smaller grow by next to nothing, beside the parity of their packs.
 #[test]
 fn incompressible_files_do_not_grow() {
     let scratch = Scratch::new();
@@ -140,7 +140,7 @@ fn incompressible_files_do_not_grow() {
     let facts = repo.facts().unwrap();
     let raw = 3_305_101u64;
     assert!(
-        facts.pack_bytes < raw + raw / 1000 + 5 * 4096,
+        facts.pack_bytes < raw + raw / 1000 + raw * 4 / 100 + 5 * 12_288,
         "{}",
         facts.pack_bytes
     );

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mmh_core::name::Target;
-use mmh_repo::{AddOptions, AddReport, Components, ExportOptions, Repository, Settings};
+use mmh_repo::{
+    AddOptions, AddReport, Components, ExportOptions, InitOptions, Repository, Settings,
+};
 use mmh_store::Backend;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -48,6 +50,16 @@ impl Scratch {
     pub(crate) fn init(&self) -> Repository {
         let backend = Backend::local(self.path("repo")).unwrap();
         Repository::init(backend, settings(), self.components()).unwrap()
+    }
+
+    /// A repository in which damage stays.
+    pub(crate) fn init_without_parity(&self) -> Repository {
+        let backend = Backend::local(self.path("repo")).unwrap();
+        let options = InitOptions {
+            parity: 0,
+            ..InitOptions::default()
+        };
+        Repository::init_with(backend, options, settings(), self.components()).unwrap()
     }
 
     pub(crate) fn open(&self) -> Repository {

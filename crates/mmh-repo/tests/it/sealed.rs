@@ -10,7 +10,7 @@ use mmh_formats::samples::{SampleTensor, safetensors};
 use mmh_repo::keys::{
     self, Identity, KeySource, RootSeed, Sealing, Secret, Seed, SeedKey, SeedOptions,
 };
-use mmh_repo::{Backend, Components, Error, Repository, Result};
+use mmh_repo::{Backend, Components, Error, InitOptions, Repository, Result};
 
 use crate::scratch::{Scratch, add, noise, read_tree, settings, target};
 
@@ -24,7 +24,11 @@ fn init(scratch: &Scratch) -> Repository {
         slots: Vec::new(),
     };
     let backend = Backend::local(scratch.path("repo")).unwrap();
-    Repository::init_with(backend, Some(sealing), settings(), scratch.components()).unwrap()
+    let options = InitOptions {
+        sealing: Some(sealing),
+        ..InitOptions::default()
+    };
+    Repository::init_with(backend, options, settings(), scratch.components()).unwrap()
 }
 
 fn components(scratch: &Scratch, key: impl KeySource + 'static) -> Components {

@@ -112,7 +112,9 @@ impl ArchiveWriter {
             .for_each(|entry| encode_entry(entry, &mut footer));
         footer.extend_from_slice(&root);
         let failed = Error::io(self.file.name());
-        growing.end(footer, entries.len() as u64).map_err(failed)?;
+        growing
+            .end(footer, entries.len() as u64, 0)
+            .map_err(failed)?;
         let len = self.file.len();
         self.file
             .publish(&self.name)

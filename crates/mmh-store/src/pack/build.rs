@@ -13,6 +13,7 @@ use super::format::{
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::names;
+use crate::parity;
 use crate::staging::StagedFile;
 use crate::vault::{FOOTER_NAME, Vault};
 
@@ -59,18 +60,20 @@ impl Growing {
         self.len
     }
 
-    /// Ends a pack whose records are these, in order, and syncs it.
-    pub(crate) fn seal(self, entries: &[Entry], vault: &Vault) -> Result<PackId> {
+    /// Ends a pack whose records are these, in order, adds parity for so many per cent of it, and
+    /// syncs.
+    pub(crate) fn seal(self, entries: &[Entry], vault: &Vault, parity: u32) -> Result<PackId> {
         let footer = vault.seal(FOOTER_NAME, encode_footer(entries))?;
         let place = self.file.name();
-        let ended = self.end(footer, entries.len() as u64);
+        let ended = self.end(footer, entries.len() as u64, parity);
         ended.map_err(Error::io(place))
     }
 
-    /// Adds footer and trailer and syncs.
-    pub(crate) fn end(self, footer: Vec<u8>, n_records: u64) -> io::Result<PackId> {
+    /// Adds footer, trailer and parity, and syncs.
+    pub(crate) fn end(self, footer: Vec<u8>, n_records: u64, parity: u32) -> io::Result<PackId> {
         let tail = Tail::new(self.hasher, footer, self.len, n_records);
         self.file.append(&[&tail.footer, &tail.trailer])?;
+        parity::append_for(&*self.file, parity)?;
         self.file.sync()?;
         Ok(PackId::from_digest(tail.content))
     }

@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::frame::{self, Fault, Gathered, Others as _, REFERENCED_MAX, shared_of_record};
 use crate::index::Index;
 use crate::names;
+use crate::parity;
 use crate::staging::StagedFile;
 use crate::vault::{PLAIN, Vault};
 
@@ -92,17 +93,11 @@ impl Source<'_> {
 /// Reads header, trailer and footer of a pack. That the content has the digest that the trailer
 /// states is not checked, but for a published pack the digest must be its name.
 pub(crate) async fn read_footer(source: Source<'_>) -> Result<(Trailer, Vec<Entry>)> {
-    let file_len = source.len().await?;
-    let least = HEADER_LEN + TRAILER_LEN as u64;
-    if file_len < least {
-        return Err(source.error(format!("{file_len} bytes are no pack").into(), 0));
-    }
+    let (end, tail) = read_tail(source).await?;
     let header = source.read(0, HEADER_LEN).await?;
     parse_header(&header, Kind::Pack).map_err(|flaw| source.error(flaw, 0))?;
-    let guess = file_len.min(TAIL_GUESS);
-    let tail = source.read(file_len - guess, guess).await?;
-    let at_end = |flaw| source.error(flaw, file_len - TRAILER_LEN as u64);
-    let trailer = Trailer::parse(&tail, file_len).map_err(at_end)?;
+    let at_end = |flaw| source.error(flaw, end - TRAILER_LEN as u64);
+    let trailer = Trailer::parse(&tail, end).map_err(at_end)?;
     let most = source
         .vault()
         .stored_len((PACK_RECORDS_MAX * PACK_ENTRY_LEN) as u64);
@@ -111,7 +106,7 @@ pub(crate) async fn read_footer(source: Source<'_>) -> Result<(Trailer, Vec<Entr
             format!("a footer of {} bytes", trailer.footer_len).into(),
         ));
     }
-    let footer = if trailer.footer_len + TRAILER_LEN as u64 <= guess {
+    let footer = if trailer.footer_len + TRAILER_LEN as u64 <= tail.len() as u64 {
         let end = tail.len() - TRAILER_LEN;
         let start = end - usize::try_from(trailer.footer_len).unwrap_or(end);
         tail.slice(start..end)
@@ -128,6 +123,28 @@ pub(crate) async fn read_footer(source: Source<'_>) -> Result<(Trailer, Vec<Entr
         return Err(at_end("it is another pack's content".into()));
     }
     Ok((trailer, entries))
+}
+
+/// Where the pack ends that the file begins with, which parity may follow, and the bytes before
+/// that end.
+async fn read_tail(source: Source<'_>) -> Result<(u64, Bytes)> {
+    let file_len = source.len().await?;
+    let least = HEADER_LEN + TRAILER_LEN as u64;
+    let short = |len| source.error(format!("{len} bytes are no pack").into(), 0);
+    if file_len < least {
+        return Err(short(file_len));
+    }
+    let guess = file_len.min(TAIL_GUESS);
+    let tail = source.read(file_len - guess, guess).await?;
+    let Some(geometry) = parity::end_mark(&tail, file_len) else {
+        return Ok((file_len, tail));
+    };
+    let end = geometry.body_len();
+    if end < least {
+        return Err(short(end));
+    }
+    let guess = end.min(TAIL_GUESS);
+    Ok((end, source.read(end - guess, guess).await?))
 }
 
 /// A walk over the records of a pack whose footer is not there or damaged.
@@ -318,7 +335,7 @@ mod tests {
 
     async fn published(backend: &Backend, n: u64) -> (PackId, Vec<Entry>) {
         let (file, growing, entries) = growing(backend, n);
-        let id = growing.seal(&entries, &PLAIN).unwrap();
+        let id = growing.seal(&entries, &PLAIN, 0).unwrap();
         publish(backend, &*file, &id).await.unwrap();
         (id, entries)
     }
@@ -346,7 +363,7 @@ mod tests {
             salvage(&*file, &backend, &index).await.unwrap(),
             (entries.clone(), len)
         );
-        growing.seal(&entries, &PLAIN).unwrap();
+        growing.seal(&entries, &PLAIN, 0).unwrap();
         assert_eq!(
             salvage(&*file, &backend, &index).await.unwrap(),
             (entries, len),

@@ -173,9 +173,11 @@ fn a_chunk_costs_under_a_hundred_bytes_beside_its_frame() {
     let runtime = runtime();
     runtime.block_on(async {
         let memory = Memory::new();
-        let store = Store::init(memory.backend.clone(), InitOptions::default())
-            .await
-            .unwrap();
+        let options = InitOptions {
+            parity: 0,
+            ..InitOptions::default()
+        };
+        let store = Store::init(memory.backend.clone(), options).await.unwrap();
         let writer = store.writer(Handle::current()).await.unwrap();
         let mut frames = 0;
         for seed in 0..1000 {

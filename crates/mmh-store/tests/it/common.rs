@@ -45,14 +45,20 @@ impl Memory {
         }
     }
 
-    /// Makes a store of small packs.
+    /// Makes a store of small packs without parity.
     pub(crate) async fn init(&self) -> Store {
+        self.init_with(0).await
+    }
+
+    /// Makes a store of small packs with so many per cent of parity.
+    pub(crate) async fn init_with(&self, parity: u32) -> Store {
         let sealing = self.root.clone().map(|root| Sealing {
             root,
             slots: Vec::new(),
         });
         let options = InitOptions {
             pack_len_max: PACK_LEN_MIN,
+            parity,
             sealing,
             ..InitOptions::default()
         };

@@ -13,6 +13,8 @@ mod kill;
 mod kinds;
 mod linked;
 mod lists;
+mod mend;
+mod parity;
 mod refs;
 mod salvage;
 mod sealed;
