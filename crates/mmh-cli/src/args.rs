@@ -258,6 +258,9 @@ pub(crate) enum Command {
         /// unpack
         #[arg(long, value_name = "FILE")]
         base: Vec<PathBuf>,
+        /// Note the BLAKE3 and SHA-256 of each whole file, as `mmh add` does; packing takes longer
+        #[arg(long)]
+        digests: bool,
         /// Replace OUTPUT if it exists
         #[arg(short, long)]
         force: bool,

@@ -186,9 +186,11 @@ pub struct File {
     /// Length in bytes.
     pub size: u64,
     /// BLAKE3 of the whole content.
-    pub blake3: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<Digest>,
     /// SHA-256 of the whole content, by which hubs and LFS know it.
-    pub sha256: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
     /// The container that was recognised, such as `safetensors`; `unknown` for plain bytes.
     pub container: String,
     /// Why a file that looked like a container is kept as bytes.

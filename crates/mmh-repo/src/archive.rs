@@ -52,6 +52,9 @@ pub struct PackOptions {
     pub bases: Vec<PathBuf>,
     /// Replace what is there under the archive's name.
     pub force: bool,
+    /// Note the BLAKE3 and SHA-256 of each whole file, which tell others what the file is. What is
+    /// unpacked is compared with the ids of its chunks in any case.
+    pub digests: bool,
 }
 
 /// How to unpack.
@@ -75,7 +78,8 @@ pub fn pack(
     settings: Settings,
     components: Components,
 ) -> Result<PackReport> {
-    let shop = Workshop::new(settings, components, &ChunkerParams::default())?;
+    let mut shop = Workshop::new(settings, components, &ChunkerParams::default())?;
+    shop.digests = options.digests;
     let (found, skipped) = walk(&[input.to_owned()], WalkOptions::default())?;
     if found.is_empty() && !input.is_dir() {
         return Err(nothing_in(&[input.to_owned()], &skipped));

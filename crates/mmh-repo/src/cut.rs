@@ -157,7 +157,7 @@ pub(crate) struct Cutter<'a> {
     /// Pieces since the pools were last flushed.
     round: usize,
     next_slot: Slot,
-    digests: Digests,
+    digests: Option<Digests>,
 }
 
 /// Digests of all bytes in the order of the file.
@@ -200,7 +200,7 @@ impl<'a> Cutter<'a> {
             pools: BTreeMap::new(),
             round: 0,
             next_slot: 0,
-            digests: Digests::default(),
+            digests: None,
         }
     }
 
@@ -229,6 +229,12 @@ impl<'a> Cutter<'a> {
                 "this repository is cut by a key that only its root seed gives".to_owned(),
             )),
         }
+    }
+
+    /// Computes the digests of the whole content on the way.
+    pub(crate) fn with_digests(mut self) -> Self {
+        self.digests = Some(Digests::default());
+        self
     }
 
     /// Reads on until the batch holds `len` raw bytes to code, a round of pieces is complete or
@@ -280,22 +286,23 @@ impl<'a> Cutter<'a> {
         }
     }
 
-    /// The digests of everything read, once the end was reached: BLAKE3, SHA-256.
-    pub(crate) fn digests(self) -> (mmh_core::Digest, mmh_core::Digest) {
+    /// The digests of everything read, once the end was reached: BLAKE3, SHA-256. None unless they
+    /// were asked for.
+    pub(crate) fn digests(self) -> Option<(mmh_core::Digest, mmh_core::Digest)> {
         use sha2::Digest as _;
-        let sha256: [u8; 32] = self.digests.sha256.finalize().into();
-        let blake3 = *self.digests.blake3.finalize().as_bytes();
-        (
-            mmh_core::Digest::from_bytes(blake3),
-            mmh_core::Digest::from_bytes(sha256),
-        )
+        let Digests { blake3, sha256 } = self.digests?;
+        let (blake3, sha256) = (*blake3.finalize().as_bytes(), sha256.finalize().into());
+        let of = mmh_core::Digest::from_bytes;
+        Some((of(blake3), of(sha256)))
     }
 
     /// The next `len` bytes of the file; what a layout says of a file was compared with its length.
     fn read(&mut self, offset: u64, len: usize) -> Result<Buffer> {
         let mut bytes = Buffer::of_len(len);
         mmh_formats::read_into(self.source, offset, &mut bytes)?;
-        self.digests.update(&bytes);
+        if let Some(digests) = &mut self.digests {
+            digests.update(&bytes);
+        }
         Ok(bytes)
     }
 
@@ -383,7 +390,9 @@ impl<'a> Cutter<'a> {
             self.ahead.resize(small(upto) as usize, 0);
             let offset = part.offset + self.done + known as u64;
             mmh_formats::read_into(self.source, offset, &mut self.ahead[known..])?;
-            self.digests.update(&self.ahead[known..]);
+            if let Some(digests) = &mut self.digests {
+                digests.update(&self.ahead[known..]);
+            }
         }
         let known = &self.ahead[self.taken..];
         let window = &known[..known.len().min(max)];

@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use mmh_core::error::shorten;
 use mmh_core::tree::Node;
 use mmh_core::{ByteRange, Digest, FileId, Verified};
+use mmh_formats::read_at::FileSource;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -67,6 +68,8 @@ struct PlannedLink {
 /// Files up to this length are restored several at a time; larger ones one after another, with
 /// their chunks in parallel.
 const SMALL_FILE_LEN: u64 = 4 << 20;
+/// Bytes after which comparing a file with what is there may end early.
+const COMPARED_LEN: usize = 64 << 20;
 
 impl Plan {
     /// Bytes of all files, as their folders state them.
@@ -202,7 +205,7 @@ impl Repository {
                 );
                 return Err(Error::Invalid(what));
             }
-            if meta.len() == reader.size() && self.hash_file(path)? == reader.file().blake3 {
+            if meta.len() == reader.size() && self.is_there(path, &reader)? {
                 let file = fs::File::open(path).map_err(Error::io("open", path))?;
                 set_executable(&file, executable).map_err(Error::io("set the mode of", path))?;
                 self.progress().advance(meta.len());
@@ -226,7 +229,9 @@ impl Repository {
         written.map(|()| true)
     }
 
-    /// Writes the content under a name of its own and compares it with the digest of the whole.
+    /// Writes the content under a name of its own and compares it with the digest of the whole, if
+    /// the file object has one. Every chunk is compared with its id in any case, and the segments
+    /// tile the file.
     fn write_partial(
         &self,
         partial: &Path,
@@ -234,7 +239,8 @@ impl Repository {
         executable: bool,
     ) -> Result<()> {
         let file = create_new(partial)?;
-        let mut hasher = blake3::Hasher::new();
+        let stated = reader.file().blake3;
+        let mut hasher = stated.map(|_| blake3::Hasher::new());
         let put = |offset, piece: &[u8]| {
             write_at(&file, piece, offset).map_err(Error::io("write", partial))?;
             self.progress().advance(piece.len() as u64);
@@ -242,17 +248,45 @@ impl Repository {
         };
         // Pieces are written anywhere in the file, but its digest takes them in order.
         let mut hash = |piece: Verified<Bytes>| {
-            hasher.update(&piece);
+            if let Some(hasher) = &mut hasher {
+                hasher.update(&piece);
+            }
             Ok(())
         };
         self.read_to(reader, ByteRange::all(reader.size()), &put, &mut hash)?;
-        let (digest, stated) = (hasher.finalize(), &reader.file().blake3);
-        if digest.as_bytes() != stated.as_bytes() {
+        let digest = hasher.map(|hasher| Digest::from_bytes(*hasher.finalize().as_bytes()));
+        if let Some(stated) = stated.filter(|stated| digest != Some(*stated)) {
             return Err(Error::Corrupt(format!(
                 "the parts of a file do not join to what it should be: BLAKE3 {stated}"
             )));
         }
         set_executable(&file, executable).map_err(Error::io("set the mode of", partial))
+    }
+
+    /// Whether a file of the same length has the content already: by the digest of the whole, or
+    /// piece by piece where there is none.
+    fn is_there(&self, path: &Path, reader: &FileReader<'_>) -> Result<bool> {
+        if let Some(stated) = reader.file().blake3 {
+            return Ok(self.hash_file(path)? == stated);
+        }
+        let file = fs::File::open(path).map_err(Error::io("open", path))?;
+        let source = FileSource::new(file).map_err(Error::io("read", path))?;
+        let size = reader.size();
+        for start in (0..size).step_by(COMPARED_LEN) {
+            let end = size.min(start + COMPARED_LEN as u64);
+            let same = AtomicBool::new(true);
+            let compare = |offset, piece: &[u8]| {
+                let there = mmh_formats::read_vec(&source, start + offset, piece.len() as u64)?;
+                same.fetch_and(there == piece, Ordering::Relaxed);
+                Ok(())
+            };
+            let range = ByteRange { start, end };
+            self.read_to(reader, range, &compare, &mut |_| Ok(()))?;
+            if !same.into_inner() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// BLAKE3 of a file outside the repository.

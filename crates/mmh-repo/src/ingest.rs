@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mmh_codec::{Base, Context};
 use mmh_core::object::{
@@ -16,7 +16,7 @@ use mmh_formats::{Container, Layout, ReadAt};
 use mmh_store::{ChunkSink, ChunkSource};
 
 use crate::base::{BaseSet, Match, Matcher};
-use crate::cut::{Batch, Chunking, Cutter, Job, Piece, Place, Slot};
+use crate::cut::{Chunking, Cutter, Job, Piece, Place, Slot};
 use crate::error::{Error, Result};
 use crate::gear::Gear;
 use crate::objects;
@@ -35,8 +35,10 @@ pub(crate) struct Ingest<'a> {
     pub(crate) chunking: Chunking,
     /// What cuts by content in a sealed repository.
     pub(crate) gear: Option<&'a Gear>,
-    /// Raw bytes coded at once; the memory in flight is a small multiple.
-    pub(crate) batch_len: u64,
+    /// Raw bytes that a thread takes at once, and up to a chunk more; each holds no others.
+    pub(crate) take_len: u64,
+    /// Whether files get the digests of their whole content.
+    pub(crate) digests: bool,
     /// Candidates for bases, best first, and where their chunks are.
     pub(crate) bases: Option<(&'a dyn ChunkSource, &'a [Arc<BaseSet>])>,
 }
@@ -99,36 +101,37 @@ impl Ingest<'_> {
             .map(|bases| Matcher::new(bases, (source, layout), self.chunking));
         let matcher = matcher.as_ref();
         let mut cutter = Cutter::new(source, layout, self.chunking).keyed(self.gear);
-        let mut out = Builder::default();
-        let mut batch = cutter.next_batch(self.batch_len)?;
-        while !(batch.pieces.is_empty() && batch.jobs.is_empty()) {
-            self.cancel.check()?;
-            let (next, coded) = if parallel {
-                rayon::join(
-                    || cutter.next_batch(self.batch_len),
-                    || self.code_all(&batch, matcher),
-                )
-            } else {
-                let coded = batch
-                    .jobs
-                    .iter()
-                    .map(|job| self.code(job, matcher))
-                    .collect();
-                (cutter.next_batch(self.batch_len), coded)
-            };
-            let closed = batch.closed;
-            out.take(batch, coded?);
-            if closed {
-                out.write_pages(self)?;
-            }
-            batch = next?;
+        if self.digests {
+            cutter = cutter.with_digests();
         }
+        let line = Line::new(cutter);
+        loop {
+            if parallel {
+                rayon::scope(|scope| {
+                    for _ in 0..rayon::current_num_threads() {
+                        scope.spawn(|_| self.work(&line, matcher));
+                    }
+                });
+            } else {
+                self.work(&line, matcher);
+            }
+            let mut state = line.lock();
+            if let Some(failure) = state.failure.take() {
+                return Err(failure);
+            }
+            if state.ended {
+                break;
+            }
+            state.out.write_pages(self)?;
+            state.paused = false;
+        }
+        let Taken { cutter, out, .. } = line.into_inner();
         self.finish(layout, cutter, out)
     }
 
     fn finish(&self, layout: &Layout, cutter: Cutter<'_>, mut out: Builder) -> Result<Ingested> {
         let segments = out.segments(self)?;
-        let (blake3, sha256) = cutter.digests();
+        let (blake3, sha256) = cutter.digests().unzip();
         let file = File {
             r#type: FileTag::Tag,
             size: layout.len(),
@@ -149,15 +152,18 @@ impl Ingest<'_> {
         })
     }
 
-    fn code_all(&self, batch: &Batch, matcher: Option<&Matcher<'_>>) -> Result<Vec<Coded>> {
-        use rayon::prelude::*;
-        let code = |job| self.code(job, matcher);
-        batch.jobs.par_iter().map(code).collect()
+    /// Takes chunks from the file and codes them, until there are none or a round is complete.
+    fn work(&self, line: &Line<'_>, matcher: Option<&Matcher<'_>>) {
+        let mut done = Ok(Vec::new());
+        while let Some(jobs) = line.exchange(done, self.take_len) {
+            let code = |job| self.code(job, matcher);
+            let going = self.cancel.check().map_err(Error::from);
+            done = going.and_then(|()| jobs.iter().map(code).collect());
+        }
     }
 
     /// Codes one chunk unless the store has it.
     fn code(&self, job: &Job, matcher: Option<&Matcher<'_>>) -> Result<Coded> {
-        self.cancel.check()?;
         let id = self.sink.id(&job.raw);
         let mut coded = Coded {
             slot: job.slot,
@@ -217,6 +223,70 @@ fn shrunk(error: mmh_formats::Error, path: &Path) -> Error {
     }
 }
 
+/// A file that threads take chunks from, one after the other, and bring the ids back to.
+struct Line<'a>(Mutex<Taken<'a>>);
+
+struct Taken<'a> {
+    cutter: Cutter<'a>,
+    out: Builder,
+    /// Nothing is to be taken: a round is complete, the file has ended, or something failed.
+    paused: bool,
+    ended: bool,
+    failure: Option<Error>,
+}
+
+impl<'a> Line<'a> {
+    fn new(cutter: Cutter<'a>) -> Self {
+        Self(Mutex::new(Taken {
+            cutter,
+            out: Builder::default(),
+            paused: false,
+            ended: false,
+            failure: None,
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken<'a>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn into_inner(self) -> Taken<'a> {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Brings back what came of chunks and takes the next, about `len` bytes of them; reads under
+    /// the lock, because the digests take the file in its order.
+    fn exchange(&self, done: Result<Vec<Coded>>, len: u64) -> Option<Vec<Job>> {
+        let mut state = self.lock();
+        if let Err(failure) = done.map(|done| state.out.take(done)) {
+            state.fail(failure);
+        }
+        if state.paused {
+            return None;
+        }
+        match state.cutter.next_batch(len) {
+            Ok(batch) => {
+                state.ended = batch.pieces.is_empty() && batch.jobs.is_empty();
+                state.paused = state.ended || batch.closed;
+                state.out.pending.extend(batch.pieces);
+                Some(batch.jobs)
+            }
+            Err(failure) => {
+                state.fail(failure);
+                None
+            }
+        }
+    }
+}
+
+impl Taken<'_> {
+    /// Keeps the first failure; nothing more is taken.
+    fn fail(&mut self, failure: Error) {
+        self.failure.get_or_insert(failure);
+        self.paused = true;
+    }
+}
+
 #[derive(Debug)]
 struct Coded {
     slot: Slot,
@@ -238,13 +308,12 @@ struct Builder {
 }
 
 impl Builder {
-    fn take(&mut self, batch: Batch, coded: Vec<Coded>) {
+    fn take(&mut self, coded: Vec<Coded>) {
         for coded in coded {
             self.ids.insert(coded.slot, coded.id);
             self.new_raw += coded.new_raw;
             self.new_stored += coded.new_stored;
         }
-        self.pending.extend(batch.pieces);
     }
 
     /// Turns pending pieces into segments.

@@ -26,6 +26,8 @@ use crate::walk::{Found, Kind};
 const SMALL_FILE_LEN: u64 = 4 << 20;
 /// Raw bytes coded at once, for each thread.
 const BATCH_LEN_PER_THREAD: u64 = 4 << 20;
+/// Raw bytes of small chunks that a thread takes from a file at once.
+const TAKE_LEN: u64 = 1 << 20;
 
 /// Tensors that index files (ONNX, TensorFlow) place in other files, by the other file's path.
 type Externals = HashMap<PathBuf, Vec<(u64, u64, TensorInfo)>>;
@@ -39,6 +41,8 @@ pub(crate) struct Workshop {
     pub(crate) chunking: Chunking,
     /// What cuts by content in a sealed repository; `None` without its root seed too.
     pub(crate) gear: Option<Gear>,
+    /// Whether files get the digests of their whole content.
+    pub(crate) digests: bool,
 }
 
 impl Workshop {
@@ -61,6 +65,7 @@ impl Workshop {
             encoders,
             chunking,
             gear: None,
+            digests: true,
         })
     }
 
@@ -98,7 +103,8 @@ impl Workshop {
             cancel: &self.components.cancel,
             chunking: self.chunking,
             gear: self.gear.as_ref(),
-            batch_len: self.batch_len(),
+            take_len: TAKE_LEN,
+            digests: self.digests,
             bases: None,
         };
         let externals = externals(found)?;

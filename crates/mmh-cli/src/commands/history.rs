@@ -179,7 +179,8 @@ fn show_file(session: &Session, repo: &Repository, id: FileId) -> Result<(), Fai
         .collect();
     let value = json!({
         "id": id.to_string(), "size": file.size, "container": file.container, "note": file.note,
-        "blake3": file.blake3.to_string(), "sha256": file.sha256.to_string(), "tensors": listed,
+        "blake3": file.blake3.map(|d| d.to_string()), "sha256": file.sha256.map(|d| d.to_string()),
+        "tensors": listed,
     });
     session.output.report(&value, |out| {
         writeln!(
@@ -190,8 +191,11 @@ fn show_file(session: &Session, repo: &Repository, id: FileId) -> Result<(), Fai
             tensors.len()
         )?;
         writeln!(out, "{}", styled(DIM, format!("file   {id}")))?;
-        writeln!(out, "{}", styled(DIM, format!("blake3 {}", file.blake3)))?;
-        writeln!(out, "{}", styled(DIM, format!("sha256 {}", file.sha256)))?;
+        for (what, digest) in [("blake3", file.blake3), ("sha256", file.sha256)] {
+            if let Some(digest) = digest {
+                writeln!(out, "{}", styled(DIM, format!("{what} {digest}")))?;
+            }
+        }
         if let Some(note) = &file.note {
             writeln!(out, "kept as bytes: {}", plain(note))?;
         }

@@ -126,10 +126,15 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
             input,
             output,
             base,
+            digests,
             force,
             ..
         } => {
-            let options = mmh_repo::PackOptions { bases: base, force };
+            let options = mmh_repo::PackOptions {
+                bases: base,
+                force,
+                digests,
+            };
             portable::pack(session, &input, &output, &options)
         }
         Command::Unpack {

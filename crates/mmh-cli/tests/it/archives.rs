@@ -99,6 +99,24 @@ fn an_archive_is_a_repository_to_read() {
     assert_eq!(fs::read(s.path("m.mmh")).unwrap(), before);
 }
 
+/// `show` prints the digests of a whole file where the archive has them.
+#[test]
+fn digests_of_whole_files_are_kept_on_demand() {
+    let s = sample();
+    for with in [false, true] {
+        let flags: &[&str] = if with { &["--digests"] } else { &[] };
+        s.ok(&[&["pack", "--force", "m", "m.mmh"], flags].concat());
+        let show = ["-R", "m.mmh", "show", "trees/folder:sub/b"];
+        let text = s.ok(&show);
+        let value = s.json(&show);
+        for digest in ["blake3", "sha256"] {
+            assert_eq!(text.contains(&format!("{digest} ")), with, "{text}");
+            assert_eq!(value[digest].is_string(), with, "{value}");
+            assert!(with || value[digest].is_null(), "{value}");
+        }
+    }
+}
+
 /// A file that was cut anywhere, or has a byte more, is refused, and nothing is restored.
 #[test]
 fn a_cut_archive_is_refused() {

@@ -87,8 +87,8 @@ fn the_empty_file_is_these_bytes() {
     let file = File {
         r#type: FileTag::Tag,
         size: 0,
-        blake3: ID,
-        sha256: ID,
+        blake3: Some(ID),
+        sha256: Some(ID),
         container: "unknown".to_owned(),
         note: None,
         segments: Segments::Inline(Vec::new()),
@@ -101,6 +101,16 @@ fn the_empty_file_is_these_bytes() {
         b"\x68segments\xa1\x66inline\x80\x69container\x67unknown",
     ];
     assert_eq!(encode(&file).unwrap(), expected.concat());
+    let without = File {
+        blake3: None,
+        sha256: None,
+        ..file
+    };
+    let expected: [&[u8]; 2] = [
+        b"\xa4\x64size\x00\x64type\x64file",
+        b"\x68segments\xa1\x66inline\x80\x69container\x67unknown",
+    ];
+    assert_eq!(encode(&without).unwrap(), expected.concat());
 }
 
 /// A chunk's link has the multicodec `raw`, an object's `dag-cbor`; all else is the same.

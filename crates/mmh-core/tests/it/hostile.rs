@@ -6,7 +6,14 @@ use crate::cbor::{Value, map, text};
 use crate::model::{Example, examples};
 
 /// Fields that may be absent, and fields that may be null.
-const OPTIONAL: [&str; 4] = ["note", "undoes", "tensors", "executable"];
+const OPTIONAL: [&str; 6] = [
+    "note",
+    "undoes",
+    "tensors",
+    "executable",
+    "blake3",
+    "sha256",
+];
 const NULLABLE: [&str; 2] = ["old", "new"];
 
 /// Decodes a spoiled encoding, which must be refused as damage or as a broken rule.

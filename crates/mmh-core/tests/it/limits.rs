@@ -111,8 +111,8 @@ fn file(segments: Segments) -> File {
     File {
         r#type: FileTag::Tag,
         size,
-        blake3: ID,
-        sha256: ID,
+        blake3: Some(ID),
+        sha256: Some(ID),
         container: String::new(),
         note: None,
         segments,

@@ -74,7 +74,8 @@ fn store(memory: &Memory, tensors: &[(&str, Vec<u8>)], sets: &[Arc<BaseSet>]) ->
         cancel: &Cancel::default(),
         chunking: chunking(),
         gear: None,
-        batch_len: 5000,
+        take_len: 5000,
+        digests: true,
         bases: Some((memory, sets)),
     }
     .source(&bytes, &layout_of(&names), false)

@@ -23,7 +23,7 @@ fn tensor(name: &str, dtype: Dtype, len: u64) -> TensorInfo {
 /// Cuts everything and joins the pieces again; says how many chunks there were.
 fn cut_and_join(bytes: &[u8], layout: &Layout, step: u64) -> (Vec<u8>, Vec<Vec<u8>>) {
     let source = bytes.to_vec();
-    let mut cutter = Cutter::new(&source, layout, chunking());
+    let mut cutter = Cutter::new(&source, layout, chunking()).with_digests();
     let (mut chunks, mut pieces) = (HashMap::new(), Vec::new());
     loop {
         let batch = cutter.next_batch(step).unwrap();
@@ -41,7 +41,7 @@ fn cut_and_join(bytes: &[u8], layout: &Layout, step: u64) -> (Vec<u8>, Vec<Vec<u
     }
     let slice = |p: &Piece| chunks[&p.slot][p.start as usize..][..p.len as usize].to_vec();
     let joined = pieces.iter().flat_map(slice).collect();
-    let (blake3, _) = cutter.digests();
+    let (blake3, _) = cutter.digests().unwrap();
     assert_eq!(
         blake3,
         mmh_core::Digest::of(bytes),
@@ -391,11 +391,15 @@ fn both_digests_are_those_of_the_standards() {
     let digests = |text: &str| {
         let source = text.as_bytes().to_vec();
         let layout = Layout::bytes(Container::Text, source.len() as u64);
-        let mut cutter = Cutter::new(&source, &layout, chunking());
+        let mut cutter = Cutter::new(&source, &layout, chunking()).with_digests();
         while !cutter.next_batch(1).unwrap().pieces.is_empty() {}
-        let (blake3, sha256) = cutter.digests();
+        let (blake3, sha256) = cutter.digests().unwrap();
         (blake3.to_string(), sha256.to_string())
     };
+    let layout = Layout::bytes(Container::Text, 0);
+    let nothing = Vec::new();
+    let cutter = Cutter::new(&nothing, &layout, chunking());
+    assert_eq!(cutter.digests(), None, "only if they are asked for");
     let (blake3, sha256) = digests("");
     assert_eq!(
         blake3,

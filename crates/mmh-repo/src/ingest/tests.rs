@@ -13,13 +13,15 @@ use crate::memory::Memory;
 #[derive(Clone, Copy)]
 struct Way {
     tensor_len: u32,
-    batch_len: u64,
+    take_len: u64,
+    digests: bool,
     parallel: bool,
 }
 
 const AT_ONCE: Way = Way {
     tensor_len: 64,
-    batch_len: u64::MAX,
+    take_len: u64::MAX,
+    digests: true,
     parallel: false,
 };
 
@@ -36,7 +38,8 @@ fn with<T>(sink: &dyn ChunkSink, way: Way, work: impl FnOnce(&Ingest<'_>) -> T) 
         cancel: &Cancel::default(),
         chunking: Chunking::new(&params).unwrap(),
         gear: None,
-        batch_len: way.batch_len,
+        take_len: way.take_len,
+        digests: way.digests,
         bases: None,
     })
 }
@@ -146,13 +149,13 @@ fn the_id_of_a_file_of_very_many_parts_does_not_depend_on_the_batches() {
         let memory = Memory::default();
         let ids: Vec<FileId> = [1000, 40_000, u64::MAX]
             .into_iter()
-            .map(|batch_len| {
+            .map(|take_len| {
                 ingest(
                     &memory,
                     &bytes,
                     layout,
                     Way {
-                        batch_len,
+                        take_len,
                         ..AT_ONCE
                     },
                 )
@@ -254,7 +257,7 @@ fn a_full_disk_is_reported_whenever_it_happens() {
             };
             let way = Way {
                 parallel,
-                batch_len: 300,
+                take_len: 300,
                 ..AT_ONCE
             };
             let done = with(&full, way, |i| i.source(&source, &layout, parallel));
@@ -350,6 +353,55 @@ fn a_file_that_is_not_there_is_named() {
     assert!(error.to_string().contains("/no/such/file"), "{error}");
 }
 
+/// Digests of the whole content are in the object when they are asked for, and change nothing else.
+#[test]
+fn digests_are_noted_when_they_are_asked_for() {
+    let layout = layout(&[(3, 500), (700, 20)], 5000);
+    let (memory, bytes) = (Memory::default(), content(&layout));
+    let file = |digests| {
+        let way = Way { digests, ..AT_ONCE };
+        objects::file(&memory, ingest(&memory, &bytes, &layout, way).id).unwrap()
+    };
+    let (with, without) = (file(true), file(false));
+    assert_eq!(with.blake3, Some(mmh_core::Digest::of(&bytes)));
+    assert!(with.sha256.is_some());
+    let bare = File {
+        blake3: None,
+        sha256: None,
+        ..with
+    };
+    assert_eq!(without, bare);
+}
+
+/// A panic in whichever thread had the chunk leaves nobody waiting.
+#[test]
+fn a_panic_in_one_thread_reaches_the_caller() {
+    struct Panics(Memory);
+    impl ChunkSink for Panics {
+        fn id(&self, raw: &[u8]) -> ChunkId {
+            self.0.id(raw)
+        }
+        fn contains(&self, id: &ChunkId) -> mmh_store::Result<bool> {
+            assert!(self.0.ids().len() < 20, "on purpose");
+            self.0.contains(id)
+        }
+        fn put(&self, id: ChunkId, raw_len: u32, frame: &[u8]) -> mmh_store::Result<bool> {
+            self.0.put(id, raw_len, frame)
+        }
+    }
+    let layout = layout(&[(0, 5000)], 0);
+    let bytes = content(&layout);
+    let run = || {
+        let sink = Panics(Memory::default());
+        let way = Way {
+            take_len: 1,
+            ..AT_ONCE
+        };
+        with(&sink, way, |i| i.source(&bytes, &layout, true)).map(drop)
+    };
+    assert!(std::panic::catch_unwind(run).is_err());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
@@ -359,12 +411,12 @@ proptest! {
     fn objects_describe_the_file_and_do_not_depend_on_the_way(
         parts in prop::collection::vec((0u64..900, 0u64..500), 0..25),
         tail in 0u64..3000,
-        batch_len in 1u64..5000,
+        take_len in 1u64..5000,
         parallel: bool,
     ) {
         let layout = layout(&parts, tail);
         let (memory, bytes) = (Memory::default(), content(&layout));
-        let way = Way { batch_len, parallel, ..AT_ONCE };
+        let way = Way { take_len, parallel, ..AT_ONCE };
         let done = ingest(&memory, &bytes, &layout, way);
         assert_describes(&memory, done.id, &layout, &bytes);
         let other = Memory::default();

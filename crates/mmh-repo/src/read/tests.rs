@@ -35,8 +35,8 @@ fn file(segments: Segments, size: u64) -> File {
     File {
         r#type: FileTag::Tag,
         size,
-        blake3: digest,
-        sha256: digest,
+        blake3: Some(digest),
+        sha256: Some(digest),
         container: "unknown".to_owned(),
         note: None,
         segments,

@@ -2,12 +2,11 @@
 
 use std::fs;
 
-use mmh_core::Dtype;
-use mmh_core::ErrorKind;
+use mmh_core::{Digest, Dtype, ErrorKind};
 use mmh_formats::samples::{SampleTensor, safetensors};
 use mmh_repo::{AddOptions, PackOptions, Repository, UnpackOptions, pack, unpack};
 
-use crate::scratch::{Scratch, noise, read_tree, settings, target};
+use crate::scratch::{Scratch, add, noise, read_tree, settings, target};
 
 fn model() -> Vec<u8> {
     safetensors::file(&[SampleTensor::new("w", Dtype::BF16, &[700, 900])])
@@ -74,6 +73,77 @@ fn an_archive_is_a_repository_that_cannot_be_changed() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied);
     assert_eq!(repo.undo().unwrap_err().kind(), ErrorKind::Denied);
+}
+
+/// What an archive says of the whole content of a file.
+fn digests(repo: &Repository, what: &str) -> (Option<Digest>, Option<Digest>) {
+    let node = repo.node(&target(what)).unwrap();
+    let mmh_core::tree::Node::File { id, .. } = node else {
+        panic!("{what} is no file");
+    };
+    let reader = repo.open_file(id).unwrap();
+    (reader.file().blake3, reader.file().sha256)
+}
+
+/// Digests of whole files are noted when they are asked for, and always by `add`; what is restored
+/// is the same either way.
+#[test]
+fn archives_have_whole_digests_only_if_asked() {
+    let scratch = Scratch::new();
+    let content = model();
+    let folder = scratch.files("in", &[("m", content.clone()), ("empty", Vec::new())]);
+    let store = scratch.init();
+    add(&store, &folder, "a/b");
+    let added = digests(&store, "a/b:m");
+    assert_eq!(added.0, Some(Digest::of(&content)));
+    assert!(added.1.is_some_and(|sha256| Some(sha256) != added.0));
+    for with in [false, true] {
+        let archive = scratch.path(&format!("{with}.mmh"));
+        let options = PackOptions {
+            digests: with,
+            ..PackOptions::default()
+        };
+        let components = scratch.components();
+        pack(&folder, &archive, &options, settings(), components).unwrap();
+        let repo = Repository::open_archive(&archive, settings(), scratch.components()).unwrap();
+        let expected = if with { added } else { (None, None) };
+        assert_eq!(digests(&repo, "trees/folder:m"), expected);
+        assert_eq!(digests(&repo, "trees/folder:empty").0.is_some(), with);
+        assert!(repo.check_all().unwrap().is_clean());
+        assert_eq!(
+            scratch.restore(&repo, "trees/folder"),
+            read_tree(&folder),
+            "digests: {with}"
+        );
+    }
+}
+
+/// Without a digest of the whole, what is there already is compared with what would be written.
+#[test]
+fn files_that_are_there_are_kept_and_others_are_not_overwritten() {
+    let scratch = Scratch::new();
+    scratch.files("in", &[("m", model())]);
+    roundtrip(&scratch, "in/m", "m.mmh", "out");
+    let restore = |overwrite| {
+        let mut options = UnpackOptions::default();
+        options.export.overwrite = overwrite;
+        let (archive, out) = (scratch.path("m.mmh"), scratch.path("out"));
+        unpack(&archive, &out, &options, settings(), scratch.components())
+    };
+    let report = restore(false).unwrap();
+    assert_eq!((report.written, report.kept), (0, 1));
+    let whole = model();
+    for at in [0, whole.len() / 2, whole.len() - 1] {
+        let mut other = whole.clone();
+        other[at] ^= 1;
+        fs::write(scratch.path("out"), &other).unwrap();
+        let error = restore(false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "byte {at}: {error}");
+        assert_eq!(fs::read(scratch.path("out")).unwrap(), other);
+        let report = restore(true).unwrap();
+        assert_eq!((report.written, report.kept), (1, 0));
+        assert_eq!(fs::read(scratch.path("out")).unwrap(), whole);
+    }
 }
 
 #[test]

@@ -203,6 +203,7 @@ fn a_file_packed_on_top_of_another_needs_it() {
     let mut options = PackOptions {
         bases: vec![base.clone()],
         force: false,
+        digests: false,
     };
     let report = pack(&new, &archive, &options, settings(), scratch.components()).unwrap();
     assert_small((report.raw, report.stored));
@@ -245,6 +246,7 @@ fn a_file_packed_on_top_of_itself_is_almost_nothing() {
     let options = PackOptions {
         bases: vec![file.clone()],
         force: false,
+        digests: false,
     };
     let report = pack(&file, &archive, &options, settings(), scratch.components()).unwrap();
     assert!(report.stored < 2000, "{}", report.stored);

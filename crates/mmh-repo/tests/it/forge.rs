@@ -63,8 +63,8 @@ impl Forger {
         FileId::from_object(self.object(&File {
             r#type: FileTag::Tag,
             size,
-            blake3: Digest::of(claimed),
-            sha256: Digest::of(claimed),
+            blake3: Some(Digest::of(claimed)),
+            sha256: Some(Digest::of(claimed)),
             container: "unknown".to_owned(),
             note: None,
             segments,

@@ -17,10 +17,13 @@ use crate::parity;
 use crate::staging::StagedFile;
 use crate::vault::{FOOTER_NAME, Vault};
 
-/// A pack to which records are added. Hashes as it grows.
+/// A pack or archive to which records are added. A pack hashes as it grows: the digest names it.
+/// An archive has a name, so that its trailer's digest leaves the records out: they have checksums,
+/// and their chunks ids.
 #[derive(Debug)]
 pub(crate) struct Growing {
     file: Arc<dyn StagedFile>,
+    kind: Kind,
     hasher: blake3::Hasher,
     len: u64,
 }
@@ -34,22 +37,30 @@ impl Growing {
         hasher.update(&header);
         Ok(Self {
             file,
+            kind,
             hasher,
             len: HEADER_LEN,
         })
     }
 
-    /// Goes on with a staged file that holds a header and whole records up to its end.
+    /// Goes on with a pack in a staged file that holds a header and whole records up to its end.
     pub(crate) fn resume(file: Arc<dyn StagedFile>, hasher: blake3::Hasher) -> Self {
         let len = file.len();
-        Self { file, hasher, len }
+        Self {
+            file,
+            kind: Kind::Pack,
+            hasher,
+            len,
+        }
     }
 
     /// Adds a record and returns its offset.
     pub(crate) fn append(&mut self, frame: &[u8]) -> io::Result<u64> {
         let head = encode_record_head(frame);
         self.file.append(&[&head, frame])?;
-        self.hasher.update(&head).update(frame);
+        if self.kind == Kind::Pack {
+            self.hasher.update(&head).update(frame);
+        }
         let offset = self.len;
         self.len += RECORD_HEAD_LEN + frame.len() as u64;
         Ok(offset)

@@ -178,12 +178,12 @@ pub(crate) struct Tail {
     pub footer: Vec<u8>,
     /// The file's last bytes.
     pub trailer: [u8; TRAILER_LEN],
-    /// BLAKE3 of everything before the trailer.
+    /// BLAKE3 of everything before the trailer; of an archive, of header and footer.
     pub content: Digest,
 }
 
 impl Tail {
-    /// Ends a file whose content up to the footer is in `hasher`.
+    /// Ends a file whose content up to the footer is in `hasher`; of an archive the header only.
     pub(crate) fn new(
         mut hasher: blake3::Hasher,
         footer: Vec<u8>,
@@ -220,7 +220,7 @@ pub(crate) struct Trailer {
     pub n_records: u64,
     /// Its BLAKE3.
     pub footer_digest: Digest,
-    /// BLAKE3 of everything before the trailer.
+    /// BLAKE3 of everything before the trailer; of an archive, of header and footer.
     pub content: Digest,
 }
 

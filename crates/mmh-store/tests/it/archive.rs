@@ -228,7 +228,7 @@ fn a_forged_footer_is_refused_or_harmless() {
     let forge = |footer: &[u8], n: u64| {
         let mut file = bytes[..footer_offset].to_vec();
         file.extend_from_slice(footer);
-        let content = blake3::hash(&file);
+        let content = blake3::hash(&[&bytes[..16], footer].concat());
         let mut trailer = bytes[start..].to_vec();
         trailer[8..16].copy_from_slice(&(footer.len() as u64).to_le_bytes());
         trailer[16..24].copy_from_slice(&n.to_le_bytes());
