@@ -1,6 +1,7 @@
 //! A plane: the same field of every element, as values of a known width, coded by whichever
 //! coder takes the fewest bytes.
 
+mod apart;
 mod bins;
 mod blob;
 mod choose;

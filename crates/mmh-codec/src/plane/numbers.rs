@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::apart::{Apart, replace};
 use super::bins::{self, BinWidths};
 use super::dense::{self, DensePlane};
 use super::packed::PackedPlane;
@@ -427,54 +428,6 @@ impl<'a> Numbers<'a> {
     }
 }
 
-/// Puts values into the bits of numbers from `below` on, `width` of them, and the bit `sign` of
-/// each, if there is one, into the highest.
-fn replace<const LEN: usize>(
-    values: impl Iterator<Item = (usize, u64)>,
-    (below, width, sign): (u32, u32, Option<u32>),
-    numbers: &mut [[u8; LEN]],
-) {
-    let top = 8 * LEN - 1;
-    let mask = ((1u64 << width) - 1) << below;
-    let mask = mask | u64::from(sign.is_some()) << top;
-    for (at, value) in values {
-        let signed = sign.map_or(0, |sign| value >> sign << top);
-        let mut number = [0; 8];
-        number[..LEN].copy_from_slice(&numbers[at]);
-        let number = u64::from_le_bytes(number) & !mask | (value << below | signed) & mask;
-        numbers[at].copy_from_slice(&number.to_le_bytes()[..LEN]);
-    }
-}
-
-/// The first plane of numbers that are joined plane by plane.
-#[derive(Debug, Clone, Copy)]
-enum Apart<'a> {
-    Whole(&'a [u16]),
-    /// Symbols from some place of the buffer on, and what they mean.
-    Symbols(usize, Meaning<'a>),
-}
-
-impl Apart<'_> {
-    /// The values from `start` on, with the sign as the top bit where they have it.
-    fn fill(self, symbols: &[u8], start: usize, format: FloatFormat, values: &mut [u16]) {
-        let (_, width) = format.exponent();
-        match self {
-            Self::Whole(all) => values.copy_from_slice(&all[start..start + values.len()]),
-            Self::Symbols(from, meaning) => {
-                for (place, &symbol) in values.iter_mut().zip(&symbols[from + start..]) {
-                    *place = match meaning {
-                        Meaning::Values(values) => values[usize::from(symbol & 31)],
-                        Meaning::Above(above) => {
-                            let (exponent, sign) = above.of(symbol);
-                            exponent | sign >> 15 << width
-                        }
-                    };
-                }
-            }
-        }
-    }
-}
-
 impl<'a> Exponents<'a> {
     fn read(
         decoder: &mut PlaneDecoder<'_>,
@@ -519,17 +472,16 @@ impl<'a> BinnedPlane<'a> {
     fn read(decoder: &mut PlaneDecoder<'_>, record: &mut Input<'a>, n: usize) -> Result<Self> {
         let bins = BinWidths::read(record)?;
         let exceptions = decoder.exceptions(record, n)?;
-        let wide = |&(_, value): &(usize, u16)| u32::from(value) >> bins::WIDTH != 0;
-        if exceptions.iter().any(wide) {
+        if exceptions
+            .iter()
+            .any(|e| u32::from(e.1) >> bins::WIDTH != 0)
+        {
             return corrupt("a value is too wide for its plane");
         }
         let coded = &mut Input::new(record.sized()?);
-        let alphabet = alphabet_of(bins.len());
-        let symbols = CodedSymbols::read(coded, alphabet, decoder.unpacker, n)?;
-        let mut details = Vec::with_capacity(n_blocks(n));
-        for _ in 0..n_blocks(n) {
-            details.push([Bits::new(record.sized()?), Bits::new(record.sized()?)]);
-        }
+        let symbols = CodedSymbols::read(coded, alphabet_of(bins.len()), decoder.unpacker, n)?;
+        let mut two = || Ok([Bits::new(record.sized()?), Bits::new(record.sized()?)]);
+        let details = (0..n_blocks(n)).map(|_| two()).collect::<Result<_>>()?;
         Ok(Self {
             ranks: Ranks {
                 n_values: bins.len(),
