@@ -263,6 +263,45 @@ pub(crate) fn read_body(
     input.expect_end()
 }
 
+/// Whether a body decodes to `raw`. Floats are compared block by block, in `room`, so that what is
+/// decoded stays in the caches and is not kept.
+pub(crate) fn is_body_of(
+    decoder: &mut PlaneDecoder<'_>,
+    method: Method,
+    body: &[u8],
+    raw: &[u8],
+    room: &mut Vec<u8>,
+) -> Result<bool> {
+    let mut input = Input::new(body);
+    let (format, form) = match read_layout(&mut input, method)? {
+        Division::Float(format, form) => (format, form),
+        Division::Blocks(_) => {
+            room.resize(raw.len(), 0);
+            read_body(decoder, method, body, room)?;
+            return Ok(room == raw);
+        }
+    };
+    let Some((head, rest)) = raw.split_at_checked(input.varint()?) else {
+        return Ok(false);
+    };
+    let n = rest.len() / format.len();
+    let (units, tail) = rest.split_at(n * format.len());
+    let numbers = Numbers::read(decoder, &mut input, (format, form), n)?;
+    let mut same = true;
+    for i in 0..numbers.n_blocks() {
+        let range = numbers.range(i);
+        let raw = &units[range.start * format.len()..range.end * format.len()];
+        room.resize(raw.len().max(room.len()), 0);
+        let block = &mut room[..raw.len()];
+        numbers.block(decoder.engine, decoder.buffers, i, block)?;
+        same &= block == raw;
+    }
+    numbers.into_buffers(decoder.buffers);
+    same &= input.take(head.len())? == head && input.take(tail.len())? == tail;
+    input.expect_end()?;
+    Ok(same)
+}
+
 /// Replaces `out` with a part of the content that has `part`, a range within its `raw_len` bytes,
 /// and says where in the content that begins. Decodes the blocks that are needed.
 pub(crate) fn read_part(

@@ -4,7 +4,7 @@ mod range;
 
 use mmh_core::limits::CHUNK_LEN_MAX;
 
-use crate::body::{put_body, read_body};
+use crate::body::{is_body_of, put_body, read_body};
 use crate::cluster::Effort;
 use crate::delta::{put_delta, read_delta};
 use crate::entropy::{Engine, best};
@@ -88,8 +88,8 @@ impl Encoder {
         let method = self.choose(raw, hint, context, out)?;
         if self.settings.verify {
             let decoded = &mut self.decoded;
-            let result = self.decoder.decode_with(out, context, raw.len(), decoded);
-            if result.is_err() || self.decoded != raw {
+            let same = self.decoder.is_frame_of(out, context, raw, decoded);
+            if same != Ok(true) {
                 return Err(Error::VerifyFailed {
                     method,
                     len: raw.len() as u64,
@@ -285,6 +285,31 @@ impl Decoder {
         result
     }
 
+    /// Whether a frame decodes to `raw`, with `room` for what is decoded.
+    fn is_frame_of(
+        &mut self,
+        frame: &[u8],
+        context: &Context<'_>,
+        raw: &[u8],
+        room: &mut Vec<u8>,
+    ) -> Result<bool> {
+        let mut input = Input::new(frame);
+        let header = Header::read(&mut input)?;
+        if header.method != Method::Float {
+            self.decode_into(frame, context, raw.len(), room)?;
+            return Ok(room == raw);
+        }
+        let checks = read_checks(header.raw_len, &mut input)?;
+        let mut decoder = PlaneDecoder {
+            engine: self.engine,
+            unpacker: &mut self.unpacker,
+            buffers: &mut self.buffers,
+        };
+        let same = is_body_of(&mut decoder, header.method, input.finish(), raw, room)?;
+        compare_checks(raw, checks, &self.engine.kernels())?;
+        Ok(same && header.raw_len == raw.len())
+    }
+
     /// Overwrites what `out` has, which need not be cleared for it.
     fn decode_into(
         &mut self,
@@ -368,6 +393,45 @@ mod tests {
     use super::*;
     use crate::entropy::Reference;
     use crate::samples::weights;
+
+    /// Comparing block by block says what decoding and comparing all says, of whole frames and of
+    /// flipped ones.
+    #[test]
+    fn frames_are_of_what_they_decode_to_and_of_nothing_else() {
+        let (mut encoder, mut decoder) = (Encoder::new(Settings::default()), Decoder::new());
+        let like = crate::samples::convolution(Dtype::BF16, [3, 3, 1], 32, 1 << 15, 1);
+        let odd = [&weights(Dtype::F32, 100, 9000, 3)[..], b"end"].concat();
+        let long = weights(Dtype::BF16, 1000, 600_000, 3);
+        let none = Context::default();
+        for (raw, dtype, row_len, step) in [
+            (&like, Dtype::BF16, 288, 211),
+            (&odd, Dtype::F32, 100, 97),
+            (&long, Dtype::BF16, 1000, 300_007),
+        ] {
+            let (hint, mut frame) = (Hint::tensor(dtype, row_len), Vec::new());
+            let method = encoder.encode(raw, &hint, &mut frame).unwrap();
+            assert_eq!(method, Method::Float);
+            let (mut room, mut out) = (Vec::new(), Vec::new());
+            let mut of = |frame: &[u8], raw: &[u8]| {
+                decoder.is_frame_of(frame, &none, raw, &mut room) == Ok(true)
+            };
+            assert!(of(&frame, raw));
+            assert!(!of(&frame, &raw[1..]) && !of(&frame, &raw[..raw.len() - 1]));
+            for at in [0, raw.len() / 2, raw.len() - 1] {
+                let mut other = raw.clone();
+                other[at] ^= 1;
+                assert!(!of(&frame, &other), "byte {at} of the content");
+            }
+            for at in (0..frame.len()).step_by(step) {
+                let mut bad = frame.clone();
+                bad[at] ^= 1 << (at % 8);
+                let decoded = Decoder::new().decode(&bad, raw.len(), &mut out);
+                let same = decoded.is_ok() && out == *raw;
+                assert_eq!(of(&bad, raw), same, "byte {at} of the frame");
+                assert!(!of(&frame[..at], raw), "cut at {at}");
+            }
+        }
+    }
 
     /// A decoder that gives other bytes is a fault to be reported, never a frame to be kept.
     #[test]

@@ -26,8 +26,13 @@ const SAMPLE_LEN: usize = 1 << 14;
 const SAMPLE_STEP_MAX: usize = 32;
 /// One number of the sample in this many may lack a symbol, and twice as many of all.
 const RARE_SHARE: usize = 50;
+/// Numbers that are looked at together for one without a symbol.
+const RARE_STEP: usize = 64;
 /// A plane is packed unless its entropy, by the sample, saves one part in this many.
 const SAVED_SHARE: u64 = 256;
+
+/// Values that are packed at once: they fill whole bytes.
+const STRIP: usize = 1 << 13;
 
 /// Packs values like [`crate::bits::pack`].
 type Pack<T> = fn(&[T], u32, u32, &mut Vec<u8>);
@@ -418,7 +423,10 @@ impl PlaneEncoder<'_> {
         put_sized_with(out, |out| {
             put_head(side.base, side.width, &zeros, self.packer, out)?;
             match &zeros {
-                Zeros::Uniform(zeros) => pack(values, *zeros, side.width - zeros, out),
+                // What is packed grows in the nearest cache.
+                Zeros::Uniform(zeros) => values
+                    .chunks(STRIP)
+                    .for_each(|values| pack(values, *zeros, side.width - zeros, out)),
                 Zeros::BySegment(segments, each) => {
                     for (range, &zeros) in segments.ranges(values.len()).zip(each) {
                         let zeros = u32::from(zeros);
@@ -570,18 +578,30 @@ impl Plan<'_> {
         symbols: &mut [u8],
         exceptions: &mut Vec<(usize, u16)>,
     ) {
-        let mut note = |exponents: &mut dyn Iterator<Item = u16>| {
-            for (i, (symbol, exponent)) in symbols.iter_mut().zip(exponents).enumerate() {
-                if *symbol == RARE {
-                    *symbol = self.stand_in;
-                    exceptions.push((start + i, exponent));
-                }
+        let len = self.numbers.format.len();
+        for (at, part) in symbols.chunks_mut(RARE_STEP).enumerate() {
+            // Without a branch, so that it becomes vectors.
+            let any = part
+                .iter()
+                .fold(false, |any, &symbol| any | (symbol == RARE));
+            if !any {
+                continue;
             }
-        };
-        if self.bins.is_some() {
-            note(&mut Numbers::fine_exponents(raw));
-        } else {
-            note(&mut self.numbers.exponents(raw));
+            let first = at * RARE_STEP;
+            let raw = &raw[first * len..];
+            let mut note = |exponents: &mut dyn Iterator<Item = u16>| {
+                for (i, (symbol, exponent)) in part.iter_mut().zip(exponents).enumerate() {
+                    if *symbol == RARE {
+                        *symbol = self.stand_in;
+                        exceptions.push((start + first + i, exponent));
+                    }
+                }
+            };
+            if self.bins.is_some() {
+                note(&mut Numbers::fine_exponents(raw));
+            } else {
+                note(&mut self.numbers.exponents(raw));
+            }
         }
     }
 

@@ -85,11 +85,12 @@ impl<'a> Tops<'a> {
     fn kernel(&self, row_len: usize, before: usize) -> Kernel {
         let mut sides = [1; 3];
         let mut lag = 1;
+        let signs = self.signs();
         for side in &mut sides {
             let scores = SIDES
                 .into_iter()
                 .filter(|side| row_len.is_multiple_of(lag * side))
-                .map(|side| (self.likeness(before, lag, side), side));
+                .map(|side| (likeness(&signs, before, lag, side), side));
             let best = scores.filter(|&(score, _)| score > 0).max();
             let Some((_, found)) = best else { break };
             *side = found;
@@ -102,42 +103,18 @@ impl<'a> Tops<'a> {
         }
     }
 
-    /// How many more pairs than by chance agree in sign, or fewer, of those that stand `lag` apart
-    /// in periods of `lag * side`; in parts of 2^16, and 0 if it may be chance.
-    fn likeness(&self, before: usize, lag: usize, side: usize) -> usize {
-        let (mut pairs, mut equal) = (0usize, 0usize);
-        let n = self.len();
-        let mut tops = [0; PIECE_LEN];
-        for piece in 0..PIECES {
-            let start = (n - PIECE_LEN) / PIECES * piece;
-            for (to, top) in tops.iter_mut().zip(self.tops(start..start + PIECE_LEN)) {
-                *to = top;
+    /// The signs of pieces of the numbers, and where these begin.
+    fn signs(&self) -> Vec<(usize, Bits)> {
+        let piece = |piece| {
+            let start = (self.len() - PIECE_LEN) / PIECES * piece;
+            let mut signs = Bits::default();
+            for (word, i) in signs.iter_mut().zip((start..).step_by(64)) {
+                let tops = self.tops(i..i + 64).enumerate();
+                *word = tops.fold(0, |word, (i, top)| word | u64::from(top >> 15) << i);
             }
-            // The first `lag` of each period have their neighbour in another one.
-            let period = lag * side;
-            let into = (before + start) % period;
-            let mut at = lag.saturating_sub(into);
-            let mut end = period - into;
-            while at < PIECE_LEN {
-                let stop = end.min(PIECE_LEN);
-                let from = at.max(lag).min(stop);
-                let before = &tops[from - lag.min(from)..];
-                let alike = |(a, b): (&u16, &u16)| usize::from((a ^ b) >> 15 == 0);
-                equal += tops[from..stop]
-                    .iter()
-                    .zip(before)
-                    .map(alike)
-                    .sum::<usize>();
-                pairs += stop - from;
-                (at, end) = (end + lag, end + period);
-            }
-        }
-        let excess = (2 * equal).abs_diff(pairs);
-        if excess * ALIKE_SHARE < pairs {
-            0
-        } else {
-            (excess << 16) / pairs.max(1)
-        }
+            (start, signs)
+        };
+        (0..PIECES).map(piece).collect()
     }
 
     /// How much the scales of columns differ, beyond chance: the covariance of what one half of a
@@ -171,6 +148,52 @@ impl<'a> Tops<'a> {
             .map(|logs| logs.iter().sum::<i64>() / columns);
         let pairs = logs[0].iter().zip(&logs[1]);
         pairs.map(|(a, b)| (a - first) * (b - second)).sum::<i64>() / columns
+    }
+}
+
+/// A bit for each number of a piece, the first in the lowest.
+type Bits = [u64; PIECE_LEN / 64];
+
+/// `bits` from `by` on, as many as [`Bits`] has; there are zeros where `bits` end.
+fn bits_from(bits: &[u64], by: usize) -> Bits {
+    let word = |i: usize| bits.get(i).copied().unwrap_or(0);
+    std::array::from_fn(|i| {
+        let (at, shift) = (i + by / 64, by % 64);
+        // In two steps, for a shift by 64 is none.
+        word(at) >> shift | word(at + 1) << (63 - shift) << 1
+    })
+}
+
+/// How many more pairs than by chance agree in sign, or fewer, of those that stand `lag` apart in
+/// periods of `lag * side`; in parts of 2^16, and 0 if it may be chance.
+fn likeness(signs: &[(usize, Bits)], before: usize, lag: usize, side: usize) -> usize {
+    let period = lag * side;
+    if lag >= PIECE_LEN {
+        return 0;
+    }
+    // The first `lag` of each period have their neighbour in another one.
+    let mut paired = vec![0u64; (PIECE_LEN + period).div_ceil(64)];
+    for (i, into) in (0..PIECE_LEN + period).zip((0..period).cycle()) {
+        paired[i / 64] |= u64::from(into >= lag) << (i % 64);
+    }
+    let (mut pairs, mut equal) = (0usize, 0usize);
+    for (start, signs) in signs {
+        let paired = bits_from(&paired, (before + start) % period + lag);
+        let after = bits_from(signs, lag);
+        let n = PIECE_LEN - lag;
+        for (i, ((sign, after), mut paired)) in signs.iter().zip(after).zip(paired).enumerate() {
+            // The last `lag` have no neighbour in the piece.
+            let left = n.saturating_sub(64 * i).min(64);
+            paired &= if left > 0 { u64::MAX >> (64 - left) } else { 0 };
+            pairs += paired.count_ones() as usize;
+            equal += (paired & !(sign ^ after)).count_ones() as usize;
+        }
+    }
+    let excess = (2 * equal).abs_diff(pairs);
+    if excess * ALIKE_SHARE < pairs {
+        0
+    } else {
+        (excess << 16) / pairs.max(1)
     }
 }
 
@@ -273,6 +296,7 @@ fn rows_of(grid: Grid, values: &[u16]) -> impl Iterator<Item = (usize, &[u16], u
 #[cfg(test)]
 mod tests {
     use mmh_core::Dtype;
+    use proptest::prelude::*;
 
     use super::*;
     use crate::samples::{convolution, weights};
@@ -300,6 +324,42 @@ mod tests {
         for sides in [[3, 1, 1], [3, 3, 1], [5, 5, 1], [7, 7, 1], [3, 3, 3]] {
             assert_eq!(found(sides, 32, 0), Some(sides));
             assert_eq!(found(sides, 32, 100), Some(sides), "begun within a kernel");
+        }
+    }
+
+    proptest! {
+        /// The bits count what the definition does, number by number.
+        #[test]
+        fn pairs_are_counted_as_they_are_defined(
+            seed: u64,
+            odd in 2u64..20,
+            before in 0usize..2000,
+            lag in 1usize..600,
+            side in 2usize..8,
+        ) {
+            let noise = &mut crate::samples::Noise::new(seed);
+            let mut piece = |start| {
+                let mut signs = Bits::default();
+                for word in &mut signs {
+                    *word = if noise.bits().is_multiple_of(odd) { u64::MAX } else { noise.bits() };
+                }
+                (start, signs)
+            };
+            let signs = [piece(0), piece(77), piece(1 << 20)];
+            let (mut pairs, mut equal) = (0, 0);
+            for (start, signs) in &signs {
+                let sign = |i: usize| signs[i / 64] >> (i % 64) & 1;
+                for i in lag..PIECE_LEN {
+                    if (before + start + i) % (lag * side) >= lag {
+                        pairs += 1;
+                        equal += usize::from(sign(i) == sign(i - lag));
+                    }
+                }
+            }
+            let excess = (2 * equal).abs_diff(pairs);
+            let chance = excess * ALIKE_SHARE < pairs;
+            let expected = if chance { 0 } else { (excess << 16) / pairs.max(1) };
+            prop_assert_eq!(likeness(&signs, before, lag, side), expected);
         }
     }
 
