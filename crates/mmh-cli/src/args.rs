@@ -8,10 +8,12 @@
 pub(crate) mod keys;
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mmh_core::name::Target;
 use mmh_core::range::RangeSpec;
+use mmh_repo::Keep;
 
 use keys::{KeyCommand, KeyFiles, SeedCommand, SlotArgs};
 
@@ -189,6 +191,44 @@ pub(crate) enum Command {
     },
     /// Take back the last operation
     Undo,
+    /// Look into the log of operations, or take one of them back
+    Op {
+        /// What to do
+        #[command(subcommand)]
+        command: OpCommand,
+    },
+    /// Free the space of what nothing needs any more
+    ///
+    /// What branches and tags reach stays, with its history, and what operations need that can
+    /// still be undone. Packs that nothing needs are marked first and deleted by a later run, so
+    /// that whoever is at work meanwhile loses nothing: run it daily. `--dry-run` only says what
+    /// would be done.
+    ///
+    /// Examples:
+    ///   mmh gc --dry-run
+    ///   mmh gc --keep last:10,daily:7,weekly:4,monthly:12,yearly:5
+    ///   mmh gc --undo 0 --grace 0    (twice: everything that is not named is gone)
+    #[command(verbatim_doc_comment)]
+    Gc {
+        /// Say what would be done and write nothing
+        #[arg(short = 'n', long)]
+        dry_run: bool,
+        /// Whose files stay, of each branch's history: `all`, or rules like
+        /// `last:10,daily:7,weekly:4,monthly:12,yearly:5`. Tips and tags always stay, and `log`
+        /// goes on to list all
+        #[arg(long, value_name = "RULES", default_value = "all")]
+        keep: Keep,
+        /// How long a pack stays after it was found to be of no use
+        #[arg(long, value_name = "TIME", default_value = "23h")]
+        grace: Span,
+        /// How long operations can be undone
+        #[arg(long, value_name = "TIME", default_value = "30d")]
+        undo: Span,
+        /// Write a pack anew if more than this share of it is of no use
+        #[arg(long, value_name = "PERCENT", default_value_t = 25,
+              value_parser = clap::value_parser!(u8).range(1..=99))]
+        repack: u8,
+    },
     /// How much is stored, and where the saving comes from
     Stat {
         /// NAME[@REV][:PATH]…; the whole repository without any
@@ -317,6 +357,56 @@ pub(crate) enum Command {
     },
 }
 
+/// What to do with operations.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OpCommand {
+    /// List operations, newest first
+    Log {
+        /// At most so many entries
+        #[arg(short = 'n', long, value_name = "N")]
+        count: Option<usize>,
+    },
+    /// Take an operation back: `mmh op undo 17`
+    Undo {
+        /// Its number [default: the last one]
+        number: Option<u64>,
+    },
+}
+
+/// A stretch of time as it is typed: `30d`, `23h`, `90m`, `10s`, `2w`, or `0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Its length in milliseconds.
+    pub(crate) ms: u64,
+}
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is no stretch of time; write `30d`, `23h`, `90m` or `0`");
+        if text == "0" {
+            return Ok(Self { ms: 0 });
+        }
+        let units = [
+            ('s', 1),
+            ('m', 60),
+            ('h', 3600),
+            ('d', 86_400),
+            ('w', 604_800),
+        ];
+        let unit = units.iter().find(|(unit, _)| text.ends_with(*unit));
+        let (_, seconds) = unit.ok_or_else(bad)?;
+        let number = &text[..text.len() - 1];
+        let number: u64 = match number.bytes().all(|b| b.is_ascii_digit()) {
+            true => number.parse().map_err(|_| bad())?,
+            false => return Err(bad()),
+        };
+        let ms = number.checked_mul(seconds * 1000).ok_or_else(bad)?;
+        Ok(Self { ms })
+    }
+}
+
 /// Arguments of `branch` and `tag`.
 #[derive(Debug, Args)]
 pub(crate) struct RefArgs {
@@ -384,6 +474,28 @@ mod tests {
         );
         for text in ["", "k", "0", "-1", "1.5M", "5 M", "99999999999999G", "M5"] {
             assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn stretches_of_time_have_a_unit() {
+        for (text, seconds) in [("0", 0), ("10s", 10), ("90m", 5400), ("23h", 82_800)] {
+            assert_eq!(text.parse::<Span>().unwrap().ms, seconds * 1000, "{text}");
+        }
+        assert_eq!("2w".parse::<Span>(), "14d".parse::<Span>());
+        for text in [
+            "",
+            "5",
+            "d",
+            "-1d",
+            "+1d",
+            "1 d",
+            "1y",
+            "1.5h",
+            "99999999999999999w",
+            "1é",
+        ] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }
 

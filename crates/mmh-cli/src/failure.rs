@@ -68,7 +68,14 @@ impl Failure {
         match self {
             Self::Repo(e) if e.is_cancelled() => None,
             // These messages end with what to do.
-            Self::Repo(E::Conflict(_) | E::Changed(_) | E::Denied(_) | E::NothingToUndo) => None,
+            Self::Repo(
+                E::Conflict(_)
+                | E::Changed(_)
+                | E::Denied(_)
+                | E::NothingToUndo
+                | E::Pruned { .. }
+                | E::BeyondUndo { .. },
+            ) => None,
             Self::Repo(E::MissingBase { .. }) => None,
             Self::Repo(E::Store(StoreError::NotARepository { .. })) => None,
             Self::Repo(E::Store(StoreError::Locked { .. })) => Some(

@@ -26,6 +26,8 @@ pub const MESSAGE_LEN_MAX: usize = 1 << 20;
 pub const PARENTS_MAX: usize = 64;
 /// Most ref changes in one operation.
 pub const CHANGES_MAX: usize = 16_384;
+/// Most packs that one operation takes away.
+pub const COLLECTED_MAX: usize = 65_536;
 /// Most dimensions of a tensor.
 pub const TENSOR_RANK_MAX: usize = 64;
 /// Longest tensor name, in bytes of UTF-8.

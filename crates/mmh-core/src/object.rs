@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::canonical::Canonical;
 use crate::error::{Error, Result};
-use crate::id::{ChunkId, Digest, ObjectId, SnapshotId, TreeId};
+use crate::id::{ChunkId, Digest, ObjectId, PackId, SnapshotId, TreeId};
 use crate::limits;
 use crate::name::RefName;
 use crate::tensor::{TensorInfo, limits_check};
@@ -303,6 +303,20 @@ pub struct Operation {
     pub undoes: Option<u64>,
     /// The changes; each ref at most once, in order of name.
     pub changes: Vec<RefChange>,
+    /// What garbage collection takes away once this entry is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub collected: Option<Collected>,
+}
+
+/// Packs that are deleted, for an entry that changes no refs. Whoever began before it and relies
+/// on one of them cannot commit after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collected {
+    /// Operations with smaller numbers cannot be undone any more: what they replaced may be gone.
+    pub floor: u64,
+    /// The packs, sorted, each once.
+    pub packs: Vec<PackId>,
 }
 
 impl Canonical for Operation {
@@ -334,6 +348,20 @@ impl Canonical for Operation {
         }
         if !self.changes.is_sorted_by(|a, b| a.r#ref < b.r#ref) {
             return Err(bad("changes are sorted by ref, each ref once"));
+        }
+        let Some(Collected { floor, packs }) = &self.collected else {
+            return Ok(());
+        };
+        if !self.changes.is_empty() || self.undoes.is_some() || *floor > self.seq {
+            return Err(bad("an entry that collects does nothing else"));
+        }
+        limits_check(
+            "packs that are collected",
+            packs.len(),
+            limits::COLLECTED_MAX,
+        )?;
+        if packs.is_empty() || !packs.is_sorted_by(|a, b| a < b) {
+            return Err(bad("packs are sorted, each once"));
         }
         Ok(())
     }

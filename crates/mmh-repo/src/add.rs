@@ -83,7 +83,7 @@ struct Addition<'a> {
     branch: &'a RefName,
     edits: BTreeMap<String, Edit>,
     replace: bool,
-    message: String,
+    message: &'a str,
 }
 
 impl Repository {
@@ -115,27 +115,26 @@ impl Repository {
                 "`{to}` is a tag, so it cannot be added to"
             )));
         }
-        let store = self.store()?;
-        let writer = self.block_on(store.writer(self.shop.components.runtime.clone()))?;
         check_paths(&found, to.path.as_deref())?;
-        let bases = self.bases(&found, &branch, to.path.as_deref(), options.base.as_ref())?;
-        let files = self.shop.ingest(&writer, &found, &bases)?;
-        let edits = edits(&found, &files, to.path.as_deref());
-        let mut report = report(&branch, files, skipped);
-        let message = options
-            .message
-            .clone()
-            .unwrap_or_else(|| default_message(paths));
-        let addition = Addition {
-            branch: &branch,
-            edits,
-            replace: options.replace,
-            message,
-        };
-        let (id, changed) = self.publish(writer, &addition)?;
-        report.snapshot = id.to_string();
-        report.changed = changed;
-        Ok(report)
+        let message = options.message.clone();
+        let message = message.unwrap_or_else(|| default_message(paths));
+        self.again_if_collected(|| {
+            let store = self.store()?;
+            let writer = self.block_on(store.writer(self.shop.components.runtime.clone()))?;
+            let bases = self.bases(&found, &branch, to.path.as_deref(), options.base.as_ref())?;
+            let files = self.shop.ingest(&writer, &found, &bases)?;
+            let addition = Addition {
+                branch: &branch,
+                edits: edits(&found, &files, to.path.as_deref()),
+                replace: options.replace,
+                message: &message,
+            };
+            let mut report = report(&branch, files, skipped.clone());
+            let (id, changed) = self.publish(writer, &addition)?;
+            report.snapshot = id.to_string();
+            report.changed = changed;
+            Ok(report)
+        })
     }
 
     /// Where the bases of new tensors are looked for: in what was named; else in the file of the
@@ -245,20 +244,19 @@ impl Repository {
             }
             let parents = old.into_iter().collect();
             let id = self.shop.write_snapshot(&writer, tree, parents, message)?;
-            writer.flush()?;
             let new = Some(id);
             let change = RefChange {
                 r#ref: (*branch).clone(),
                 old,
                 new,
             };
-            match self.transact(vec![change], &command, None) {
+            match writer.commit(self.commit(vec![change], &command)) {
                 Ok(_) => {
                     writer.finish()?;
                     return Ok((id, true));
                 }
-                Err(e) if e.kind() == ErrorKind::Conflict && attempt < RACES_MAX => {}
-                Err(e) => return Err(e),
+                Err(mmh_store::Error::RefConflict { .. }) if attempt < RACES_MAX => {}
+                Err(e) => return Err(e.into()),
             }
         }
         unreachable!("the loop ends by returning")

@@ -63,6 +63,8 @@ struct Walk {
     bad: HashMap<ChunkId, String>,
     /// Chunks to be read, if this walk reads, with the places that want them.
     queue: Option<HashMap<ChunkId, Vec<Arc<str>>>>,
+    /// Snapshots whose trees may be gone.
+    pruned: BTreeSet<SnapshotId>,
     /// Bytes read and compared.
     bytes: u64,
     findings: BTreeSet<Finding>,
@@ -122,11 +124,17 @@ impl Repository {
             }
         }
         let known = bad.clone();
+        let refs = self.refs()?;
+        let mut pruned = self.pruned()?;
+        for tip in refs.refs.values() {
+            pruned.remove(tip);
+        }
         let mut walk = Walk {
             bad,
+            pruned,
             ..Walk::default()
         };
-        for (name, id) in &self.refs()?.refs {
+        for (name, id) in &refs.refs {
             self.walk_history(*id, &name.to_string(), &mut walk)?;
         }
         // What no name reaches is damage all the same.
@@ -283,6 +291,9 @@ impl Repository {
             match objects::snapshot(self.source(), id) {
                 Ok(snapshot) => {
                     open.extend(snapshot.parents);
+                    if walk.pruned.contains(&id) {
+                        continue;
+                    }
                     self.walk_tree(snapshot.tree, &format!("{place}:"), 0, walk)?;
                 }
                 Err(e) => walk.find(&place, damage(e)?),

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mmh_core::ErrorKind;
 use mmh_core::error::shorten;
+use mmh_core::{ErrorKind, SnapshotId};
 use thiserror::Error;
 
 /// The result of this crate's functions.
@@ -55,6 +55,25 @@ pub enum Error {
         /// Which chunk is missing.
         reason: String,
     },
+    /// The files of a snapshot are gone, what it says of itself is not.
+    #[error(
+        "the files of snapshot {snapshot} were given up by `mmh gc --keep`; `mmh log` still lists it"
+    )]
+    Pruned {
+        /// Which one.
+        snapshot: SnapshotId,
+    },
+    /// What an operation replaced may have been collected.
+    #[error(
+        "operation {seq} cannot be undone: garbage collection keeps what operations before {floor} \
+         replaced no longer"
+    )]
+    BeyondUndo {
+        /// Which one.
+        seq: u64,
+        /// The first that can be undone.
+        floor: u64,
+    },
     /// No operation is left that an undo could take back.
     #[error("nothing to undo: the log has no operation that was not taken back already")]
     NothingToUndo,
@@ -89,9 +108,11 @@ impl Error {
             Self::Crypto(e) => e.kind(),
             Self::Store(e) => e.kind(),
             Self::Io { source, .. } => ErrorKind::of_io(source),
-            Self::NotFound { .. } | Self::MissingBase { .. } | Self::NothingToUndo => {
-                ErrorKind::NotFound
-            }
+            Self::NotFound { .. }
+            | Self::MissingBase { .. }
+            | Self::Pruned { .. }
+            | Self::BeyondUndo { .. }
+            | Self::NothingToUndo => ErrorKind::NotFound,
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::Conflict(_) | Self::Changed(_) => ErrorKind::Conflict,
             Self::Denied(_) => ErrorKind::Denied,

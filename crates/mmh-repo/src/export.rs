@@ -10,6 +10,7 @@ use mmh_core::error::shorten;
 use mmh_core::tree::Node;
 use mmh_core::{ByteRange, Digest, FileId, Verified};
 use mmh_formats::read_at::FileSource;
+use mmh_store::Lease;
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -148,19 +149,40 @@ impl Repository {
         }
         let total = plan.total();
         self.progress().begin("restoring", Some(total));
-        let done = self.restore(plan, options);
+        let lease = self.read_lease();
+        let done = self.restore(plan, options, lease.as_ref());
+        if let Some(lease) = lease {
+            // One that stays behind ends by itself.
+            let _later = self.block_on(lease.release()).is_err();
+        }
         self.progress().end();
         done
     }
 
+    /// Asks garbage collection to wait; where that is not allowed, nothing is asked.
+    fn read_lease(&self) -> Option<Lease> {
+        let store = self.store().ok()?;
+        self.block_on(store.lease("read")).ok()
+    }
+
     /// Makes folders, then files, then links, so that nothing is written through one of ours.
-    fn restore(&self, plan: Plan, options: ExportOptions) -> Result<ExportReport> {
+    fn restore(
+        &self,
+        plan: Plan,
+        options: ExportOptions,
+        lease: Option<&Lease>,
+    ) -> Result<ExportReport> {
         plan.dirs.iter().try_for_each(|dir| make_dir(dir))?;
         let (small, large): (Vec<_>, Vec<_>) = plan
             .files
             .iter()
             .partition(|file| file.size <= SMALL_FILE_LEN);
-        let one = |file: &&PlannedFile| self.restore_file(file, options);
+        let one = |file: &&PlannedFile| {
+            if let Some(lease) = lease.filter(|lease| lease.is_due()) {
+                self.block_on(lease.renew());
+            }
+            self.restore_file(file, options)
+        };
         let pool = &self.shop.components.pool;
         let mut written: Vec<bool> =
             pool.install(|| small.par_iter().map(one).collect::<Result<_>>())?;

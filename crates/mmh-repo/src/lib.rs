@@ -13,10 +13,12 @@ pub mod cut;
 mod edit;
 pub mod error;
 pub mod export;
+pub mod gc;
 mod gear;
 mod in_order;
 mod ingest;
 pub mod inspect;
+pub mod keep;
 pub mod keys;
 pub mod list;
 pub mod measure;
@@ -35,8 +37,8 @@ mod workshop;
 
 pub use mmh_codec::{Level, entropy};
 pub use mmh_store::{
-    Backend, Error as StoreError, Healed, InitOptions, RebuildOptions, RebuildReport, RepairReport,
-    Result as StoreResult, ScrubOptions, ScrubReport, Store,
+    Backend, Error as StoreError, GcOptions, GcReport, Healed, InitOptions, RebuildOptions,
+    RebuildReport, RepairReport, Result as StoreResult, ScrubOptions, ScrubReport, Store,
 };
 
 pub use add::{AddOptions, AddReport};
@@ -45,6 +47,7 @@ pub use check::CheckReport;
 pub use error::{Error, Result};
 pub use export::{ExportOptions, ExportReport};
 pub use inspect::inspect;
+pub use keep::Keep;
 pub use measure::{MeasureReport, measure};
 pub use read::FileReader;
 pub use repair::Repaired;

@@ -6,7 +6,7 @@ use mmh_core::SnapshotId;
 use mmh_core::name::{DEFAULT_BRANCH, RefKind, RefName, RepoName, Target, check_rev};
 use mmh_core::object::{Operation, RefChange, Snapshot};
 use mmh_core::tree::Node;
-use mmh_store::RefsView;
+use mmh_store::{Commit, RefsView};
 use serde::Serialize;
 
 use crate::edit::{Edit, Editor};
@@ -44,7 +44,8 @@ impl Repository {
     /// of the name with that id (CID, or at least six hexadecimal digits of the digest).
     ///
     /// # Errors
-    /// `NotFound` for an unknown name or revision; `Invalid` for an ambiguous one.
+    /// `NotFound` for an unknown name or revision, and for a snapshot whose files were given up;
+    /// `Invalid` for an ambiguous one.
     pub fn resolve(&self, target: &Target) -> Result<Resolved> {
         let refs = self.refs()?;
         let rev = target.rev.as_deref().unwrap_or(DEFAULT_BRANCH);
@@ -65,8 +66,13 @@ impl Repository {
         if tips.is_empty() {
             return Err(Error::not_found("name", target.repo.short()));
         }
-        self.by_id(tips, rev)?
-            .ok_or_else(|| Error::not_found("revision", &format!("{}@{rev}", target.repo.short())))
+        let found = self.by_id(tips, rev)?.ok_or_else(|| {
+            Error::not_found("revision", &format!("{}@{rev}", target.repo.short()))
+        })?;
+        if self.is_pruned(&found.id)? {
+            return Err(Error::Pruned { snapshot: found.id });
+        }
+        Ok(found)
     }
 
     fn by_id(&self, tips: Vec<SnapshotId>, text: &str) -> Result<Option<Resolved>> {
@@ -166,9 +172,13 @@ impl Repository {
 
     fn create_ref(&self, name: RefName, at: &Target, command: &str) -> Result<SnapshotId> {
         check_rev(name.rev())?;
+        self.again_if_collected(|| self.create_ref_once(&name, at, command))
+    }
+
+    fn create_ref_once(&self, name: &RefName, at: &Target, command: &str) -> Result<SnapshotId> {
+        let refs = self.refs()?;
         let id = self.resolve(at)?.id;
         // One name must not mean two things: a branch would hide the tag.
-        let refs = self.refs()?;
         for other in [
             RefName::branch(name.repo.clone(), name.rev())?,
             RefName::tag(name.repo.clone(), name.rev())?,
@@ -177,15 +187,16 @@ impl Repository {
                 return Err(Error::Conflict(format!("`{other}` exists already")));
             }
         }
-        self.transact(
-            vec![RefChange {
-                r#ref: name,
-                old: None,
-                new: Some(id),
-            }],
-            command,
-            None,
-        )?;
+        let change = RefChange {
+            r#ref: name.clone(),
+            old: None,
+            new: Some(id),
+        };
+        let commit = Commit {
+            since: Some(refs.seq),
+            ..self.commit(vec![change], command)
+        };
+        self.block_on(self.store()?.commit(commit))?;
         Ok(id)
     }
 
@@ -220,7 +231,7 @@ impl Repository {
         let command = format!("rm {target}");
         if let Some(path) = &target.path {
             let edits = BTreeMap::from([(path.clone(), Edit::Remove)]);
-            return self.edit_branch(target, edits, &command);
+            return self.again_if_collected(|| self.edit_branch(target, edits.clone(), &command));
         }
         let refs = self.refs()?;
         let fits = |name: &RefName| {
@@ -267,13 +278,14 @@ impl Repository {
         let id = self
             .shop
             .write_snapshot(&writer, tree, vec![tip.id], message)?;
-        writer.finish()?;
         let change = RefChange {
             r#ref: branch,
             old: Some(tip.id),
             new: Some(id),
         };
-        self.transact(vec![change], message, None)
+        let done = writer.commit(self.commit(vec![change], message))?;
+        writer.finish()?;
+        Ok(done)
     }
 
     /// Operations of the log, newest first, at most `count`.
@@ -290,38 +302,76 @@ impl Repository {
     /// Takes back the newest operation that is neither an undo nor undone already.
     ///
     /// # Errors
-    /// `NotFound` if there is none; `Conflict` if a ref it changed has changed since.
+    /// `NotFound` if there is none, or if what it replaced may have been collected; `Conflict` if
+    /// a ref it changed has changed since.
     pub fn undo(&self) -> Result<Operation> {
-        let operation = self.undoable()?.ok_or(Error::NothingToUndo)?;
-        let back = |c: &RefChange| RefChange {
-            r#ref: c.r#ref.clone(),
-            old: c.new,
-            new: c.old,
-        };
-        let changes = operation.changes.iter().map(back).collect();
-        let command = format!("undo {}: {}", operation.seq, operation.command);
-        self.transact(changes, &command, Some(operation.seq))
+        self.take_back(None)
     }
 
-    /// The newest operation that is neither an undo nor undone, found a block at a time.
-    fn undoable(&self) -> Result<Option<Operation>> {
+    /// Takes back the operation of this number.
+    ///
+    /// # Errors
+    /// `Invalid` if it is an undo, undone already, or a collection; those of [`Self::undo`].
+    pub fn undo_operation(&self, seq: u64) -> Result<Operation> {
+        self.take_back(Some(seq))
+    }
+
+    fn take_back(&self, which: Option<u64>) -> Result<Operation> {
+        self.again_if_collected(|| {
+            let since = self.refs()?.seq;
+            let operation = self.undoable(which)?;
+            let back = |c: &RefChange| RefChange {
+                r#ref: c.r#ref.clone(),
+                old: c.new,
+                new: c.old,
+            };
+            let changes = operation.changes.iter().map(back).collect();
+            let command = format!("undo {}: {}", operation.seq, operation.command);
+            let commit = Commit {
+                undoes: Some(operation.seq),
+                since: Some(since),
+                ..self.commit(changes, &command)
+            };
+            Ok(self.block_on(self.store()?.commit(commit))?)
+        })
+    }
+
+    /// Finds an operation that can be undone, a block at a time: that of a number, else the
+    /// newest.
+    fn undoable(&self, which: Option<u64>) -> Result<Operation> {
         const BLOCK: usize = 64;
         let store = self.store()?;
-        let (mut undone, mut before) = (BTreeSet::new(), None);
+        let (mut undone, mut before, mut floor) = (BTreeSet::new(), None, 0);
         loop {
             self.shop.components.cancel.check()?;
             let block = self.block_on(store.operations(before, BLOCK))?;
             let Some(oldest) = block.last() else {
-                return Ok(None);
+                return Err(match which {
+                    Some(seq) if seq < floor => Error::BeyondUndo { seq, floor },
+                    Some(seq) => Error::not_found("operation", &seq.to_string()),
+                    None => Error::NothingToUndo,
+                });
             };
             before = Some(oldest.seq);
             // An undo comes after what it takes back, so it was seen before it.
             for operation in block {
-                match operation.undoes {
-                    Some(seq) => drop(undone.insert(seq)),
-                    None if undone.contains(&operation.seq) => {}
-                    None => return Ok(Some(operation)),
+                let seq = operation.seq;
+                floor = (operation.collected.as_ref()).map_or(floor, |c| c.floor.max(floor));
+                let fixed = undone.contains(&seq)
+                    || operation.undoes.is_some()
+                    || operation.collected.is_some();
+                undone.extend(operation.undoes);
+                if which.is_some_and(|which| which != seq) || which.is_none() && fixed {
+                    continue;
                 }
+                if fixed {
+                    let what = format!("operation {seq} is an undo, undone or a collection");
+                    return Err(Error::Invalid(what));
+                }
+                if seq < floor {
+                    return Err(Error::BeyondUndo { seq, floor });
+                }
+                return Ok(operation);
             }
         }
     }

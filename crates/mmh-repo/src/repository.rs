@@ -215,25 +215,47 @@ impl Repository {
         }
     }
 
-    /// Changes any number of refs at once, or none.
+    /// Changes any number of refs at once, or none. Snapshots that refs are to name must be there
+    /// now; [`Commit::since`] is for those that were found earlier.
     ///
     /// # Errors
     /// `Conflict` if a ref no longer names what its change expects.
     pub fn transact(
         &self,
-        mut changes: Vec<RefChange>,
+        changes: Vec<RefChange>,
         command: &str,
         undoes: Option<u64>,
     ) -> Result<Operation> {
-        changes.sort_by(|a, b| a.r#ref.cmp(&b.r#ref));
-        let (author, command) = (self.shop.settings.author.clone(), command.to_owned());
         let commit = Commit {
-            changes,
-            author,
-            command,
             undoes,
+            ..self.commit(changes, command)
         };
         Ok(self.block_on(self.store()?.commit(commit))?)
+    }
+
+    /// A transaction to be.
+    pub(crate) fn commit(&self, changes: Vec<RefChange>, command: &str) -> Commit {
+        Commit {
+            changes,
+            author: self.shop.settings.author.clone(),
+            command: command.to_owned(),
+            undoes: None,
+            since: None,
+        }
+    }
+
+    /// Does something again, from its beginning, whenever garbage collection took away what it
+    /// was about to refer to.
+    pub(crate) fn again_if_collected<T>(&self, work: impl Fn() -> Result<T>) -> Result<T> {
+        const ATTEMPTS: usize = 4;
+        let mut done = work();
+        for _ in 1..ATTEMPTS {
+            match done {
+                Err(Error::Store(mmh_store::Error::Collected { .. })) => done = work(),
+                done => return done,
+            }
+        }
+        done
     }
 
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {

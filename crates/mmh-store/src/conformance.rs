@@ -80,6 +80,7 @@ pub fn commit(changes: Vec<RefChange>) -> Commit {
         author: "exam".to_owned(),
         command: "exam".to_owned(),
         undoes: None,
+        since: None,
     }
 }
 

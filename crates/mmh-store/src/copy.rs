@@ -13,6 +13,7 @@ use mmh_core::{Digest, PackId};
 use crate::backend::Backend;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::gc::note::{BoundaryNote, PrunedNote};
 use crate::keys::SLOT_LEN_MAX;
 use crate::names;
 use crate::objects::SEAL_LEN;
@@ -48,6 +49,20 @@ pub(crate) async fn copy(
     bytes += copy.log(&entries, entry_max).await?;
     let checkpoint_max = vault.object_len_max::<Checkpoint>();
     bytes += copy.log(&checkpoints, checkpoint_max).await?;
+    // After the entries, so that none is missing that no marker covers.
+    let markers = log.list(names::BOUNDARIES, None).await?;
+    bytes += copy
+        .log(&markers, vault.object_len_max::<BoundaryNote>())
+        .await?;
+    let last =
+        |listed: &[(String, u64)]| listed.last().and_then(|(name, _)| names::parse_seq(name));
+    if last(&markers).is_some_and(|marker| last(&checkpoints) <= Some(marker)) {
+        // The log was cut meanwhile, beyond what was listed of it.
+        return Err(Error::Busy { attempts: 1 });
+    }
+    bytes += copy
+        .small(names::PRUNED, vault.object_len_max::<PrunedNote>())
+        .await?;
     bytes += copy.small(names::KEYS, SLOT_LEN_MAX).await?;
     bytes += copy
         .object(names::CONFIG, Config::LEN_MAX + SEAL_LEN)

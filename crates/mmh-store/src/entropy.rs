@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use mmh_core::Digest;
 
 use crate::error::{Error, Result};
+use crate::pack::PACK_SALT_LEN;
 
 /// A source of unpredictable bytes.
 pub trait Entropy: Send + Sync + Debug {
@@ -13,6 +14,16 @@ pub trait Entropy: Send + Sync + Debug {
     /// # Errors
     /// [`Error::Internal`] if the system gives none.
     fn draw(&self) -> Result<Digest>;
+
+    /// 16 fresh random bytes, which make a pack unlike any other.
+    ///
+    /// # Errors
+    /// As [`Self::draw`].
+    fn salt(&self) -> Result<[u8; PACK_SALT_LEN]> {
+        let mut salt = [0; PACK_SALT_LEN];
+        salt.copy_from_slice(&self.draw()?.as_bytes()[..PACK_SALT_LEN]);
+        Ok(salt)
+    }
 }
 
 /// The operating system's generator.

@@ -168,6 +168,24 @@ pub enum Error {
         /// What the ref names now.
         actual: Option<SnapshotId>,
     },
+    /// Garbage collection took away what a transaction needs, before it was committed.
+    #[error("what this needs was collected meanwhile (log entry {seq}); do it again")]
+    Collected {
+        /// The entry that collected it.
+        seq: u64,
+    },
+    /// Chunks that names need are not there, so nothing can be known to be garbage.
+    #[error("{missing} chunks that names need are not in the store; nothing was collected")]
+    Incomplete {
+        /// How many.
+        missing: u64,
+    },
+    /// Another garbage collection ended first.
+    #[error("another garbage collection ended at log entry {seq} meanwhile; run it again")]
+    Overtaken {
+        /// Its entry.
+        seq: u64,
+    },
     /// Other writers were faster, again and again.
     #[error("other writers won {attempts} races in a row; try again")]
     Busy {
@@ -247,7 +265,10 @@ impl Error {
             Self::CorruptPack { .. } | Self::CorruptIndex { .. } | Self::Corrupt { .. } => {
                 ErrorKind::Corrupt
             }
-            Self::RefConflict { .. } => ErrorKind::Conflict,
+            Self::Incomplete { .. } => ErrorKind::Corrupt,
+            Self::RefConflict { .. } | Self::Collected { .. } | Self::Overtaken { .. } => {
+                ErrorKind::Conflict
+            }
             Self::Busy { .. } | Self::Unconfirmed { .. } | Self::WriterFailed { .. } => {
                 ErrorKind::Unavailable
             }

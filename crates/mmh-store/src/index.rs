@@ -21,6 +21,7 @@ pub use format::{
     BLOCK_ENTRIES, BLOCK_LEN, RUN_COUNTS_LEN, RUN_ENTRY_LEN, RUN_FENCE_LEN, RUN_TAIL_LEN_MAX,
     RUN_TRAILER_LEN, RUN_TRAILER_MAGIC, fuzz_run,
 };
+pub(crate) use merge::Merged;
 pub(crate) use run::{Run, RunWriter};
 
 use crate::backend::Backend;
@@ -143,6 +144,36 @@ impl Index {
         })
     }
 
+    /// Finds every copy of a chunk, in the order of their packs' ids.
+    pub(crate) async fn locate_all(&self, id: &ChunkId) -> Result<Vec<Located>> {
+        for _ in 0..VANISHED_ATTEMPTS {
+            match self.locate_all_once(id).await {
+                Err(error) if error.is_missing_object() => self.refresh().await?,
+                other => return other,
+            }
+        }
+        Err(Error::NoSuchObject {
+            what: "an index run that was listed".to_owned(),
+        })
+    }
+
+    async fn locate_all_once(&self, id: &ChunkId) -> Result<Vec<Located>> {
+        let runs = self.runs();
+        let mut found = Vec::new();
+        for run in runs.open.values() {
+            let Some(no) = run.block_of(id) else { continue };
+            match self.block(run, no).await {
+                Ok(block) => found.extend(run.find(&block, id)),
+                // What damage hides, no other copy may be.
+                Err(Error::CorruptIndex { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        found.sort_unstable_by_key(|at| at.pack);
+        found.dedup_by_key(|at| at.pack);
+        Ok(found)
+    }
+
     async fn locate_once(&self, id: &ChunkId) -> Result<Option<Located>> {
         let runs = self.runs();
         let mut damage = runs
@@ -232,11 +263,11 @@ impl Index {
         by_size.truncate(by_size.len().saturating_sub(RUNS_KEPT));
         let small: Vec<String> = by_size.iter().map(|(name, _)| (*name).clone()).collect();
         let inputs: Vec<&Run> = by_size.iter().map(|(_, run)| run.as_ref()).collect();
-        match merge::merge(&self.backend, &inputs, &small).await {
-            Ok((name, run)) => {
+        match merge::merge(&self.backend, &inputs, &small, &BTreeSet::new()).await {
+            Ok(None) => Ok(()),
+            Ok(Some((name, run))) => {
                 self.adopt(name.clone(), run, &small);
-                futures::stream::iter(small.iter().filter(|old| **old != name).map(Ok))
-                    .try_for_each_concurrent(OPEN_PARALLEL, |old| self.backend.delete(old))
+                self.delete_runs(small.iter().filter(|old| **old != name))
                     .await
             }
             // Another process merged first, or a run is damaged: merging can wait.
@@ -244,6 +275,39 @@ impl Index {
             Err(Error::CorruptIndex { .. }) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    async fn delete_runs(&self, names: impl Iterator<Item = &String>) -> Result<()> {
+        futures::stream::iter(names.map(Ok))
+            .try_for_each_concurrent(OPEN_PARALLEL, |name| self.backend.delete(name))
+            .await
+    }
+
+    /// Replaces every run that covers one of these packs by one that does not. On return none
+    /// does, as far as a listing tells.
+    pub(crate) async fn drop_packs(&self, gone: &BTreeSet<PackId>) -> Result<()> {
+        for _ in 0..VANISHED_ATTEMPTS {
+            self.refresh().await?;
+            let runs = self.runs();
+            let covers = |run: &Run| run.packs().iter().any(|pack| gone.contains(pack));
+            let (old, inputs): (Vec<String>, Vec<&Run>) = (runs.open.iter())
+                .filter(|(_, run)| covers(run))
+                .map(|(name, run)| (name.clone(), run.as_ref()))
+                .unzip();
+            if old.is_empty() {
+                return Ok(());
+            }
+            match merge::merge(&self.backend, &inputs, &old, gone).await {
+                // Another process merged meanwhile.
+                Err(error) if error.is_missing_object() => continue,
+                Err(error) => return Err(error),
+                Ok(merged) => drop(merged),
+            }
+            self.delete_runs(old.iter()).await?;
+        }
+        Err(Error::Busy {
+            attempts: u32::try_from(VANISHED_ATTEMPTS).unwrap_or(u32::MAX),
+        })
     }
 
     /// All packs that a readable run covers.
@@ -354,12 +418,52 @@ mod tests {
         for _ in 0..2 {
             let inputs = of(&all);
             let inputs: Vec<&Run> = inputs.iter().map(AsRef::as_ref).collect();
-            merged.push(merge::merge(&backend, &inputs, &all).await.unwrap());
+            let none = BTreeSet::new();
+            let one = merge::merge(&backend, &inputs, &all, &none).await;
+            merged.push(one.unwrap().unwrap());
             all.reverse();
         }
         assert_eq!(merged[0].0, merged[1].0);
         assert_eq!(merged[0].1.n_entries(), 900);
         assert!(merged[0].0.starts_with("mmh/index/01-"), "{}", merged[0].0);
+    }
+
+    #[tokio::test]
+    async fn dropped_packs_leave_no_entry_and_take_no_other() {
+        let (backend, index) = index().await;
+        publish(&index, pack(1), 0..300).await;
+        publish(&index, pack(2), 200..400).await;
+        publish(&index, pack(3), 500..600).await;
+        let kept = index.runs().open.len();
+        index.drop_packs(&[pack(1), pack(9)].into()).await.unwrap();
+        assert_eq!(index.packs(), [pack(2), pack(3)].into());
+        assert_eq!(index.runs().open.len(), kept - 1);
+        let fresh = Index::open(backend.clone()).await.unwrap();
+        for n in 0..600 {
+            let found = fresh.locate(&entry(n).id).await.unwrap();
+            let expected = match n {
+                200..400 => Some(pack(2)),
+                500..600 => Some(pack(3)),
+                _ => None,
+            };
+            assert_eq!(found.map(|at| at.pack), expected, "{n}");
+        }
+        index.drop_packs(&[pack(2), pack(3)].into()).await.unwrap();
+        assert_eq!(backend.list(names::INDEX).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn every_copy_of_a_chunk_is_found_once() {
+        let (_, index) = index().await;
+        for (in_pack, range) in [(3, 0..10), (1, 5..15), (2, 5..7), (1, 5..16)] {
+            publish(&index, pack(in_pack), range).await;
+        }
+        let mut expected = vec![pack(1), pack(2), pack(3)];
+        expected.sort_unstable();
+        let found = index.locate_all(&entry(5).id).await.unwrap();
+        let packs: Vec<PackId> = found.iter().map(|at| at.pack).collect();
+        assert_eq!(packs, expected);
+        assert_eq!(index.locate_all(&entry(99).id).await.unwrap(), []);
     }
 
     /// A merge by another process is found by the next lookup.
@@ -369,9 +473,9 @@ mod tests {
         let name = publish(&index, pack(1), 0..10).await;
         let other = Index::open(backend.clone()).await.unwrap();
         let run = Arc::clone(&other.runs().open[&name]);
-        let (merged, _) = merge::merge(&backend, &[&run], std::slice::from_ref(&name))
-            .await
-            .unwrap();
+        let names = std::slice::from_ref(&name);
+        let merged = merge::merge(&backend, &[&run], names, &BTreeSet::new()).await;
+        let (merged, _) = merged.unwrap().unwrap();
         backend.delete(&name).await.unwrap();
         let found = index.locate(&entry(3).id).await.unwrap();
         assert_eq!(found.map(|at| at.entry), Some(entry(3)));

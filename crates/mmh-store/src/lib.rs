@@ -8,6 +8,7 @@
 mod archive;
 mod backend;
 mod block_on;
+mod broken;
 mod buffer;
 mod chunk;
 pub mod config;
@@ -19,9 +20,11 @@ mod error;
 #[cfg(feature = "testing")]
 pub mod fault;
 mod frame;
+pub mod gc;
 mod heal;
 pub mod index;
 mod keys;
+pub mod lease;
 pub mod log;
 mod log_engine;
 pub mod names;
@@ -43,16 +46,20 @@ mod writer;
 
 pub use archive::{Archive, ArchiveWriter, fuzz_archive_table};
 pub use backend::Backend;
+#[cfg(feature = "testing")]
+pub use broken::Broken;
 pub use buffer::Buffer;
 pub use chunk::{ChunkInfo, ChunkSink, ChunkSource};
 pub use config::{CHUNKER, CHUNKER_KEYED, ChunkerParams, Config, FORMAT_VERSION, Sealed};
 pub use entropy::{Entropy, SystemEntropy};
 pub use error::{Error, Result};
 pub use frame::{FRAME_LEN_MAX, REFERENCE_DEPTH_MAX, REFERENCED_MAX, STORED_LEN_MAX};
+pub use gc::{GcOptions, GcReport, GcRoots, Marks};
 pub use heal::Healed;
 pub use keys::{
     KeySource, NoKey, Offer, SLOT_LEN_MAX, SLOT_NAME_LEN_MAX, Sealing, Slot, slot_name,
 };
+pub use lease::Lease;
 pub use log::{Commit, RefsView};
 pub use log_engine::LogEngine;
 pub use objects::SEAL_LEN;

@@ -1,18 +1,23 @@
 //! The operation log: one entry is one transaction over any number of refs.
 //!
 //! Entries are only ever created, never changed; the engine's put-if-absent decides races. The
-//! head is found by probing upward from the newest checkpoint, never by listing alone.
+//! head is found by probing upward from the newest checkpoint, never by listing alone. Old entries
+//! may be taken away (see [`boundary`]), so every probe ends with a look at the boundary: a number
+//! that is free may be one that was taken once.
 //! FORMAT.md, "Log", has the rules.
 
-use std::collections::BTreeMap;
+mod boundary;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use mmh_core::name::RefName;
-use mmh_core::object::{Checkpoint, CheckpointTag, Operation, OperationTag, RefChange};
+use mmh_core::object::{Checkpoint, CheckpointTag, Collected, Operation, OperationTag, RefChange};
 use mmh_core::ports::Clock;
-use mmh_core::{Digest, SnapshotId};
+use mmh_core::{Digest, ErrorKind, PackId, SnapshotId};
 
+use crate::broken::Broken;
 use crate::entropy::Entropy;
 use crate::error::{Error, Result};
 use crate::log_engine::LogEngine;
@@ -23,6 +28,8 @@ use crate::vault::Vault;
 pub const CHECKPOINT_EVERY: u64 = 64;
 /// Races that a commit may lose before it gives up.
 const COMMIT_ATTEMPTS: u32 = 10_000;
+/// How often the log is read anew because what was seen of it had been taken away.
+const STALE_ATTEMPTS: u32 = 8;
 
 /// All refs after a log entry.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -82,6 +89,65 @@ pub struct Commit {
     pub command: String,
     /// The operation that this one takes back, if it is an undo.
     pub undoes: Option<u64>,
+    /// The last log entry when the caller looked at what it refers to: if anything was collected
+    /// after that, the commit is refused. `None` if it refers to nothing older.
+    pub since: Option<u64>,
+}
+
+/// What a commit needs to be there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reliance<'a> {
+    /// The last log entry when the writer began.
+    pub since: u64,
+    /// The packs that it counts on; `None` if that may be any.
+    pub packs: Option<&'a BTreeSet<PackId>>,
+}
+
+/// What was seen of the log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// Refs after the last entry.
+    pub view: Arc<RefsView>,
+    /// Every entry after this number was read.
+    from: u64,
+    /// Those of them that collect.
+    collected: Vec<(u64, Arc<Collected>)>,
+}
+
+impl Seen {
+    fn at(view: RefsView) -> Self {
+        Self {
+            from: view.seq,
+            view: Arc::new(view),
+            collected: Vec::new(),
+        }
+    }
+
+    fn apply(&mut self, entry: &Operation, digest: Digest) -> Result<()> {
+        let name = names::entry(self.view.seq + 1);
+        Arc::make_mut(&mut self.view).apply(entry, digest, &name)?;
+        if let Some(collected) = &entry.collected {
+            self.collected
+                .push((entry.seq, Arc::new(collected.clone())));
+        }
+        Ok(())
+    }
+
+    /// Refuses a reliance on what was collected since.
+    pub(crate) fn check(&self, reliance: Reliance<'_>) -> Result<()> {
+        let Reliance { since, packs } = reliance;
+        if since < self.from {
+            // Entries that may have collected were taken away unread.
+            return Err(Error::Collected { seq: self.from });
+        }
+        let relies = |pack: &PackId| packs.is_none_or(|packs| packs.contains(pack));
+        for (seq, collected) in self.collected.iter().filter(|(seq, _)| *seq > since) {
+            if collected.packs.iter().any(relies) {
+                return Err(Error::Collected { seq: *seq });
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads and extends the log of one repository.
@@ -89,75 +155,119 @@ pub struct Commit {
 pub(crate) struct Log {
     engine: Arc<dyn LogEngine>,
     vault: Vault,
-    /// The newest view that was seen, where the next probe begins.
-    seen: Mutex<Option<Arc<RefsView>>>,
+    /// The newest state that was seen, where the next probe begins.
+    seen: Mutex<Option<Arc<Seen>>>,
+    broken: Broken,
 }
 
 impl Log {
-    pub(crate) fn new(engine: Arc<dyn LogEngine>, vault: Vault) -> Self {
+    pub(crate) fn new(engine: Arc<dyn LogEngine>, vault: Vault, broken: Broken) -> Self {
         Self {
             engine,
             vault,
             seen: Mutex::new(None),
+            broken,
         }
     }
 
     /// All refs as they are now.
     pub(crate) async fn view(&self) -> Result<Arc<RefsView>> {
-        let start = match self.seen() {
-            Some(view) => view,
-            None => self.newest_checkpoint().await?,
-        };
-        let seq = start.seq;
-        let view = self.advance(start).await?;
-        if seq == 0 || self.seen().is_none() {
-            self.check_no_gap(view.seq).await?;
+        Ok(Arc::clone(&self.seen_now().await?.view))
+    }
+
+    /// The log as it is now: its end was found, and lies beyond every boundary.
+    pub(crate) async fn seen_now(&self) -> Result<Arc<Seen>> {
+        for _ in 0..STALE_ATTEMPTS {
+            let first = self.seen().is_none_or(|seen| seen.view.seq == 0);
+            let seen = self.advance().await?;
+            let seq = seen.view.seq;
+            if self.is_gone(seq.max(1)).await? {
+                self.forget(seq);
+                continue;
+            }
+            if first && let Err(error) = self.check_no_gap(seq).await {
+                self.forget(seq);
+                return Err(error);
+            }
+            return Ok(seen);
         }
-        self.remember(&view);
-        Ok(view)
+        Err(Error::Corrupt {
+            object: names::BOUNDARIES.to_owned(),
+            reason: "entries up to there are gone, and no later checkpoint can be read".to_owned(),
+        })
     }
 
     /// Adds an entry.
     pub(crate) async fn commit(
         &self,
         commit: Commit,
-        clock: &dyn Clock,
-        entropy: &dyn Entropy,
+        packs: Option<&BTreeSet<PackId>>,
+        (clock, entropy): (&dyn Clock, &dyn Entropy),
     ) -> Result<Operation> {
-        let mut changes = commit.changes;
-        changes.sort_by(|a, b| a.r#ref.cmp(&b.r#ref));
-        let mut entry = Operation {
-            r#type: OperationTag::Tag,
-            seq: 0,
-            prev: None,
-            writer: entropy.draw()?,
-            time_ms: clock.now_ms(),
-            author: commit.author,
-            command: commit.command,
-            undoes: commit.undoes,
-            changes,
-        };
+        let reliance = commit.since.map(|since| Reliance { since, packs });
+        let mut entry = new_entry(commit, clock, entropy)?;
+        let mut sure = self.seen().is_none();
         for _ in 0..COMMIT_ATTEMPTS {
-            let view = self.view().await?;
-            entry
-                .changes
-                .iter()
-                .try_for_each(|change| view.check(change))?;
-            (entry.seq, entry.prev) = (view.seq + 1, view.head);
-            let name = names::entry(entry.seq);
-            let (bytes, digest) = self.vault.seal_object(&name, &entry)?;
-            if self.create(&entry, bytes).await? {
-                let mut next = RefsView::clone(&view);
-                next.apply(&entry, digest, &names::entry(entry.seq))?;
-                let next = Arc::new(next);
-                self.remember(&next);
-                self.write_checkpoint(&next).await;
+            let seen = if sure {
+                self.seen_now().await?
+            } else {
+                self.advance().await?
+            };
+            if let Err(refusal) = self.admits(&seen, &entry, reliance) {
+                if sure {
+                    return Err(refusal);
+                }
+                // What was seen may be the end of entries that were taken away.
+                sure = true;
+                continue;
+            }
+            if self.append(&mut entry, &seen).await?.is_some() {
                 return Ok(entry);
             }
+            sure = true;
         }
         Err(Error::Busy {
             attempts: COMMIT_ATTEMPTS,
         })
+    }
+
+    fn admits(&self, seen: &Seen, entry: &Operation, on: Option<Reliance<'_>>) -> Result<()> {
+        let mut changes = entry.changes.iter();
+        changes.try_for_each(|change| seen.view.check(change))?;
+        match on {
+            Some(reliance) if !self.broken.no_fence_check => seen.check(reliance),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds an entry right after what was seen and returns what is seen then; `None` if another is
+    /// there already. An entry whose number lies before a boundary is not acknowledged: the number
+    /// was free because its entry had been taken away.
+    pub(crate) async fn append(
+        &self,
+        entry: &mut Operation,
+        seen: &Seen,
+    ) -> Result<Option<Arc<Seen>>> {
+        (entry.seq, entry.prev) = (seen.view.seq + 1, seen.view.head);
+        let name = names::entry(entry.seq);
+        let (bytes, digest) = self.vault.seal_object(&name, entry)?;
+        if !self.create(entry, bytes).await? {
+            return Ok(None);
+        }
+        let unconfirmed = |e: Error| Error::Unconfirmed {
+            seq: entry.seq,
+            reason: e.to_string(),
+        };
+        if !self.broken.no_boundary_check && self.is_gone(entry.seq).await.map_err(unconfirmed)? {
+            self.forget(seen.view.seq);
+            return Ok(None);
+        }
+        let mut next = seen.clone();
+        next.apply(entry, digest)?;
+        let next = Arc::new(next);
+        self.remember(&next);
+        self.write_checkpoint(&next.view).await;
+        Ok(Some(next))
     }
 
     /// Log entries below `before`, newest first.
@@ -176,16 +286,21 @@ impl Log {
                 object: name.clone(),
                 reason: reason.into(),
             };
-            let read = self
-                .read_entry(seq)
-                .await?
-                .ok_or_else(|| corrupt("it is missing"))?;
-            let (entry, digest) = read;
-            if entry.seq != seq || expected.is_some_and(|expected| expected != digest) {
-                return Err(corrupt("it is not the entry that the next one follows"));
+            let flaw = match self.read_entry(seq).await? {
+                None => "it is missing",
+                Some((entry, digest)) => {
+                    if entry.seq == seq && expected.is_none_or(|expected| expected == digest) {
+                        (expected, seq) = (entry.prev, seq - 1);
+                        found.push(entry);
+                        continue;
+                    }
+                    "it is not the entry that the next one follows"
+                }
+            };
+            if self.is_gone(seq).await? {
+                break;
             }
-            (expected, seq) = (entry.prev, seq - 1);
-            found.push(entry);
+            return Err(corrupt(flaw));
         }
         Ok(found)
     }
@@ -223,55 +338,99 @@ impl Log {
         Ok(listed.into_iter().filter_map(numbered).collect())
     }
 
-    fn seen(&self) -> Option<Arc<RefsView>> {
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<Seen>>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, view: &Arc<RefsView>) {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.as_ref().is_none_or(|seen| seen.seq < view.seq) {
-            *seen = Some(Arc::clone(view));
+    fn seen(&self) -> Option<Arc<Seen>> {
+        self.slot().clone()
+    }
+
+    fn remember(&self, new: &Arc<Seen>) {
+        let mut slot = self.slot();
+        if slot.as_ref().is_none_or(|old| old.view.seq < new.view.seq) {
+            *slot = Some(Arc::clone(new));
+        }
+    }
+
+    /// Forgets what was seen up to this number, which was taken away.
+    fn forget(&self, seq: u64) {
+        let mut slot = self.slot();
+        if slot.as_ref().is_some_and(|old| old.view.seq <= seq) {
+            *slot = None;
         }
     }
 
     /// The view to begin with: the newest checkpoint that is whole and agrees with its entry. A
     /// damaged or lost checkpoint costs only time.
-    async fn newest_checkpoint(&self) -> Result<Arc<RefsView>> {
+    async fn newest_checkpoint(&self) -> Result<RefsView> {
         for (seq, name) in self.checkpoints().await?.into_iter().rev() {
-            let view = match self.read_checkpoint(&name).await {
-                // No honest log comes to the last number, which has no successor.
-                Ok(Some(view)) if view.seq == seq && seq < u64::MAX => view,
-                Ok(_) | Err(Error::Corrupt { .. } | Error::Core(_)) => continue,
-                Err(error) => return Err(error),
+            let Some(view) = self.read_checkpoint_if_whole(seq, &name).await? else {
+                continue;
             };
-            let object = names::entry(seq);
             let reason = match self.read_entry(seq).await? {
-                Some((_, digest)) if view.head == Some(digest) => return Ok(Arc::new(view)),
+                Some((_, digest)) if view.head == Some(digest) => return Ok(view),
                 Some(_) => "it is not the entry that its checkpoint folds in",
                 None => "it is missing, but its checkpoint is there",
             };
+            if self.is_gone(seq).await? {
+                continue;
+            }
             return Err(Error::Corrupt {
-                object,
+                object: names::entry(seq),
                 reason: reason.to_owned(),
             });
         }
-        Ok(Arc::default())
+        Ok(RefsView::default())
     }
 
-    /// Follows the log from a view to its head.
-    async fn advance(&self, start: Arc<RefsView>) -> Result<Arc<RefsView>> {
-        let Some((first, digest)) = self.read_entry(start.seq + 1).await? else {
+    async fn read_checkpoint_if_whole(&self, seq: u64, name: &str) -> Result<Option<RefsView>> {
+        match self.read_checkpoint(name).await {
+            // No honest log comes to the last number, which has no successor.
+            Ok(view) => Ok(view.filter(|view| view.seq == seq && seq < u64::MAX)),
+            Err(Error::Corrupt { .. } | Error::Core(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Follows the log from what was seen to its end.
+    async fn advance(&self) -> Result<Arc<Seen>> {
+        for _ in 0..STALE_ATTEMPTS {
+            let start = match self.seen() {
+                Some(seen) => seen,
+                None => Arc::new(Seen::at(self.newest_checkpoint().await?)),
+            };
+            let seq = start.view.seq;
+            match self.follow(start).await {
+                Ok(seen) => {
+                    self.remember(&seen);
+                    return Ok(seen);
+                }
+                // Where entries were taken away, a stalled writer may have left one of its own.
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    if !self.is_gone(seq.max(1)).await? {
+                        return Err(error);
+                    }
+                    self.forget(seq);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Busy {
+            attempts: STALE_ATTEMPTS,
+        })
+    }
+
+    async fn follow(&self, start: Arc<Seen>) -> Result<Arc<Seen>> {
+        let Some((first, digest)) = self.read_entry(start.view.seq + 1).await? else {
             return Ok(start);
         };
-        let mut view = RefsView::clone(&start);
-        view.apply(&first, digest, &names::entry(view.seq + 1))?;
-        while let Some((entry, digest)) = self.read_entry(view.seq + 1).await? {
-            view.apply(&entry, digest, &names::entry(view.seq + 1))?;
+        let mut seen = Seen::clone(&start);
+        seen.apply(&first, digest)?;
+        while let Some((entry, digest)) = self.read_entry(seen.view.seq + 1).await? {
+            seen.apply(&entry, digest)?;
         }
-        Ok(Arc::new(view))
+        Ok(Arc::new(seen))
     }
 
     /// Makes sure that no entry lies beyond a missing one.
@@ -362,4 +521,21 @@ impl Log {
                 .is_err();
         }
     }
+}
+
+fn new_entry(commit: Commit, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<Operation> {
+    let mut changes = commit.changes;
+    changes.sort_by(|a, b| a.r#ref.cmp(&b.r#ref));
+    Ok(Operation {
+        r#type: OperationTag::Tag,
+        seq: 0,
+        prev: None,
+        writer: entropy.draw()?,
+        time_ms: clock.now_ms(),
+        author: commit.author,
+        command: commit.command,
+        undoes: commit.undoes,
+        collected: None,
+        changes,
+    })
 }

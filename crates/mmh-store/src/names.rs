@@ -19,6 +19,15 @@ pub const CHECKPOINTS: &str = "mmh/checkpoint";
 /// Before every key slot.
 pub const KEYS: &str = "mmh/keys";
 
+/// Before every boundary marker.
+pub const BOUNDARIES: &str = "mmh/boundary";
+/// Before every lease.
+pub const LEASES: &str = "mmh/leases";
+/// Before every tomb.
+pub const TOMBS: &str = "mmh/tombs";
+/// Before every list of pruned snapshots.
+pub const PRUNED: &str = "mmh/pruned";
+
 /// Before the name that `init` tries conditions on.
 pub const PROBE: &str = "mmh/probe";
 
@@ -86,7 +95,33 @@ pub(crate) fn parse_slot(object: &str) -> Option<&str> {
     slot(name).map(|_| name)
 }
 
-/// The number at the end of a log entry's or checkpoint's name.
+/// `mmh/boundary/<seq>`, in 20 decimal digits.
+pub(crate) fn boundary(seq: u64) -> String {
+    format!("{BOUNDARIES}/{seq:020}")
+}
+
+/// `mmh/leases/<random>`.
+pub(crate) fn lease(id: &Digest) -> String {
+    format!("{LEASES}/{id}")
+}
+
+/// `mmh/tombs/<pack>`, the pack's id in 64 hexadecimal digits.
+pub(crate) fn tomb(pack: &PackId) -> String {
+    format!("{TOMBS}/{}", pack.digest())
+}
+
+/// The pack of that tomb, if it is the name of one.
+pub(crate) fn parse_tomb(name: &str) -> Option<PackId> {
+    let hex = name.strip_prefix(TOMBS)?.strip_prefix('/')?;
+    parse_hex(hex).map(PackId::from_digest)
+}
+
+/// `mmh/pruned/<digest>`, the digest of what it lists.
+pub(crate) fn pruned(id: &Digest) -> String {
+    format!("{PRUNED}/{id}")
+}
+
+/// The number at the end of the name of a log entry, checkpoint or boundary.
 pub(crate) fn parse_seq(name: &str) -> Option<u64> {
     let digits = name.rsplit('/').next()?;
     let all_digits = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
@@ -176,6 +211,11 @@ mod tests {
             prop_assert_eq!(parse_run(&run(generation, &digest)), Some((generation, digest)));
             prop_assert_eq!(parse_seq(&entry(seq)), Some(seq));
             prop_assert_eq!(parse_seq(&checkpoint(seq)), Some(seq));
+            prop_assert_eq!(parse_seq(&boundary(seq)), Some(seq));
+            prop_assert_eq!(parse_tomb(&tomb(&id)), Some(id));
+            prop_assert_eq!(parse_tomb(&pack(&id)), None);
+            prop_assert!(lease(&digest).starts_with("mmh/leases/"));
+            prop_assert!(pruned(&digest).starts_with("mmh/pruned/"));
         }
 
         #[test]

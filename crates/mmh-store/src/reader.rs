@@ -10,6 +10,7 @@ use crate::block_on::block_on;
 use crate::chunk::{ChunkInfo, ChunkSource};
 use crate::error::{Error, Result};
 use crate::frame::{self, Fault, Found, Others};
+use crate::index::Located;
 use crate::names;
 use crate::pack::Entry;
 use crate::store::Store;
@@ -75,7 +76,12 @@ impl Reader {
             if let Some(found) = self.store.pending(id) {
                 let entry = found.entry;
                 if let Some(pack) = found.pack {
-                    return Ok((Some(pack), entry, self.fetch(pack, &entry).await?));
+                    return match self.fetch(pack, &entry).await {
+                        Err(error) if error.is_missing_object() => {
+                            self.elsewhere(id, pack, &entry).await
+                        }
+                        read => Ok((Some(pack), entry, read?)),
+                    };
                 }
                 let len = usize::try_from(entry.record_len()).unwrap_or(usize::MAX);
                 let mut record = vec![0; len];
@@ -87,13 +93,16 @@ impl Reader {
             }
             let found = self.locate_published(id).await?;
             let (pack, entry) = found.ok_or(Error::NoSuchChunk { chunk: *id })?;
-            return Ok((Some(pack), entry, self.fetch(pack, &entry).await?));
+            return match self.fetch(pack, &entry).await {
+                Err(error) if error.is_missing_object() => self.elsewhere(id, pack, &entry).await,
+                read => Ok((Some(pack), entry, read?)),
+            };
         }
         Err(failure)
     }
 
     async fn fetch(&self, pack: PackId, entry: &Entry) -> Result<Bytes> {
-        match self.fetch_as_it_is(pack, entry).await {
+        match self.store.fetch(pack, entry).await {
             // The file is cut off.
             Err(error @ Error::CorruptPack { .. }) => {
                 self.healed(Some(pack), entry).await?.ok_or(error)
@@ -115,20 +124,49 @@ impl Reader {
         }
     }
 
-    async fn fetch_as_it_is(&self, pack: PackId, entry: &Entry) -> Result<Bytes> {
-        let name = names::pack(&pack);
-        let read = self
-            .store
-            .backend()
-            .read_range(&name, entry.offset, entry.record_len())
-            .await;
+    /// Reads a chunk whose pack has gone from another pack: garbage collection copies what is
+    /// alive before it deletes.
+    async fn elsewhere(
+        &self,
+        id: &ChunkId,
+        gone: PackId,
+        entry: &Entry,
+    ) -> Result<(Option<PackId>, Entry, Bytes)> {
+        self.store.index().refresh().await?;
+        let copies = self.store.index().locate_all(id).await?;
+        if copies.is_empty() {
+            return Err(Error::NoSuchChunk { chunk: *id });
+        }
+        for at in copies {
+            if at.pack == gone {
+                continue;
+            }
+            match self.fetch(at.pack, &at.entry).await {
+                Err(error) if error.is_missing_object() => {}
+                read => return Ok((Some(at.pack), at.entry, read?)),
+            }
+        }
+        let reason = "the pack is missing".to_owned();
+        Err(corrupt(gone, entry, reason))
+    }
+}
+
+impl Store {
+    /// Reads a record.
+    async fn fetch(&self, pack: PackId, entry: &Entry) -> Result<Bytes> {
+        let (name, len) = (names::pack(&pack), entry.record_len());
+        let read = self.backend().read_range(&name, entry.offset, len).await;
         read.map_err(|error| match error {
             Error::Corrupt { reason, .. } => corrupt(pack, entry, reason),
-            error if error.is_missing_object() => {
-                corrupt(pack, entry, "the pack is missing".to_owned())
-            }
             other => other,
         })
+    }
+
+    /// Reads the frame of a record, whose checksum is compared.
+    pub(crate) async fn frame_at(&self, at: &Located) -> Result<Bytes> {
+        let record = self.fetch(at.pack, &at.entry).await?;
+        let frame = frame::shared_of_record(&record, self.backend().vault(), &at.entry.id);
+        frame.map_err(|fault| corrupt(at.pack, &at.entry, fault.to_string()))
     }
 }
 

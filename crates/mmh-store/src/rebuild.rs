@@ -162,6 +162,7 @@ async fn complete(store: &Store, listed: &mut Vec<(String, u64)>) -> Result<Vec<
             None => missing.push(*pack),
         }
     }
+    store.forget_collected(&mut missing).await?;
     Ok(missing)
 }
 

@@ -10,10 +10,11 @@ use std::sync::Arc;
 use mmh_core::PackId;
 
 use crate::backend::Backend;
+use crate::entropy::Entropy;
 use crate::error::{Error, Result};
 use crate::index::Index;
 use crate::names;
-use crate::pack::{Entry, Growing, Source, publish, read_footer, salvage};
+use crate::pack::{Entry, Growing, PACK_SALT_LEN, Source, publish, read_footer, salvage};
 use crate::staging::StagedFile;
 
 /// Bytes read at once while a salvaged pack is hashed again.
@@ -34,7 +35,11 @@ pub struct Recovered {
 
 /// Publishes orphans of the staging area as packs, with so many per cent of parity, then indexes
 /// all packs that no run mentions.
-pub(crate) async fn recover(backend: &Backend, index: &Index, parity: u32) -> Result<Recovered> {
+pub(crate) async fn recover(
+    backend: &Backend,
+    index: &Index,
+    (parity, entropy): (u32, &dyn Entropy),
+) -> Result<Recovered> {
     let mut found = Recovered::default();
     for file in backend
         .staging()
@@ -49,7 +54,8 @@ pub(crate) async fn recover(backend: &Backend, index: &Index, parity: u32) -> Re
         }
         found.salvaged_packs += 1;
         found.salvaged_chunks += entries.len() as u64;
-        finish_pack(backend, file, (&entries, end), parity).await?;
+        let ends = (parity, entropy.salt()?);
+        finish_pack(backend, file, (&entries, end), ends).await?;
     }
     found.adopted_packs = adopt(backend, index).await?;
     Ok(found)
@@ -60,7 +66,7 @@ async fn finish_pack(
     backend: &Backend,
     file: Arc<dyn StagedFile>,
     (entries, end): (&[Entry], u64),
-    parity: u32,
+    ends: (u32, [u8; PACK_SALT_LEN]),
 ) -> Result<()> {
     let place = file.name();
     file.truncate(end).map_err(Error::io(&place))?;
@@ -72,11 +78,11 @@ async fn finish_pack(
         offset += len;
     }
     let growing = Growing::resume(Arc::clone(&file), hasher);
-    let pack = growing.seal(entries, backend.vault(), parity)?;
+    let pack = growing.seal(entries, backend.vault(), ends)?;
     publish(backend, &*file, &pack).await
 }
 
-/// Indexes every listed pack that no run covers. A pack with a damaged footer is left for
+/// Indexes every listed pack that no run covers and that has no tomb. A pack with a damaged footer is left for
 /// `verify` to report and for a rebuild to rescue.
 async fn adopt(backend: &Backend, index: &Index) -> Result<u64> {
     let listed = backend.list(names::PACKS).await?;
@@ -97,6 +103,10 @@ async fn adopt(backend: &Backend, index: &Index) -> Result<u64> {
     let mut adopted = 0;
     let (mut packs, mut entries) = (BTreeSet::new(), Vec::new());
     for pack in unknown {
+        // Garbage collection takes a pack out of the index before it deletes it.
+        if backend.len(&names::tomb(&pack)).await?.is_some() {
+            continue;
+        }
         match read_footer(Source::Published(backend, pack)).await {
             Ok((_, table)) => {
                 let name = names::pack(&pack);

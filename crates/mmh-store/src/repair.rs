@@ -251,7 +251,11 @@ impl<'a> Keeper<'a> {
             return Ok(());
         };
         let (backend, parity) = (self.store.backend(), self.store.config().parity);
-        let pack = growing.seal(&entries, backend.vault(), parity)?;
+        let pack = growing.seal(
+            &entries,
+            backend.vault(),
+            (parity, self.store.entropy().salt()?),
+        )?;
         publish(backend, &*file, &pack).await
     }
 }

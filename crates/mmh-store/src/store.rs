@@ -1,5 +1,6 @@
 //! A repository's store: opening, making, and the doors to refs, chunks and checks.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use mmh_codec::entropy::{Engine, best};
@@ -13,6 +14,7 @@ use mmh_crypto::seed::SeedKey;
 use tokio::runtime::Handle;
 
 use crate::backend::Backend;
+use crate::broken::Broken;
 use crate::config::{
     ChunkerParams, Config, ConfigTag, FORMAT_VERSION, PACK_LEN_DEFAULT, PARITY_DEFAULT,
 };
@@ -21,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::heal::{Healed, Infirmary};
 use crate::index::Index;
 use crate::keys::{self, KeySource, NoKey, Sealing, Slot};
+use crate::lease::Lease;
 use crate::log::{Commit, Log, RefsView};
 use crate::names;
 use crate::objects::{SEAL_LEN, is_taken, seal, unseal};
@@ -71,6 +74,22 @@ pub struct OpenOptions {
     pub engine: &'static dyn Engine,
     /// Gives the key of a sealed repository.
     pub key: Arc<dyn KeySource>,
+    /// What is left out of the protocol, to show that it is needed.
+    #[cfg(feature = "testing")]
+    pub broken: Broken,
+}
+
+impl OpenOptions {
+    #[cfg(feature = "testing")]
+    fn broken(&self) -> Broken {
+        self.broken
+    }
+
+    #[cfg(not(feature = "testing"))]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    fn broken(&self) -> Broken {
+        Broken::default()
+    }
 }
 
 impl Default for OpenOptions {
@@ -80,6 +99,8 @@ impl Default for OpenOptions {
             entropy: Arc::new(SystemEntropy),
             engine: best(),
             key: Arc::new(NoKey),
+            #[cfg(feature = "testing")]
+            broken: Broken::default(),
         }
     }
 }
@@ -117,6 +138,7 @@ struct Inner {
     infirmary: Infirmary,
     /// The writers of this store that still live.
     pens: Mutex<Vec<Weak<Pen>>>,
+    broken: Broken,
 }
 
 impl Store {
@@ -174,12 +196,13 @@ impl Store {
         let (key, vault) = keys::unlock(&backend, &config, &*options.key).await?;
         let backend = backend.with_vault(vault);
         let index = Index::open(backend.clone()).await?;
-        let log = Log::new(backend.log_engine(), backend.vault().clone());
+        let broken = options.broken();
+        let log = Log::new(backend.log_engine(), backend.vault().clone(), broken);
         let OpenOptions {
             clock,
             entropy,
             engine,
-            key: _,
+            ..
         } = options;
         let pens = Mutex::default();
         Ok(Self(Arc::new(Inner {
@@ -193,6 +216,7 @@ impl Store {
             key,
             infirmary: Infirmary::default(),
             pens,
+            broken,
         })))
     }
 
@@ -219,14 +243,21 @@ impl Store {
     /// Changes refs in one transaction and returns the log entry.
     ///
     /// # Errors
-    /// Conflict, naming the ref that does not have the expected old value; Invalid; Denied for a
-    /// read key; Unavailable.
+    /// Conflict, naming the ref that does not have the expected old value, or if anything was
+    /// collected after [`Commit::since`]; Invalid; Denied for a read key; Unavailable.
     pub async fn commit(&self, commit: Commit) -> Result<Operation> {
+        self.commit_relying(commit, None).await
+    }
+
+    /// Like [`Store::commit`]; of what was collected since only these packs count.
+    pub(crate) async fn commit_relying(
+        &self,
+        commit: Commit,
+        packs: Option<&BTreeSet<PackId>>,
+    ) -> Result<Operation> {
         self.check_writes("change refs")?;
-        self.0
-            .log
-            .commit(commit, &*self.0.clock, &*self.0.entropy)
-            .await
+        let ports = (&*self.0.clock, &*self.0.entropy);
+        self.0.log.commit(commit, packs, ports).await
     }
 
     /// Log entries, newest first: at most `limit` with numbers below `before`.
@@ -237,18 +268,35 @@ impl Store {
         self.0.log.operations(before, limit).await
     }
 
-    /// Begins to write chunks. First recovers what writers that died left behind.
+    /// Begins to write chunks, under a lease. First recovers what writers that died left behind.
     ///
     /// # Errors
     /// Denied for a read-only place and for a read key; Unavailable; Corrupt.
     pub async fn writer(&self, handle: Handle) -> Result<Writer> {
         self.check_writes("write")?;
+        self.writer_for("write", handle).await
+    }
+
+    pub(crate) async fn writer_for(&self, purpose: &str, handle: Handle) -> Result<Writer> {
+        let lease = self.lease(purpose).await?;
         self.recover().await?;
-        let pen = Arc::new(Pen::new(self.clone()));
+        let pen = Arc::new(Pen::new(self.clone(), lease));
         let mut pens = self.0.pens.lock().unwrap_or_else(PoisonError::into_inner);
         pens.retain(|pen| pen.strong_count() > 0);
         pens.push(Arc::downgrade(&pen));
         Ok(Writer::new(pen, handle))
+    }
+
+    /// Takes a lease: for its time garbage collection deletes nothing that was reachable when it
+    /// began. For long reads; a writer has one of its own.
+    ///
+    /// # Errors
+    /// Denied for a read-only place; Unavailable; Corrupt.
+    pub async fn lease(&self, purpose: &str) -> Result<Lease> {
+        self.check_writes("take a lease")?;
+        let seq = self.0.log.view().await?.seq;
+        let ports = (&self.0.clock, &*self.0.entropy);
+        Lease::take(&self.0.backend, ports, purpose, seq).await
     }
 
     /// Reads chunks, those of unfinished writers of this store included.
@@ -263,7 +311,8 @@ impl Store {
     /// # Errors
     /// Denied; Unavailable.
     pub async fn recover(&self) -> Result<Recovered> {
-        crate::recover::recover(&self.0.backend, &self.0.index, self.0.config.parity).await
+        let ends = (self.0.config.parity, &*self.0.entropy);
+        crate::recover::recover(&self.0.backend, &self.0.index, ends).await
     }
 
     /// Damaged packs that readers of this store met and healed since this was last asked.
@@ -451,6 +500,18 @@ impl Store {
 
     pub(crate) fn infirmary(&self) -> &Infirmary {
         &self.0.infirmary
+    }
+
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
+    }
+
+    pub(crate) fn entropy(&self) -> &dyn Entropy {
+        &*self.0.entropy
+    }
+
+    pub(crate) fn broken(&self) -> Broken {
+        self.0.broken
     }
 
     pub(crate) fn log(&self) -> &Log {

@@ -2,7 +2,7 @@
 //!
 //! Damage is what the report is for; only a failure to look at all is an error.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -175,12 +175,30 @@ async fn compare_with_index(
 ) -> Result<()> {
     let listed: BTreeSet<PackId> = packs.iter().map(|(pack, _)| *pack).collect();
     let indexed = store.index().packs();
-    report.unindexed_packs = listed.difference(&indexed).copied().collect();
     for pack in indexed.difference(&listed) {
         // A listing may be short; the engine is asked for the pack by name.
         if store.backend().len(&names::pack(pack)).await?.is_none() {
             report.missing_packs.push(*pack);
         }
+    }
+    let mut unindexed = Vec::new();
+    for pack in listed.difference(&indexed) {
+        // One with a tomb is on its way out.
+        if store.backend().len(&names::tomb(pack)).await?.is_none() {
+            unindexed.push(*pack);
+        }
+    }
+    report.unindexed_packs = unindexed;
+    if !report.missing_packs.is_empty() {
+        // Garbage collection takes packs out of the index before it deletes them.
+        store.index().refresh().await?;
+        let indexed = store.index().packs();
+        report.missing_packs.retain(|pack| indexed.contains(pack));
+        // What is wrong with the log itself is said below.
+        let _damaged = store
+            .forget_collected(&mut report.missing_packs)
+            .await
+            .is_err();
     }
     Ok(())
 }
@@ -210,27 +228,53 @@ pub(crate) async fn check_index(
     Ok(())
 }
 
-/// Follows the log from its first entry, compares checkpoints, and looks the snapshots of all
-/// refs up.
-pub(crate) async fn check_log(
+/// How often the log is followed anew because its beginning was taken away meanwhile.
+const RESTARTS_MAX: usize = 8;
+
+/// How far the log could be followed.
+enum Followed {
+    ToTheEnd(RefsView),
+    Damaged,
+    Gone,
+}
+
+/// Follows the log from its oldest entry, and compares checkpoints.
+async fn follow(
     store: &Store,
+    checkpoints: &BTreeMap<u64, String>,
     cancel: &Cancel,
     report: &mut VerifyReport,
-) -> Result<()> {
+) -> Result<Followed> {
     let log = store.log();
-    let checkpoints = log.checkpoints().await?;
-    let mut view = RefsView::default();
+    let mut view = match log.oldest().await {
+        Ok(view) => view,
+        Err(error) => {
+            report.damage.push(Damage::from_error(names::LOG, error)?);
+            return Ok(Followed::Damaged);
+        }
+    };
+    if view.seq > 0 {
+        // What is left before the oldest checkpoint can only be followed backwards.
+        match log.operations(Some(view.seq + 1), usize::MAX).await {
+            Ok(older) => report.operations += older.len() as u64,
+            Err(error) => report.damage.push(Damage::from_error(names::LOG, error)?),
+        }
+    }
     loop {
         cancel.check()?;
         let name = names::entry(view.seq + 1);
         let applied = match log.read_entry(view.seq + 1).await {
             Ok(Some((entry, digest))) => view.apply(&entry, digest, &name),
-            Ok(None) => break,
+            Ok(None) if log.is_gone(view.seq.max(1)).await? => return Ok(Followed::Gone),
+            Ok(None) => return Ok(Followed::ToTheEnd(view)),
             Err(error) => Err(error),
         };
         if let Err(error) = applied {
+            if log.is_gone(view.seq.max(1)).await? {
+                return Ok(Followed::Gone);
+            }
             report.damage.push(Damage::from_error(&name, error)?);
-            return Ok(());
+            return Ok(Followed::Damaged);
         }
         report.operations += 1;
         if let Some(name) = checkpoints.get(&view.seq) {
@@ -245,6 +289,31 @@ pub(crate) async fn check_log(
             }
         }
     }
+}
+
+/// Follows the log from its first entry, compares checkpoints, and looks the snapshots of all
+/// refs up.
+pub(crate) async fn check_log(
+    store: &Store,
+    cancel: &Cancel,
+    report: &mut VerifyReport,
+) -> Result<()> {
+    let log = store.log();
+    let checkpoints = log.checkpoints().await?;
+    let mut again = 0..RESTARTS_MAX;
+    let view = loop {
+        let (before, damage) = (report.operations, report.damage.len());
+        match follow(store, &checkpoints, cancel, report).await? {
+            Followed::ToTheEnd(view) => break view,
+            Followed::Damaged => return Ok(()),
+            // Garbage collection took away entries that were to come.
+            Followed::Gone if again.next().is_some() => {
+                report.operations = before;
+                report.damage.truncate(damage);
+            }
+            Followed::Gone => return Ok(()),
+        }
+    };
     if let Err(error) = log.check_no_gap(view.seq).await {
         report.damage.push(Damage::from_error(names::LOG, error)?);
     }
@@ -285,9 +354,16 @@ impl PackCheck<'_> {
         let source = Source::Published(self.store.backend(), pack);
         match read_footer(source).await {
             Ok((trailer, entries)) => {
-                self.records(pack, &trailer, &entries, &mut report).await?;
+                let read = self.records(pack, &trailer, &entries, &mut report);
+                match read.await {
+                    Err(error) if error.is_missing_object() => return Ok(VerifyReport::default()),
+                    other => other?,
+                }
                 self.parity(pack, len, &mut report).await?;
             }
+            // Garbage collection has deleted it meanwhile.
+            Err(Error::NoSuchObject { .. }) => return Ok(VerifyReport::default()),
+            Err(error) if error.is_missing_object() => return Ok(VerifyReport::default()),
             Err(error) => {
                 let damage = Damage::from_error(&name, error)?;
                 let offset = damage.offset.or(Some(0));

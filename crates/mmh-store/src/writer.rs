@@ -3,17 +3,27 @@
 //! Order of publishing: the pack, synced and under its name; then the index run that names it;
 //! only then does [`Writer::flush`] return. What a writer that dies leaves in staging is taken
 //! over by the next one.
+//!
+//! A chunk that is there already is not stored again; the writer then *relies* on the pack it lies
+//! in, which garbage collection may take away before the writer commits. So it looks at each such
+//! pack once, and [`Writer::commit`] is refused if the log says that one of them was collected
+//! since the writer began. FORMAT.md, "Garbage collection".
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use mmh_core::object::Operation;
 use mmh_core::{ChunkId, PackId, limits};
 use tokio::runtime::Handle;
 
 use crate::block_on::block_on;
 use crate::chunk::ChunkSink;
 use crate::error::{Error, Result};
-use crate::frame::{self, FRAME_LEN_MAX};
+use crate::frame::{self, FRAME_LEN_MAX, REFERENCE_DEPTH_MAX};
+use crate::index::Located;
+use crate::lease::Lease;
+use crate::log::Commit;
+use crate::names;
 use crate::pack::{Entry, Growing, Kind, PACK_RECORDS_MAX, publish};
 use crate::staging::StagedFile;
 use crate::store::Store;
@@ -39,6 +49,10 @@ pub(crate) struct Pen {
     settled: Condvar,
     /// Held while an index run is published, so that each section is indexed once.
     indexing: Mutex<()>,
+    lease: Lease,
+    /// Packs that were looked at: whether they may be relied on, and are.
+    relied: Mutex<HashMap<PackId, bool>>,
+    own: Mutex<Own>,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +70,29 @@ struct State {
     epoch: u64,
     /// The first failure; nothing is accepted after it.
     failure: Option<String>,
+}
+
+/// Own packs that no commit has reached.
+#[derive(Debug, Default)]
+struct Own {
+    packs: BTreeSet<PackId>,
+    /// How many of them the lease pins.
+    n_pinned: usize,
+}
+
+impl Own {
+    /// Adds a pack. Returns what the lease is to pin, if that is an eighth more than it does: a
+    /// lease is written whole.
+    fn add(&mut self, pack: PackId) -> Option<Vec<PackId>> {
+        self.packs.insert(pack);
+        let due = self.packs.len() > self.n_pinned + self.n_pinned / 8;
+        due.then(|| self.all())
+    }
+
+    fn all(&mut self) -> Vec<PackId> {
+        self.n_pinned = self.packs.len();
+        self.packs.iter().copied().collect()
+    }
 }
 
 #[derive(Debug)]
@@ -113,18 +150,74 @@ impl State {
 }
 
 impl Pen {
-    pub(crate) fn new(store: Store) -> Self {
+    pub(crate) fn new(store: Store, lease: Lease) -> Self {
         let (state, settled) = (Mutex::default(), Condvar::new());
         Self {
             store,
             state,
             settled,
             indexing: Mutex::new(()),
+            lease,
+            relied: Mutex::default(),
+            own: Mutex::default(),
         }
     }
 
     fn vault(&self) -> &Vault {
         self.store.backend().vault()
+    }
+
+    /// Whether a pack may be relied on: it has no tomb, and is there. Looked up once by name, in
+    /// this order: a tomb goes only after its pack.
+    async fn relies_on(&self, pack: &PackId) -> Result<bool> {
+        if let Some(known) = locked(&self.relied).get(pack) {
+            return Ok(*known);
+        }
+        let backend = self.store.backend();
+        let condemned = backend.len(&names::tomb(pack)).await?.is_some();
+        let good = !condemned && backend.len(&names::pack(pack)).await?.is_some();
+        locked(&self.relied).insert(*pack, good);
+        Ok(good)
+    }
+
+    /// Whether a published copy of the chunk may be relied on, and what its frame refers to too.
+    async fn holds(&self, id: &ChunkId, depth: usize) -> Result<bool> {
+        let Some(at) = self.store.index().locate(id).await? else {
+            return Ok(false);
+        };
+        if self.relies_on(&at.pack).await? && self.holds_references(&at, depth).await? {
+            return Ok(true);
+        }
+        for other in self.store.index().locate_all(id).await? {
+            if other.pack != at.pack
+                && self.relies_on(&other.pack).await?
+                && self.holds_references(&other, depth).await?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn holds_references(&self, at: &Located, depth: usize) -> Result<bool> {
+        if !frame::has_references(at.entry.method) {
+            return Ok(true);
+        }
+        if depth == REFERENCE_DEPTH_MAX {
+            return Ok(false);
+        }
+        let read = self.store.frame_at(at).await;
+        let references = read.map(|frame| mmh_codec::references(&frame));
+        let Ok(Ok(references)) = references else {
+            // Damaged: the chunk is stored again.
+            return Ok(false);
+        };
+        for (_, id) in frame::named(&references) {
+            if self.find(&id).is_none() && !Box::pin(self.holds(&id, depth + 1)).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -199,14 +292,27 @@ impl Pen {
                 what: "a full pack has no section".to_owned(),
             }),
         };
-        let mut state = self.state();
-        state.n_moving -= 1;
-        self.settled.notify_all();
-        let pack = result.map_err(|error| state.fail(error))?;
-        if let Some(section) = state.sections.get_mut(&section) {
-            section.pack = Some(pack);
+        let pack = {
+            let mut state = self.state();
+            state.n_moving -= 1;
+            self.settled.notify_all();
+            let pack = result.map_err(|error| state.fail(error))?;
+            locked(&self.relied).insert(pack, true);
+            if let Some(section) = state.sections.get_mut(&section) {
+                section.pack = Some(pack);
+            }
+            pack
+        };
+        let pins = locked(&self.own).add(pack);
+        if let Some(pins) = pins {
+            self.pin(pins).await;
         }
         Ok(())
+    }
+
+    /// Pins packs. A courtesy: unpinned ones are only copied sooner.
+    async fn pin(&self, packs: Vec<PackId>) {
+        let _unpinned = self.lease.pin(packs).await.is_err();
     }
 
     async fn seal_and_publish(
@@ -215,8 +321,8 @@ impl Pen {
         entries: &[Entry],
         file: &dyn StagedFile,
     ) -> Result<PackId> {
-        let parity = self.store.config().parity;
-        let pack = growing.seal(entries, self.vault(), parity)?;
+        let ends = (self.store.config().parity, self.store.entropy().salt()?);
+        let pack = growing.seal(entries, self.vault(), ends)?;
         publish(self.store.backend(), file, &pack).await?;
         Ok(pack)
     }
@@ -237,6 +343,8 @@ impl Pen {
         if packs.is_empty() {
             return Ok(());
         }
+        let own = locked(&self.own).all();
+        block_on(handle, self.pin(own));
         let published = block_on(handle, self.store.index().publish(packs, entries));
         let mut state = self.state();
         published.map_err(|error| state.fail(error))?;
@@ -282,6 +390,25 @@ impl Writer {
         self.pen.publish_index(&self.handle)
     }
 
+    /// Flushes, then changes refs in one transaction, if everything that this writer relied on is
+    /// still there.
+    ///
+    /// # Errors
+    /// Those of [`Writer::flush`]; Conflict as [`Store::commit`], or if what it relied on was
+    /// collected: everything is then to be put again by another writer.
+    pub fn commit(&self, mut commit: Commit) -> Result<Operation> {
+        self.flush()?;
+        commit.since = Some(self.pen.lease.seq());
+        let relied = locked(&self.pen.relied);
+        let packs = relied.iter().filter(|(_, good)| **good);
+        let packs: BTreeSet<PackId> = packs.map(|(pack, _)| *pack).collect();
+        drop(relied);
+        let store = &self.pen.store;
+        let done = block_on(&self.handle, store.commit_relying(commit, Some(&packs)))?;
+        *locked(&self.pen.own) = Own::default();
+        Ok(done)
+    }
+
     /// Flushes and ends the writer.
     ///
     /// # Errors
@@ -289,22 +416,54 @@ impl Writer {
     pub fn finish(self) -> Result<()> {
         self.flush()
     }
-}
 
-impl ChunkSink for Writer {
-    fn id(&self, raw: &[u8]) -> ChunkId {
-        self.pen.vault().id(raw)
+    /// Whether the chunk was put by this writer and is not yet in the index.
+    pub(crate) fn has_pending(&self, id: &ChunkId) -> bool {
+        self.pen.find(id).is_some()
     }
 
-    fn contains(&self, id: &ChunkId) -> Result<bool> {
-        if self.pen.find(id).is_some() {
-            return Ok(true);
+    /// The lease under which it writes.
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.pen.lease
+    }
+
+    fn renew_lease(&self) {
+        if self.pen.lease.is_due() {
+            block_on(&self.handle, self.pen.lease.renew());
         }
-        Ok(block_on(&self.handle, self.pen.store.index().locate(id))?.is_some())
     }
 
-    fn put(&self, id: ChunkId, raw_len: u32, frame: &[u8]) -> Result<bool> {
-        let mut entry = new_entry(id, raw_len, frame)?;
+    /// Puts a chunk although the index may have it.
+    pub(crate) fn put_again(&self, id: ChunkId, raw_len: u32, frame: &[u8]) -> Result<()> {
+        self.put_entry(new_entry(id, raw_len, frame)?, frame, true)
+            .map(drop)
+    }
+
+    /// Makes sure that what a frame refers to stays: what lies only in packs that nobody may rely
+    /// on any more is copied.
+    fn keep_references(&self, frame: &[u8], depth: usize) -> Result<()> {
+        let Ok(references) = mmh_codec::references(frame) else {
+            return Ok(());
+        };
+        for (_, id) in frame::named(&references) {
+            if self.contains(&id)? || depth == REFERENCE_DEPTH_MAX {
+                continue;
+            }
+            let store = &self.pen.store;
+            let copies = block_on(&self.handle, store.index().locate_all(&id))?;
+            for at in copies {
+                let Ok(frame) = block_on(&self.handle, store.frame_at(&at)) else {
+                    continue;
+                };
+                self.keep_references(&frame, depth + 1)?;
+                self.put_again(id, at.entry.raw_len, &frame)?;
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn put_entry(&self, mut entry: Entry, frame: &[u8], again: bool) -> Result<bool> {
         let mut stored = None;
         loop {
             let epoch = {
@@ -312,18 +471,18 @@ impl ChunkSink for Writer {
                 state.check()?;
                 state.epoch
             };
-            if self.contains(&id)? {
+            if !again && self.contains(&entry.id)? {
                 return Ok(false);
             }
             // Not under the lock, and only once it is known to be needed.
             let stored = match &stored {
                 Some(stored) => stored,
-                None => stored.insert(self.pen.vault().seal_frame(&id, frame)?),
+                None => stored.insert(self.pen.vault().seal_frame(&entry.id, frame)?),
             };
             entry.stored_len = u32_len(stored);
             let mut state = self.pen.state();
             state.check()?;
-            if state.ids.contains_key(&id) {
+            if state.ids.contains_key(&entry.id) {
                 return Ok(false);
             }
             // Sections that left for the index since it was asked may have held the chunk.
@@ -341,6 +500,39 @@ impl ChunkSink for Writer {
             }
             return Ok(true);
         }
+    }
+}
+
+/// Ends the lease; if that fails, it ends by itself.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let _later = block_on(&self.handle, self.pen.lease.release()).is_err();
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl ChunkSink for Writer {
+    fn id(&self, raw: &[u8]) -> ChunkId {
+        self.pen.vault().id(raw)
+    }
+
+    fn contains(&self, id: &ChunkId) -> Result<bool> {
+        self.renew_lease();
+        if self.pen.find(id).is_some() {
+            return Ok(true);
+        }
+        block_on(&self.handle, self.pen.holds(id, 0))
+    }
+
+    fn put(&self, id: ChunkId, raw_len: u32, frame: &[u8]) -> Result<bool> {
+        let entry = new_entry(id, raw_len, frame)?;
+        if frame::has_references(entry.method) {
+            self.keep_references(frame, 0)?;
+        }
+        self.put_entry(entry, frame, false)
     }
 }
 

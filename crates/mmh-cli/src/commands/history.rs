@@ -107,6 +107,10 @@ pub(crate) fn operations(session: &Session, count: Option<usize>) -> Result<(), 
             json!({
                 "seq": op.seq, "time_ms": op.time_ms, "author": op.author,
                 "command": op.command, "undoes": op.undoes, "changes": changes,
+                "collected": op.collected.as_ref().map(|c| json!({
+                    "floor": c.floor,
+                    "packs": c.packs.iter().map(|pack| pack.digest().to_string()).collect::<Vec<_>>(),
+                })),
             })
         })
         .collect();
@@ -143,7 +147,10 @@ pub(crate) fn show(session: &Session, target: &Target) -> Result<(), Failure> {
         rev: Some(id.to_string()),
         path: None,
     };
-    let changes = match tip.snapshot.parents.first() {
+    let parent = tip.snapshot.parents.first();
+    let pruned = parent.map_or(Ok(false), |parent| repo.is_pruned(parent))?;
+    let changes = match parent {
+        Some(_) if pruned => Vec::new(),
         Some(parent) => repo.diff(&at(parent), &at(&tip.id))?,
         None => {
             let all = repo.list(&at(&tip.id), true)?;
@@ -159,6 +166,10 @@ pub(crate) fn show(session: &Session, target: &Target) -> Result<(), Failure> {
     session.output.report(&value, |out| {
         print_snapshot(out, &tip.id, &tip.snapshot)?;
         writeln!(out, "    {}", styled(DIM, format!("snapshot {}", tip.id)))?;
+        if pruned {
+            let why = "what it changed is not known: the files before it were given up";
+            writeln!(out, "    {}", styled(DIM, why))?;
+        }
         print_differences(out, &changes)
     })
 }
@@ -300,9 +311,13 @@ pub(crate) fn rm(session: &Session, target: &Target) -> Result<(), Failure> {
         })
 }
 
-/// Takes back the last operation.
-pub(crate) fn undo(session: &Session) -> Result<(), Failure> {
-    let operation = session.open()?.undo()?;
+/// Takes back an operation, the last one if none is given.
+pub(crate) fn undo(session: &Session, number: Option<u64>) -> Result<(), Failure> {
+    let repo = session.open()?;
+    let operation = match number {
+        Some(number) => repo.undo_operation(number)?,
+        None => repo.undo()?,
+    };
     let value = json!({ "operation": operation.seq, "undoes": operation.undoes });
     session.output.report(&value, |out| {
         let what = operation.command.trim_start_matches("undo ");

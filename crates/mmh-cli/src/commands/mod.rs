@@ -4,6 +4,7 @@ mod add;
 mod bench;
 mod doctor;
 mod files;
+mod gc;
 mod history;
 mod inspect;
 mod key;
@@ -17,7 +18,7 @@ use std::io::Write;
 
 use clap::CommandFactory;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, OpCommand};
 use crate::config::{Config, Process};
 use crate::failure::Failure;
 use crate::keys::Keyring;
@@ -110,7 +111,27 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
         Command::Branch(args) => history::branch(session, args),
         Command::Tag(args) => history::tag(session, args),
         Command::Rm { target } => history::rm(session, &target),
-        Command::Undo => history::undo(session),
+        Command::Undo => history::undo(session, None),
+        Command::Op { command } => match command {
+            OpCommand::Log { count } => history::operations(session, count),
+            OpCommand::Undo { number } => history::undo(session, number),
+        },
+        Command::Gc {
+            dry_run,
+            keep,
+            grace,
+            undo,
+            repack,
+        } => {
+            let options = mmh_repo::GcOptions {
+                grace_ms: grace.ms,
+                undo_ms: undo.ms,
+                repack_percent: repack,
+                dry_run,
+                ..mmh_repo::GcOptions::default()
+            };
+            gc::gc(session, &keep, &options)
+        }
         Command::Stat { targets, files } => stat::stat(session, &targets, files),
         Command::Verify { targets } => verify::verify(session, &targets),
         Command::Scrub { rate, resume } => mend::scrub(session, rate, resume),

@@ -58,6 +58,16 @@ fn commands_that_write() {
     has(&s, &["tag", "a/b"], "{v1:s}");
     has(&s, &["rm", "a/b:sub"], "{operation:n}");
     has(&s, &["undo"], "{operation:n undoes:n}");
+    has(&s, &["rm", "a/b:sub"], "{operation:n}");
+    has(&s, &["op", "undo"], "{operation:n undoes:n}");
+    has(
+        &s,
+        &["gc", "--dry-run"],
+        "{buried_bytes:n buried_packs:n copied_bytes:n copied_chunks:n damaged_packs:n \
+         dead_bytes:n deleted_bytes:n deleted_packs:n dry_run:bool floor:n leases:n live_bytes:n \
+         live_chunks:n log_entries:n mark_bytes:n pack_bytes:n packs:n pruned_snapshots:n \
+         waiting_bytes:n waiting_packs:n}",
+    );
     let restored = "{bytes:n kept:n skipped:[] written:n}";
     has(&s, &["get", "a/b", "out"], restored);
     has(
@@ -79,7 +89,9 @@ fn commands_that_read() {
     has(
         &s,
         &["log"],
-        &format!("[{{author:s changes:[{change}] command:s seq:n time_ms:n undoes:null}}]"),
+        &format!(
+            "[{{author:s changes:[{change}] collected:null command:s seq:n time_ms:n undoes:null}}]"
+        ),
     );
     let (first, rest) = SNAPSHOT.split_once(' ').unwrap();
     has(

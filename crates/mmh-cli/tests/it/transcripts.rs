@@ -420,3 +420,52 @@ indexed 6 chunks of 1 packs
 ",
     );
 }
+
+/// Removing frees nothing at once; two collections do.
+#[test]
+fn space_is_freed_in_two_steps() {
+    let s = sample();
+    s.write(
+        "w/noise",
+        &(0..4000u32)
+            .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+            .collect::<Vec<_>>(),
+    );
+    plays(
+        &s,
+        "\
+$ add w --to acme/w
+1 files, 16.0 kB; new here 16.0 kB in 16.0 kB (100.03 %)
+committed models/acme/w@heads/main CID
+$ rm acme/w
+removed acme/w; `mmh undo` brings it back
+$ gc
+deleted 0 packs, 0 B
+4 chunks, 16.4 kB are alive
+$ gc --undo 0 --grace 0
+deleted 0 packs, 0 B
+marked 1 pack, 16.7 kB, for a later run to delete
+0 chunks, 0 B are alive
+$ gc --undo 0 --grace 0 --dry-run
+would delete 1 pack, 16.7 kB
+0 chunks, 0 B are alive
+$ gc --undo 0 --grace 0
+deleted 1 pack, 16.7 kB
+0 chunks, 0 B are alive
+$ undo
+error: operation 2 cannot be undone: garbage collection keeps what operations before 3 replaced no longer
+[3]
+$ op undo 7
+error: operation `7` is not in the repository
+       check the spelling, or list what is there with `mmh ls`
+[3]
+$ op log -n 2
+     3  DATE TIME UTC  gc: 1 packs  tester
+     2  DATE TIME UTC  rm acme/w  tester
+$ gc --keep hourly:3
+error: invalid value 'hourly:3' for '--keep <RULES>': `hourly:3` does not say what to keep: an unknown rule; write `all`, or rules like `last:10,daily:7,weekly:4,monthly:12,yearly:5`
+For more information, try '--help'.
+[2]
+",
+    );
+}

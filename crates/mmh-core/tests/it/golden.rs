@@ -166,6 +166,7 @@ fn the_first_operation_is_these_bytes() {
         author: String::new(),
         command: "init".to_owned(),
         undoes: None,
+        collected: None,
         changes: vec![RefChange {
             r#ref: "trees/x@heads/main".parse().unwrap(),
             old: None,

@@ -6,9 +6,10 @@ use crate::cbor::{Value, map, text};
 use crate::model::{Example, examples};
 
 /// Fields that may be absent, and fields that may be null.
-const OPTIONAL: [&str; 6] = [
+const OPTIONAL: [&str; 7] = [
     "note",
     "undoes",
+    "collected",
     "tensors",
     "executable",
     "blake3",
@@ -185,6 +186,7 @@ fn an_absent_field_spelled_out_is_refused() {
     let defaults = [
         ("note", Value::Null),
         ("undoes", Value::Null),
+        ("collected", Value::Null),
         ("tensors", Value::List(Vec::new())),
         ("executable", Value::Raw(vec![0xf4])),
     ];

@@ -7,7 +7,8 @@ use mmh_core::canonical::{Canonical, decode, encode};
 use mmh_core::object::*;
 use mmh_core::tree::{Body, Entry, Node, Page, Tree, TreeTag};
 use mmh_core::{
-    ChunkId, Digest, Dtype, Error, ErrorKind, ObjectId, SnapshotId, TensorInfo, TreeId, limits,
+    ChunkId, Digest, Dtype, Error, ErrorKind, ObjectId, PackId, SnapshotId, TensorInfo, TreeId,
+    limits::{self, COLLECTED_MAX},
 };
 
 const ID: Digest = Digest::from_bytes([1; 32]);
@@ -52,6 +53,7 @@ fn operation() -> Operation {
         author: String::new(),
         command: String::new(),
         undoes: None,
+        collected: None,
         changes: Vec::new(),
     }
 }
@@ -445,4 +447,36 @@ fn numbers_of_operations_are_checked_at_their_bounds() {
     for (seq, prev, undoes, ok) in cases {
         assert_eq!(with(seq, prev, undoes), ok, "{seq} {prev:?} {undoes:?}");
     }
+}
+
+/// Collecting is an operation of its own, and says each pack once.
+#[test]
+fn entries_that_collect_do_nothing_else() {
+    let pack = |n: usize| PackId::of(&(n as u64).to_le_bytes());
+    let packs = |n: usize| {
+        let mut packs: Vec<PackId> = (0..n).map(pack).collect();
+        packs.sort_unstable();
+        packs
+    };
+    let with = |floor, packs| {
+        let collected = Some(Collected { floor, packs });
+        Operation {
+            collected,
+            ..operation()
+        }
+    };
+    assert!(encode(&with(2, packs(3))).is_ok());
+    assert!(encode(&with(3, packs(3))).is_err(), "beyond itself");
+    assert!(encode(&with(0, Vec::new())).is_err(), "nothing");
+    assert!(encode(&with(0, vec![pack(1), pack(1)])).is_err(), "twice");
+    let mut reversed = packs(2);
+    reversed.reverse();
+    assert!(encode(&with(0, reversed)).is_err());
+    assert!(encode(&with(0, packs(COLLECTED_MAX))).is_ok());
+    assert!(encode(&with(0, packs(COLLECTED_MAX + 1))).is_err());
+    let undo = Operation {
+        undoes: Some(1),
+        ..with(0, packs(1))
+    };
+    assert!(encode(&undo).is_err());
 }

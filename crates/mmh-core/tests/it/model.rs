@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use mmh_core::canonical::{Canonical, decode, encode};
 use mmh_core::object::*;
 use mmh_core::tree::{Body, Entry, Node, Page, Tree, TreeTag};
-use mmh_core::{ChunkId, Digest, Dtype, Error, FileId, ObjectId, SnapshotId, TensorInfo, TreeId};
+use mmh_core::{
+    ChunkId, Digest, Dtype, Error, FileId, ObjectId, PackId, SnapshotId, TensorInfo, TreeId,
+};
 
 use crate::cbor::{Value, link, map, text};
 
@@ -250,6 +252,7 @@ fn operation() -> Example {
         author: "a".to_owned(),
         command: "undo 23".to_owned(),
         undoes: Some(23),
+        collected: None,
         changes: vec![
             change("datasets/squad@heads/main", 17, 18),
             change("models/a/b@tags/v1", 19, 20),
@@ -278,6 +281,42 @@ fn operation() -> Example {
         ("changes", Value::List(changes)),
     ]);
     example("operation", &operation, value)
+}
+
+/// An entry of garbage collection.
+fn collection() -> Example {
+    let collected = Collected {
+        floor: 7,
+        packs: [26, 27]
+            .map(|byte| PackId::from_digest(digest(byte)))
+            .into(),
+    };
+    let operation = Operation {
+        r#type: OperationTag::Tag,
+        seq: 8,
+        prev: Some(digest(28)),
+        writer: digest(29),
+        time_ms: 30,
+        author: "a".to_owned(),
+        command: "gc".to_owned(),
+        undoes: None,
+        collected: Some(collected),
+        changes: Vec::new(),
+    };
+    let packs = vec![link(RAW, &[26; 32]), link(RAW, &[27; 32])];
+    let collected = map([("floor", Value::Uint(7)), ("packs", Value::List(packs))]);
+    let value = map([
+        ("type", text("operation")),
+        ("seq", Value::Uint(8)),
+        ("prev", bytes32(28)),
+        ("writer", bytes32(29)),
+        ("time_ms", Value::Uint(30)),
+        ("author", text("a")),
+        ("command", text("gc")),
+        ("collected", collected),
+        ("changes", Value::List(Vec::new())),
+    ]);
+    example("collection", &operation, value)
 }
 
 fn checkpoint() -> Example {
@@ -339,6 +378,12 @@ fn record() -> Example {
 pub(crate) fn examples() -> Vec<Example> {
     let mut all: Vec<Example> = files().into();
     all.extend(trees());
-    all.extend([snapshot(), operation(), checkpoint(), record()]);
+    all.extend([
+        snapshot(),
+        operation(),
+        collection(),
+        checkpoint(),
+        record(),
+    ]);
     all
 }

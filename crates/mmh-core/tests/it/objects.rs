@@ -57,6 +57,7 @@ fn operation() -> Operation {
         author: "a".to_owned(),
         command: "add".to_owned(),
         undoes: None,
+        collected: None,
         changes: vec![
             change("models/a/b@heads/main"),
             change("models/a/b@tags/v1"),

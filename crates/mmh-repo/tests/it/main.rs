@@ -5,6 +5,7 @@
 mod archive;
 mod bases;
 mod checking;
+mod collecting;
 mod comparing;
 mod damage;
 mod forge;

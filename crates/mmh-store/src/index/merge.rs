@@ -42,36 +42,71 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Merges the runs of these names into one of the next generation and publishes it. Of a chunk in
-/// several packs the pack with the smallest id is kept, so that equal inputs give equal runs.
+/// The entries of several runs in order of id, all copies of a chunk together.
+pub(crate) struct Merged<'a> {
+    backend: &'a Backend,
+    cursors: Vec<Cursor<'a>>,
+}
+
+impl<'a> Merged<'a> {
+    pub(crate) async fn begin(
+        backend: &'a Backend,
+        runs: impl IntoIterator<Item = &'a Run>,
+    ) -> Result<Self> {
+        let mut cursors: Vec<Cursor<'_>> = runs.into_iter().map(Cursor::new).collect();
+        for cursor in &mut cursors {
+            cursor.advance(backend).await?;
+        }
+        Ok(Self { backend, cursors })
+    }
+
+    /// Puts every copy of the next chunk into `copies`, the pack with the smallest id first;
+    /// `false` at the end.
+    pub(crate) async fn next(&mut self, copies: &mut Vec<Located>) -> Result<bool> {
+        copies.clear();
+        // A few dozen inputs: looking at each head costs less than a heap would.
+        let heads = self.cursors.iter().filter_map(|c| c.head);
+        let Some(least) = heads.map(|at| at.entry.id).min() else {
+            return Ok(false);
+        };
+        for cursor in &mut self.cursors {
+            if let Some(at) = cursor.head.filter(|at| at.entry.id == least) {
+                copies.push(at);
+                cursor.advance(self.backend).await?;
+            }
+        }
+        copies.sort_unstable_by_key(|at| at.pack);
+        Ok(true)
+    }
+}
+
+/// Merges the runs of these names into one of the next generation and publishes it, without what
+/// they say of the packs in `gone`; `None` if nothing is left. Of a chunk in several packs the
+/// pack with the smallest id is kept, so that equal inputs give equal runs.
 pub(crate) async fn merge(
     backend: &Backend,
     runs: &[&Run],
     run_names: &[String],
-) -> Result<(String, Run)> {
-    let packs: BTreeSet<PackId> = runs.iter().flat_map(|run| run.packs()).copied().collect();
+    gone: &BTreeSet<PackId>,
+) -> Result<Option<(String, Run)>> {
+    let packs = runs.iter().flat_map(|run| run.packs()).copied();
+    let packs: BTreeSet<PackId> = packs.filter(|pack| !gone.contains(pack)).collect();
+    if packs.is_empty() && !gone.is_empty() {
+        return Ok(None);
+    }
     let generations = run_names.iter().filter_map(|name| names::parse_run(name));
     let generation = generations
         .map(|(generation, _)| generation)
         .max()
         .unwrap_or(0);
     let mut writer = RunWriter::begin(backend, packs)?;
-    let mut cursors: Vec<Cursor<'_>> = runs.iter().map(|run| Cursor::new(run)).collect();
-    for cursor in &mut cursors {
-        cursor.advance(backend).await?;
-    }
-    // A few dozen inputs: looking at each head costs less than a heap would.
-    while let Some(least) = cursors
-        .iter()
-        .filter_map(|c| c.head)
-        .min_by_key(|at| (at.entry.id, at.pack))
-    {
-        writer.push(&least.pack, &least.entry)?;
-        for cursor in &mut cursors {
-            if cursor.head.is_some_and(|at| at.entry.id == least.entry.id) {
-                cursor.advance(backend).await?;
-            }
+    let mut merged = Merged::begin(backend, runs.iter().copied()).await?;
+    let mut copies = Vec::new();
+    while merged.next(&mut copies).await? {
+        if let Some(at) = copies.iter().find(|at| !gone.contains(&at.pack)) {
+            writer.push(&at.pack, &at.entry)?;
         }
     }
-    writer.finish(backend, generation.saturating_add(1)).await
+    let merged = writer.finish(backend, generation.saturating_add(1)).await?;
+    Ok(Some(merged))
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mmh_core::PackId;
 
 use super::format::{
-    Entry, HEADER_LEN, Kind, RECORD_HEAD_LEN, Tail, encode_footer, encode_header,
+    Entry, HEADER_LEN, Kind, PACK_SALT_LEN, RECORD_HEAD_LEN, Tail, encode_footer, encode_header,
     encode_record_head,
 };
 use crate::backend::Backend;
@@ -72,9 +72,17 @@ impl Growing {
     }
 
     /// Ends a pack whose records are these, in order, adds parity for so many per cent of it, and
-    /// syncs.
-    pub(crate) fn seal(self, entries: &[Entry], vault: &Vault, parity: u32) -> Result<PackId> {
-        let footer = vault.seal(FOOTER_NAME, encode_footer(entries))?;
+    /// syncs. The `salt` sees to it that no other pack has its id: what was deleted under that id,
+    /// or is about to be, is another.
+    pub(crate) fn seal(
+        self,
+        entries: &[Entry],
+        vault: &Vault,
+        (parity, salt): (u32, [u8; PACK_SALT_LEN]),
+    ) -> Result<PackId> {
+        let mut footer = encode_footer(entries);
+        footer.extend_from_slice(&salt);
+        let footer = vault.seal(FOOTER_NAME, footer)?;
         let place = self.file.name();
         let ended = self.end(footer, entries.len() as u64, parity);
         ended.map_err(Error::io(place))

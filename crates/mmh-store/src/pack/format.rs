@@ -21,6 +21,8 @@ pub const RECORD_HEAD_LEN: u64 = RECORD_HEAD_SIZE as u64;
 const RECORD_HEAD_SIZE: usize = 8;
 /// Length in bytes of a pack's footer entry: id, frame length, method and raw length.
 pub const PACK_ENTRY_LEN: usize = 40;
+/// Length in bytes of what follows the table in the footer of a pack: random bytes.
+pub const PACK_SALT_LEN: usize = 16;
 /// Length in bytes of an archive's footer entry: as a pack's, and the offset.
 pub const ARCHIVE_ENTRY_LEN: usize = 48;
 /// Most records of a pack.
@@ -280,7 +282,8 @@ pub(crate) fn encode_footer(entries: &[Entry]) -> Vec<u8> {
     out
 }
 
-/// Decodes the footer table of a pack: the records tile the file from header to footer.
+/// Decodes the footer table of a pack: the records tile the file from header to footer. What
+/// makes the pack unlike any other may follow.
 pub(crate) fn decode_footer(
     footer: &[u8],
     trailer: &Trailer,
@@ -291,7 +294,8 @@ pub(crate) fn decode_footer(
     }
     let footer = &*vault.open(FOOTER_NAME, footer)?;
     let n = footer.len() / PACK_ENTRY_LEN;
-    if !footer.len().is_multiple_of(PACK_ENTRY_LEN) || n as u64 != trailer.n_records {
+    let over = footer.len() % PACK_ENTRY_LEN;
+    if over != 0 && over != PACK_SALT_LEN || n as u64 != trailer.n_records {
         return Err(format!("a footer of {} bytes for {} records", footer.len(), n).into());
     }
     if n > PACK_RECORDS_MAX {

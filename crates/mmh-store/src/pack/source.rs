@@ -4,8 +4,8 @@ use bytes::Bytes;
 use mmh_core::{ChunkId, ErrorKind, PackId};
 
 use super::format::{
-    Entry, Flaw, HEADER_LEN, Kind, PACK_ENTRY_LEN, PACK_RECORDS_MAX, RECORD_HEAD_LEN, Record,
-    TRAILER_LEN, Trailer, decode_footer, parse_header,
+    Entry, Flaw, HEADER_LEN, Kind, PACK_ENTRY_LEN, PACK_RECORDS_MAX, PACK_SALT_LEN,
+    RECORD_HEAD_LEN, Record, TRAILER_LEN, Trailer, decode_footer, parse_header,
 };
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -100,7 +100,7 @@ pub(crate) async fn read_footer(source: Source<'_>) -> Result<(Trailer, Vec<Entr
     let trailer = Trailer::parse(&tail, end).map_err(at_end)?;
     let most = source
         .vault()
-        .stored_len((PACK_RECORDS_MAX * PACK_ENTRY_LEN) as u64);
+        .stored_len((PACK_RECORDS_MAX * PACK_ENTRY_LEN + PACK_SALT_LEN) as u64);
     if trailer.footer_len > most {
         return Err(at_end(
             format!("a footer of {} bytes", trailer.footer_len).into(),
@@ -335,7 +335,9 @@ mod tests {
 
     async fn published(backend: &Backend, n: u64) -> (PackId, Vec<Entry>) {
         let (file, growing, entries) = growing(backend, n);
-        let id = growing.seal(&entries, &PLAIN, 0).unwrap();
+        let id = growing
+            .seal(&entries, &PLAIN, (0, [7; PACK_SALT_LEN]))
+            .unwrap();
         publish(backend, &*file, &id).await.unwrap();
         (id, entries)
     }
@@ -363,7 +365,9 @@ mod tests {
             salvage(&*file, &backend, &index).await.unwrap(),
             (entries.clone(), len)
         );
-        growing.seal(&entries, &PLAIN, 0).unwrap();
+        growing
+            .seal(&entries, &PLAIN, (0, [7; PACK_SALT_LEN]))
+            .unwrap();
         assert_eq!(
             salvage(&*file, &backend, &index).await.unwrap(),
             (entries, len),

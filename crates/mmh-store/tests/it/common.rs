@@ -1,5 +1,6 @@
 //! What the tests share: small stores in memory and blocking work beside the runtime.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use mmh_core::ErrorKind;
@@ -7,6 +8,7 @@ use mmh_core::ports::{Cancel, Silent};
 use mmh_crypto::{RootSeed, Secret};
 use mmh_store::config::PACK_LEN_MIN;
 use mmh_store::conformance::{noise, put};
+use mmh_store::pack::TRAILER_LEN;
 use mmh_store::{
     Backend, ChunkSource, InitOptions, MemoryStaging, OpenOptions, Reader, Result, Sealing, Store,
     VerifyOptions, VerifyReport, Writer,
@@ -116,6 +118,19 @@ impl Memory {
     pub(crate) async fn read(&self, name: &str) -> Vec<u8> {
         let got = self.objects.get(&Path::from(name)).await.unwrap();
         got.bytes().await.unwrap().to_vec()
+    }
+
+    /// The records of every pack, without what comes after them.
+    pub(crate) async fn records(&self) -> BTreeSet<Vec<u8>> {
+        let mut all = BTreeSet::new();
+        for name in self.names("mmh/packs").await {
+            let mut pack = self.read(&name).await;
+            let trailer = pack.len() - TRAILER_LEN;
+            let footer = u64::from_le_bytes(pack[trailer..trailer + 8].try_into().unwrap());
+            pack.truncate(usize::try_from(footer).unwrap());
+            all.insert(pack);
+        }
+        all
     }
 
     pub(crate) async fn write(&self, name: &str, bytes: Vec<u8>) {

@@ -38,6 +38,7 @@ fn entry(seq: u64, prev: Option<Digest>, changes: Vec<RefChange>) -> Operation {
         author: String::new(),
         command: String::new(),
         undoes: None,
+        collected: None,
         changes,
     }
 }

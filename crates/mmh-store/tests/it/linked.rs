@@ -8,8 +8,9 @@ use mmh_core::ports::{Cancel, Silent};
 use mmh_core::{ChunkId, Dtype, ErrorKind, SnapshotId};
 use mmh_store::conformance::{noise, small_store};
 use mmh_store::{
-    Archive, ArchiveWriter, ChunkSink, ChunkSource, Error, InitOptions, REFERENCE_DEPTH_MAX,
-    RebuildOptions, StagedFile, Staging, Store, VerifyOptions,
+    Archive, ArchiveWriter, ChunkSink, ChunkSource, Error, GcOptions, GcReport, GcRoots,
+    InitOptions, Marks, REFERENCE_DEPTH_MAX, RebuildOptions, StagedFile, Staging, Store,
+    VerifyOptions,
 };
 use tokio::runtime::Handle;
 
@@ -313,5 +314,63 @@ fn differences_are_rescued_from_a_pack_without_footer() {
                 assert_eq!(&reader.get(&id(n)).unwrap()[..], version(n));
             }
         }
+    });
+}
+
+/// Collects everything but what these chunks need.
+async fn collect(store: &Store, alive: &[u64]) -> GcReport {
+    let mut marking = |_: &GcRoots, marks: &mut Marks| {
+        for n in alive {
+            marks.insert(id(*n));
+        }
+        Ok::<(), Error>(())
+    };
+    let options = GcOptions {
+        grace_ms: 0,
+        undo_ms: 0,
+        ..GcOptions::default()
+    };
+    let ports = (&Silent as _, &Cancel::default());
+    let run = store.gc(Handle::current(), &options, &mut marking, ports);
+    run.await.unwrap()
+}
+
+/// What a live frame refers to is alive, however many steps away.
+#[test]
+fn bases_are_alive_as_long_as_what_was_made_from_them() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let (memory, store) = chain(4).await;
+        for _ in 0..2 {
+            let report = collect(&store, &[3]).await;
+            assert_eq!((report.live_chunks, report.buried_packs), (4, 0));
+        }
+        for _ in 0..2 {
+            collect(&store, &[1]).await;
+        }
+        let reader = store.reader(Handle::current());
+        assert_eq!(&reader.get(&id(1)).unwrap()[..], version(1));
+        assert!(reader.locate(&id(3)).unwrap().is_none());
+        assert!(verify(&memory.open().await.unwrap()).await.is_clean());
+    });
+}
+
+/// A writer takes the difference from a base whose pack has a tomb: base and all are copied.
+#[test]
+fn a_base_in_a_pack_with_a_tomb_is_copied() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let (memory, store) = chain(2).await;
+        assert!(collect(&store, &[]).await.buried_packs > 0);
+        let writer = store.writer(Handle::current()).await.unwrap();
+        assert!(!writer.contains(&id(1)).unwrap(), "it counts as missing");
+        put(&writer, 2, Some(1));
+        assert!(writer.contains(&id(0)).unwrap() && writer.contains(&id(1)).unwrap());
+        writer.finish().unwrap();
+        assert!(collect(&store, &[2]).await.deleted_packs > 0);
+        let store = memory.open().await.unwrap();
+        let reader = store.reader(Handle::current());
+        assert_eq!(&reader.get(&id(2)).unwrap()[..], version(2));
+        assert!(verify(&store).await.is_clean());
     });
 }

@@ -3,6 +3,7 @@
 
 mod archive;
 mod chunks;
+mod collect;
 mod common;
 mod conformance;
 mod crash;

@@ -106,7 +106,7 @@ fn a_staged_pack_with_garbage_gives_the_records_before_it() {
 
 /// The process died after the trailer was written and before the pack was published.
 #[test]
-fn a_sealed_staged_pack_becomes_the_same_pack() {
+fn a_sealed_staged_pack_becomes_a_pack_of_the_same_records() {
     let runtime = runtime();
     runtime.block_on(async {
         let (memory, _) = store_with(6, 100).await;
@@ -120,8 +120,8 @@ fn a_sealed_staged_pack_becomes_the_same_pack() {
         stage(&copy, &bytes);
         let store = copy.open().await.unwrap();
         assert_eq!(store.recover().await.unwrap().salvaged_chunks, 6);
-        assert_eq!(copy.names("mmh/packs").await, packs);
-        assert_eq!(copy.read(&packs[0]).await, bytes);
+        assert_eq!(copy.records().await, memory.records().await);
+        assert_ne!(copy.names("mmh/packs").await, packs, "it is another pack");
     });
 }
 
