@@ -4,7 +4,6 @@
 //! and compared with their ids first. How deep and how many is limited, so that no chain of
 //! hostile frames, and no circle of them, costs more than a few chunks. FORMAT.md, "Packs".
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,7 +17,7 @@ use mmh_core::{ChunkId, Digest, ErrorKind, Verified, limits};
 use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::pack::Record;
-use crate::vault::{PLAIN, Vault};
+use crate::vault::{PLAIN, Passed, Vault};
 
 /// Longest frame of a chunk that is stored or read, in bytes: a raw chunk and its frame's head.
 pub const FRAME_LEN_MAX: usize = limits::CHUNK_LEN_MAX + 4096;
@@ -47,7 +46,7 @@ pub(crate) fn of_record<'a>(
     record: &'a [u8],
     vault: &Vault,
     id: Option<&ChunkId>,
-) -> std::result::Result<Cow<'a, [u8]>, Fault> {
+) -> std::result::Result<Passed<'a>, Fault> {
     let stored = Record::frame(record).map_err(|flaw| Fault::Damaged(flaw.to_string()))?;
     vault.open_frame(stored, id).map_err(Fault::Damaged)
 }
@@ -59,8 +58,8 @@ pub(crate) fn shared_of_record(
     id: &ChunkId,
 ) -> std::result::Result<Bytes, Fault> {
     Ok(match of_record(record, vault, Some(id))? {
-        Cow::Borrowed(frame) => record.slice_ref(frame),
-        Cow::Owned(frame) => frame.into(),
+        Passed::Same(frame) => record.slice_ref(frame),
+        Passed::Other(frame) => frame.share(),
     })
 }
 

@@ -4,7 +4,7 @@
 //! sealed one has keyed ids, and everything but its configuration, its key slots and the heads of
 //! its files is sealed before it is stored. FORMAT.md, "Sealed repositories".
 
-use std::borrow::Cow;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use mmh_crypto::padding::padme;
 use mmh_crypto::seal::OVERHEAD_LEN;
 use mmh_crypto::{IdKey, ReadKey, Sealer};
 
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::objects::{SEAL_LEN, open_sealed, seal};
 
@@ -39,6 +40,35 @@ struct Keys {
     ids: IdKey,
     content: Sealer,
     index: Sealer,
+}
+
+/// Bytes that were sealed or opened; those of an open repository are only borrowed.
+#[derive(Debug)]
+pub(crate) enum Passed<'a> {
+    /// Nothing was to be done.
+    Same(&'a [u8]),
+    /// A buffer of their own.
+    Other(Buffer),
+}
+
+impl Deref for Passed<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Same(bytes) => bytes,
+            Self::Other(bytes) => bytes,
+        }
+    }
+}
+
+/// A buffer with these bytes and room for `more`.
+fn copied(bytes: &[u8], more: usize) -> Buffer {
+    let mut buffer = Buffer::idle(bytes.len() + more);
+    buffer.clear();
+    buffer.reserve_exact(bytes.len() + more);
+    buffer.extend_from_slice(bytes);
+    buffer
 }
 
 impl Ids for Vault {
@@ -75,16 +105,16 @@ impl Vault {
 
     /// A frame as it is stored: the chunk's id goes with it, so that a frame cannot be passed off
     /// as another chunk's, and so that it can be named where nothing else names it.
-    pub(crate) fn seal_frame<'a>(&self, id: &ChunkId, frame: &'a [u8]) -> Result<Cow<'a, [u8]>> {
+    pub(crate) fn seal_frame<'a>(&self, id: &ChunkId, frame: &'a [u8]) -> Result<Passed<'a>> {
         let Some(keys) = &self.0 else {
-            return Ok(Cow::Borrowed(frame));
+            return Ok(Passed::Same(frame));
         };
-        let room = self.stored_len((frame.len() + ID_LEN) as u64);
-        let mut bytes = Vec::with_capacity(usize::try_from(room).unwrap_or(frame.len()));
-        bytes.extend_from_slice(frame);
+        // As much as sealing asks for, so that it does not copy once more.
+        let len = frame.len() + ID_LEN;
+        let mut bytes = copied(frame, ID_LEN + len / 8 + 2 + OVERHEAD_LEN);
         bytes.extend_from_slice(id.as_bytes());
         keys.content.seal(FRAME_NAME.as_bytes(), &mut bytes)?;
-        Ok(Cow::Owned(bytes))
+        Ok(Passed::Other(bytes))
     }
 
     /// The frame that `seal_frame` stored; of the chunk `id`, if that is given.
@@ -92,11 +122,11 @@ impl Vault {
         &self,
         stored: &'a [u8],
         id: Option<&ChunkId>,
-    ) -> std::result::Result<Cow<'a, [u8]>, String> {
+    ) -> std::result::Result<Passed<'a>, String> {
         let Some(keys) = &self.0 else {
-            return Ok(Cow::Borrowed(stored));
+            return Ok(Passed::Same(stored));
         };
-        let mut bytes = stored.to_vec();
+        let mut bytes = copied(stored, 0);
         let opened = keys.content.open(FRAME_NAME.as_bytes(), &mut bytes);
         opened.map_err(|e| e.to_string())?;
         let Some((_, found)) = bytes.split_last_chunk::<ID_LEN>() else {
@@ -105,8 +135,9 @@ impl Vault {
         if id.is_some_and(|id| id.as_bytes() != found) {
             return Err("it is the frame of another chunk".to_owned());
         }
-        bytes.truncate(bytes.len() - ID_LEN);
-        Ok(Cow::Owned(bytes))
+        let len = bytes.len() - ID_LEN;
+        bytes.truncate(len);
+        Ok(Passed::Other(bytes))
     }
 
     /// A part of the structure as it is stored.
@@ -122,14 +153,14 @@ impl Vault {
         &self,
         name: &str,
         stored: &'a [u8],
-    ) -> std::result::Result<Cow<'a, [u8]>, String> {
+    ) -> std::result::Result<Passed<'a>, String> {
         let Some(keys) = &self.0 else {
-            return Ok(Cow::Borrowed(stored));
+            return Ok(Passed::Same(stored));
         };
-        let mut bytes = stored.to_vec();
+        let mut bytes = copied(stored, 0);
         let opened = keys.index.open(name.as_bytes(), &mut bytes);
         opened.map_err(|e| e.to_string())?;
-        Ok(Cow::Owned(bytes))
+        Ok(Passed::Other(bytes))
     }
 
     /// Encodes a small object for storing under its name, with the digest of its encoding.
@@ -212,6 +243,18 @@ pub(crate) mod tests {
         for len in 0..stored.len() {
             assert!(vault.open_frame(&stored[..len], None).is_err(), "{len}");
         }
+    }
+
+    /// Other stored bytes would be another format: these must never change.
+    #[test]
+    fn a_known_frame_is_stored_as_it_always_was() {
+        let vault = sealed(1);
+        let stored = vault.seal_frame(&vault.id(b"abc"), b"frame").unwrap();
+        let entry = vault.seal("mmh/log/1", b"entry".to_vec()).unwrap();
+        assert_eq!(
+            [Digest::of(&stored), Digest::of(&entry)].map(|d| d.to_string()[..16].to_owned()),
+            ["c31ee7f99d286855", "5d62025b8c1a16ad"]
+        );
     }
 
     /// An authentic piece that is too short for an id is refused, not a panic.

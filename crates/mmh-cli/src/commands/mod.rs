@@ -17,6 +17,7 @@ mod verify;
 use std::io::Write;
 
 use clap::CommandFactory;
+use mmh_repo::keys::KeySource as _;
 
 use crate::args::{Cli, Command, OpCommand};
 use crate::config::{Config, Process};
@@ -60,6 +61,11 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
             if !encrypt && !slot.is_empty() {
                 let what = "for whom it is sealed was said, but not --encrypt".to_owned();
                 return Err(Failure::invalid(what));
+            }
+            if !encrypt && session.keyring.expects_sealed() {
+                let what = "a key is named, which an open repository would refuse: add --encrypt, or \
+                            leave the key out (MMH_IDENTITY, MMH_PASSPHRASE_FILE, MMH_SEED_FILE)";
+                return Err(Failure::invalid(what.to_owned()));
             }
             let slot = encrypt.then_some(&slot);
             add::init(session, dir, slot, parity)

@@ -83,6 +83,12 @@ fn only_a_key_opens_it() {
     let not_sealed = v.0.run(&["-R", "repo", "-i", "id", "ls"]);
     assert_eq!(not_sealed.code, 5, "{}", not_sealed.err);
     assert!(not_sealed.err.contains("not sealed"), "{}", not_sealed.err);
+    let open = v.0.run(&["-i", "id", "init", "x"]);
+    assert_eq!(
+        open.code, 2,
+        "it could not be opened with that: {}",
+        open.err
+    );
 }
 
 /// One passphrase, at the price that it has.

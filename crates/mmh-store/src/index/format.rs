@@ -2,12 +2,10 @@
 //!
 //! Pure functions over bytes that may be hostile.
 
-use std::borrow::Cow;
-
 use mmh_core::{ChunkId, Digest, PackId};
 
 use crate::pack::{Entry, FILE_VERSION, Flaw, HEADER_LEN, digest_at, u32_at, u64_at};
-use crate::vault::{BLOCK_NAME, PLAIN, Vault};
+use crate::vault::{BLOCK_NAME, PLAIN, Passed, Vault};
 
 /// Length in bytes of an entry: id, pack, offset, frame length, method and raw length.
 pub const RUN_ENTRY_LEN: usize = 48;
@@ -58,8 +56,8 @@ impl Block {
             return Err("a block's digest does not match".into());
         }
         let opened = match vault.open(BLOCK_NAME, &bytes)? {
-            Cow::Borrowed(_) => bytes,
-            Cow::Owned(opened) => opened,
+            Passed::Same(_) => bytes,
+            Passed::Other(opened) => opened.to_vec(),
         };
         if !opened.len().is_multiple_of(RUN_ENTRY_LEN) {
             return Err("a block is no list of entries".into());
