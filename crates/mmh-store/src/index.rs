@@ -161,12 +161,13 @@ impl Index {
         let runs = self.runs();
         let mut found = Vec::new();
         for run in runs.open.values() {
-            let Some(no) = run.block_of(id) else { continue };
-            match self.block(run, no).await {
-                Ok(block) => found.extend(run.find(&block, id)),
-                // What damage hides, no other copy may be.
-                Err(Error::CorruptIndex { .. }) => {}
-                Err(error) => return Err(error),
+            for no in run.blocks_of(id) {
+                match self.block(run, no).await {
+                    Ok(block) => found.extend(run.find(&block, id)),
+                    // What damage hides, no other copy may be.
+                    Err(Error::CorruptIndex { .. }) => {}
+                    Err(error) => return Err(error),
+                }
             }
         }
         found.sort_unstable_by_key(|at| at.pack);
@@ -184,15 +185,16 @@ impl Index {
                 reason: reason.clone(),
             });
         for run in runs.open.values() {
-            let Some(no) = run.block_of(id) else { continue };
-            match self.block(run, no).await {
-                Ok(block) => {
-                    if let Some(found) = run.find(&block, id) {
-                        return Ok(Some(found));
+            for no in run.blocks_of(id).rev() {
+                match self.block(run, no).await {
+                    Ok(block) => {
+                        if let Some(found) = run.find(&block, id).next() {
+                            return Ok(Some(found));
+                        }
                     }
+                    Err(error @ Error::CorruptIndex { .. }) => damage = Some(error),
+                    Err(error) => return Err(error),
                 }
-                Err(error @ Error::CorruptIndex { .. }) => damage = Some(error),
-                Err(error) => return Err(error),
             }
         }
         damage.map_or(Ok(None), Err)
@@ -231,7 +233,7 @@ impl Index {
         mut entries: Vec<(PackId, Entry)>,
     ) -> Result<String> {
         entries.sort_unstable_by_key(|(pack, entry)| (entry.id, *pack));
-        entries.dedup_by_key(|(_, entry)| entry.id);
+        entries.dedup_by_key(|(pack, entry)| (entry.id, *pack));
         let mut writer = RunWriter::begin(&self.backend, packs)?;
         for (pack, entry) in &entries {
             writer.push(pack, entry)?;
@@ -384,17 +386,63 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_chunk_in_two_packs_is_entered_once() {
+    async fn a_chunk_in_two_packs_is_entered_with_both() {
         let (_, index) = index().await;
-        let both = [(pack(1), entry(5)), (pack(2), entry(5))];
+        let both = [
+            (pack(1), entry(5)),
+            (pack(2), entry(5)),
+            (pack(1), entry(5)),
+        ];
         index
             .publish([pack(1), pack(2)].into(), both.to_vec())
             .await
             .unwrap();
         let runs = index.runs();
         let run = runs.open.values().next().unwrap();
-        assert_eq!((run.n_entries(), run.packs().len()), (1, 2));
+        assert_eq!((run.n_entries(), run.packs().len()), (2, 2));
         assert_eq!(index.packs(), [pack(1), pack(2)].into());
+        assert_eq!(index.locate_all(&entry(5).id).await.unwrap().len(), 2);
+    }
+
+    /// A merge kept one copy and deleted the run that named the other, while garbage collection
+    /// was about to delete the pack of the one that was kept. Found by simulation.
+    #[tokio::test]
+    async fn a_merge_says_no_less_than_the_runs_that_it_replaces() {
+        let (backend, index) = index().await;
+        let names = [
+            publish(&index, pack(1), 0..10).await,
+            publish(&index, pack(2), 5..15).await,
+        ];
+        let runs = index.runs();
+        let inputs: Vec<&Run> = runs.open.values().map(AsRef::as_ref).collect();
+        let merged = merge::merge(&backend, &inputs, &names, &BTreeSet::new()).await;
+        let (_, run) = merged.unwrap().unwrap();
+        assert_eq!((run.n_entries(), run.packs().len()), (20, 2));
+        for name in names {
+            backend.delete(&name).await.unwrap();
+        }
+        index.reopen().await.unwrap();
+        index.drop_packs(&[pack(1)].into()).await.unwrap();
+        let left = index.locate_all(&entry(7).id).await.unwrap();
+        assert_eq!(left.iter().map(|at| at.pack).collect::<Vec<_>>(), [pack(2)]);
+    }
+
+    /// So many copies that they lie in several blocks, beside others in the same blocks.
+    #[tokio::test]
+    async fn copies_are_found_across_blocks() {
+        let (_, index) = index().await;
+        let packs: Vec<PackId> = (0..700u32).map(|n| PackId::of(&n.to_le_bytes())).collect();
+        let mut entries: Vec<(PackId, Entry)> =
+            packs.iter().map(|pack| (*pack, entry(5))).collect();
+        entries.extend((0..400).filter(|n| *n != 5).map(|n| (packs[0], entry(n))));
+        let covered = packs.iter().copied().collect();
+        index.publish_unmerged(covered, entries).await.unwrap();
+        assert_eq!(index.locate_all(&entry(5).id).await.unwrap().len(), 700);
+        for n in 0..400 {
+            let found = index.locate(&entry(n).id).await.unwrap();
+            assert_eq!(found.map(|at| at.entry), Some(entry(n)));
+        }
+        assert_eq!(index.locate(&entry(400).id).await.unwrap(), None);
     }
 
     /// Equal inputs give equal runs, in whatever order they come: two processes that merge the
@@ -424,7 +472,7 @@ mod tests {
             all.reverse();
         }
         assert_eq!(merged[0].0, merged[1].0);
-        assert_eq!(merged[0].1.n_entries(), 900);
+        assert_eq!(merged[0].1.n_entries(), 1200);
         assert!(merged[0].0.starts_with("mmh/index/01-"), "{}", merged[0].0);
     }
 

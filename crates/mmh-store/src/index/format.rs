@@ -83,18 +83,29 @@ impl Block {
         (entry.offset >= HEADER_LEN).then_some(Located { pack, entry })
     }
 
-    /// Finds an id by halving.
-    pub(crate) fn find(&self, id: &ChunkId, packs: &[PackId]) -> Option<Located> {
+    /// The place of the first entry whose id is not smaller, by halving.
+    fn place(&self, id: &ChunkId) -> usize {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.id(middle).cmp(id) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
-                std::cmp::Ordering::Equal => return self.entry(middle, packs),
+            if self.id(middle) < *id {
+                low = middle + 1;
+            } else {
+                high = middle;
             }
         }
-        None
+        low
+    }
+
+    /// Every entry of an id that lies in this block, in order of packs.
+    pub(crate) fn find<'a>(
+        &'a self,
+        id: &'a ChunkId,
+        packs: &'a [PackId],
+    ) -> impl Iterator<Item = Located> + 'a {
+        let from = self.place(id)..self.len();
+        let of_it = from.take_while(|i| self.id(*i) == *id);
+        of_it.filter_map(|i| self.entry(i, packs))
     }
 }
 
@@ -187,7 +198,7 @@ impl RunTail {
         };
         let fences: Vec<Fence> = fences.chunks_exact(RUN_FENCE_LEN).map(fence).collect();
         let sorted =
-            packs.is_sorted_by(|a, b| a < b) && fences.is_sorted_by(|a, b| a.first < b.first);
+            packs.is_sorted_by(|a, b| a < b) && fences.is_sorted_by_key(|fence| fence.first);
         if !sorted {
             return Err("the tail is not sorted".into());
         }
@@ -255,7 +266,7 @@ pub fn fuzz_run(bytes: &[u8]) {
             continue;
         };
         for i in 0..block.len() {
-            let _ = block.find(&block.id(i), &tail.packs);
+            let _ = block.find(&block.id(i), &tail.packs).count();
         }
     }
 }
@@ -362,9 +373,9 @@ mod tests {
             let block = bytes[start..start + part.len() * RUN_ENTRY_LEN].to_vec();
             let block = Block::verified(block, &tail.fences[i].digest, &PLAIN).unwrap();
             for at in part {
-                assert_eq!(block.find(&at.entry.id, &tail.packs), Some(*at));
+                assert!(block.find(&at.entry.id, &tail.packs).eq([*at]));
             }
-            assert_eq!(block.find(&ChunkId::of(b"none"), &tail.packs), None);
+            assert_eq!(block.find(&ChunkId::of(b"none"), &tail.packs).count(), 0);
         }
     }
 
@@ -412,7 +423,7 @@ mod tests {
         let (bytes, all) = run(1, 1);
         let block = bytes[16..64].to_vec();
         let block = Block::verified(block.clone(), &Digest::of(&block), &PLAIN).unwrap();
-        assert_eq!(block.find(&all[0].entry.id, &[]), None);
+        assert_eq!(block.find(&all[0].entry.id, &[]).count(), 0);
         assert!(Block::verified(vec![0; 48], &Digest::of(b""), &PLAIN).is_err());
     }
 

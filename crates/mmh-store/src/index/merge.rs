@@ -70,19 +70,21 @@ impl<'a> Merged<'a> {
             return Ok(false);
         };
         for cursor in &mut self.cursors {
-            if let Some(at) = cursor.head.filter(|at| at.entry.id == least) {
+            while let Some(at) = cursor.head.filter(|at| at.entry.id == least) {
                 copies.push(at);
                 cursor.advance(self.backend).await?;
             }
         }
         copies.sort_unstable_by_key(|at| at.pack);
+        copies.dedup_by_key(|at| at.pack);
         Ok(true)
     }
 }
 
 /// Merges the runs of these names into one of the next generation and publishes it, without what
-/// they say of the packs in `gone`; `None` if nothing is left. Of a chunk in several packs the
-/// pack with the smallest id is kept, so that equal inputs give equal runs.
+/// they say of the packs in `gone`; `None` if nothing is left. Of a chunk in several packs every copy
+/// is kept: garbage collection may be about to take any of them away, and a run never says less
+/// than those that it replaces.
 pub(crate) async fn merge(
     backend: &Backend,
     runs: &[&Run],
@@ -103,7 +105,7 @@ pub(crate) async fn merge(
     let mut merged = Merged::begin(backend, runs.iter().copied()).await?;
     let mut copies = Vec::new();
     while merged.next(&mut copies).await? {
-        if let Some(at) = copies.iter().find(|at| !gone.contains(&at.pack)) {
+        for at in copies.iter().filter(|at| !gone.contains(&at.pack)) {
             writer.push(&at.pack, &at.entry)?;
         }
     }

@@ -131,14 +131,22 @@ impl Run {
         &self.tail.packs
     }
 
-    /// The block in which the id would lie.
-    pub(crate) fn block_of(&self, id: &ChunkId) -> Option<u32> {
-        let after = self.tail.fences.partition_point(|fence| fence.first <= *id);
-        u32::try_from(after.checked_sub(1)?).ok()
+    /// The blocks in which entries of the id would lie: most often one, but its copies may begin at
+    /// the end of the block before.
+    pub(crate) fn blocks_of(&self, id: &ChunkId) -> std::ops::Range<u32> {
+        let no = |place: usize| u32::try_from(place).expect("a run has 32-bit many blocks");
+        let fences = &self.tail.fences;
+        let from = fences.partition_point(|fence| fence.first < *id);
+        let end = fences.partition_point(|fence| fence.first <= *id);
+        no(from.saturating_sub(1))..no(end)
     }
 
-    /// Looks an id up in the block that [`Run::block_of`] named.
-    pub(crate) fn find(&self, block: &Block, id: &ChunkId) -> Option<Located> {
+    /// Looks an id up in one of the blocks that [`Run::blocks_of`] named.
+    pub(crate) fn find<'a>(
+        &'a self,
+        block: &'a Block,
+        id: &'a ChunkId,
+    ) -> impl Iterator<Item = Located> + 'a {
         block.find(id, &self.tail.packs)
     }
 
@@ -173,7 +181,7 @@ impl Run {
     }
 }
 
-/// Writes a run from entries that come sorted by id, each id once.
+/// Writes a run from sorted entries, each once.
 #[derive(Debug)]
 pub(crate) struct RunWriter {
     file: Arc<dyn StagedFile>,
@@ -181,7 +189,7 @@ pub(crate) struct RunWriter {
     tail: RunTail,
     block: Vec<u8>,
     first: Option<ChunkId>,
-    last: Option<ChunkId>,
+    last: Option<(ChunkId, u32)>,
 }
 
 impl RunWriter {
@@ -210,12 +218,9 @@ impl RunWriter {
         })
     }
 
-    /// Adds an entry.
+    /// Adds an entry. They come sorted by id, those of one id by pack.
     pub(crate) fn push(&mut self, pack: &PackId, entry: &Entry) -> Result<()> {
         let fault = |what: String| Error::Internal { what };
-        if self.last.is_some_and(|last| last >= entry.id) {
-            return Err(fault("index entries came out of order".to_owned()));
-        }
         let no = self
             .tail
             .packs
@@ -223,9 +228,12 @@ impl RunWriter {
             .ok()
             .and_then(|no| u32::try_from(no).ok());
         let no = no.ok_or_else(|| fault(format!("the run does not cover pack {pack}")))?;
+        if self.last.is_some_and(|last| last >= (entry.id, no)) {
+            return Err(fault("index entries came out of order".to_owned()));
+        }
         encode_entry(entry, no, &mut self.block).map_err(|flaw| fault(flaw.to_string()))?;
         self.first.get_or_insert(entry.id);
-        self.last = Some(entry.id);
+        self.last = Some((entry.id, no));
         self.tail.n_entries += 1;
         if self.block.len() == BLOCK_LEN {
             self.end_block()
