@@ -41,7 +41,7 @@ cargo xtask COMMAND
   drill kill [-n N]    kill -9 at N random moments of an add (200); [--seed S]
   drill fuzz [-n N]    mutated models and damaged repositories, N rounds (200); [--seed S]
   drill simulate       the store in simulated worlds; [--seeds N] (10000), [--from SEED], [--threads N]
-                       (2), [--seed S] for one, [--trace], [--broken Sync|Condition|Order]
+                       (2), [--seed S] for one, [--trace], [--broken WHAT], [--scenario WHICH]
   drill guided         coverage-guided fuzzing of the codec; [--minutes N] (60), [--only TARGET]
   drill asan           the codec's tests under AddressSanitizer
   drill large          add and restore a file of 20 GB within the bound of memory; [--gb N]

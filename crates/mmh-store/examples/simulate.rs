@@ -1,12 +1,12 @@
-//! Runs the simulation of many seeds: `simulate --seeds N [--from SEED] [--seed S] [--trace]`;
-//! `cargo xtask drill simulate` calls it.
+//! Runs the simulation of many seeds: `simulate --seeds N [--from SEED] [--seed S] [--trace]
+//! [--broken WHAT] [--scenario WHICH]`; `cargo xtask drill simulate` calls it.
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use mmh_store::sim::{Broken, Outcome, Plan, Simulator};
+use mmh_store::sim::{Broken, Outcome, Plan, Scenario, Simulator};
 
 /// Failing seeds that are named.
 const NAMED_MAX: u64 = 20;
@@ -17,6 +17,16 @@ struct Options {
     threads: u64,
     trace: bool,
     broken: Option<Broken>,
+    scenario: Option<Scenario>,
+}
+
+/// The one of that name.
+fn named<T: Copy + std::fmt::Debug>(all: &[T], name: Option<String>) -> Result<T, String> {
+    let wanted = name.unwrap_or_default();
+    let found = all.iter().find(|one| format!("{one:?}") == wanted);
+    found
+        .copied()
+        .ok_or_else(|| format!("`{wanted}` is none of {all:?}"))
 }
 
 fn options() -> Result<Options, String> {
@@ -26,6 +36,7 @@ fn options() -> Result<Options, String> {
         threads: 2,
         trace: false,
         broken: None,
+        scenario: None,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -38,12 +49,9 @@ fn options() -> Result<Options, String> {
             "--from" => options.from = number()?,
             "--threads" => options.threads = number()?.max(1),
             "--seed" => (options.from, options.seeds) = (number()?, 1),
+            "--scenario" => options.scenario = Some(named(&Scenario::ALL, words.next())?),
             "--trace" => options.trace = true,
-            "--broken" => {
-                let name = words.next().unwrap_or_default();
-                let found = Broken::ALL.into_iter().find(|b| format!("{b:?}") == name);
-                options.broken = Some(found.ok_or_else(|| format!("one of {:?}", Broken::ALL))?);
-            }
+            "--broken" => options.broken = Some(named(&Broken::ALL, words.next())?),
             _ => return Err(format!("unknown word {word}")),
         }
     }
@@ -87,6 +95,7 @@ fn main() -> ExitCode {
                     let outcome = simulator.run(&Plan {
                         rng_seed,
                         broken: options.broken,
+                        scenario: options.scenario,
                         trace: options.trace,
                     });
                     for (sum, n) in [

@@ -59,6 +59,7 @@ struct Plan {
     dead: bool,
     sync_lies: bool,
     lists: BTreeMap<String, VecDeque<Vec<ObjectMeta>>>,
+    vanished: Option<String>,
 }
 
 /// What a decorator does with one operation.
@@ -95,6 +96,16 @@ impl Faults {
     pub fn let_lists_lie(&self, prefix: &str, lists: impl IntoIterator<Item = Vec<ObjectMeta>>) {
         let lists = lists.into_iter().collect();
         self.plan(|plan| plan.lists.insert(prefix.to_owned(), lists));
+    }
+
+    /// Makes every object whose name begins with `prefix` vanish after its length was asked for.
+    pub fn let_vanish(&self, prefix: &str) {
+        self.plan(|plan| plan.vanished = Some(prefix.to_owned()));
+    }
+
+    fn has_vanished(&self, name: &Path) -> bool {
+        let begins = |prefix: &String| name.as_ref().starts_with(prefix.as_str());
+        self.plan(|plan| plan.vanished.as_ref().is_some_and(begins))
     }
 
     fn next_list(&self, prefix: Option<&Path>) -> Option<Vec<ObjectMeta>> {
@@ -205,6 +216,12 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        if !options.head && self.faults.has_vanished(location) {
+            return Err(object_store::Error::NotFound {
+                path: location.to_string(),
+                source: "planned fault".into(),
+            });
+        }
         self.under(self.inner.get_opts(location, options)).await
     }
 

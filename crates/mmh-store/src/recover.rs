@@ -116,6 +116,8 @@ async fn adopt(backend: &Backend, index: &Index) -> Result<u64> {
                 entries.extend(table.into_iter().map(|entry| (pack, entry)));
             }
             Err(Error::CorruptPack { .. } | Error::NoSuchObject { .. }) => {}
+            // It was collected meanwhile.
+            Err(error) if error.is_missing_object() => {}
             // One rotten byte of a header looks like this; it must not stop every writer.
             Err(Error::UnknownVersion { .. } | Error::Corrupt { .. }) => {}
             Err(error) => return Err(error),

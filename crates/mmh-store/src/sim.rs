@@ -41,11 +41,41 @@ pub enum Broken {
     Condition,
     /// Packs are published after the index runs and log entries that need them.
     Order,
+    /// A commit does not look whether its number lies behind a boundary.
+    Boundary,
+    /// A commit does not look whether what it relies on was collected.
+    Fence,
+    /// Packs are deleted before the log says so.
+    DeleteFirst,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Sync, Self::Condition, Self::Order];
+    pub const ALL: [Self; 6] = [
+        Self::Sync,
+        Self::Condition,
+        Self::Order,
+        Self::Boundary,
+        Self::Fence,
+        Self::DeleteFirst,
+    ];
+}
+
+/// A story with fixed parts; the seed decides the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scenario {
+    /// A writer stalls before it creates a log entry. The log goes on, and its old entries are taken
+    /// away, the one of that number among them; then the writer goes on. In slatedb (issue 352) it
+    /// was told that its write counts.
+    StalledWriter,
+    /// A writer relies on chunks that no ref needs, and stalls before it creates its log entry. They are
+    /// collected; then the writer goes on.
+    StalledReliance,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::StalledWriter, Self::StalledReliance];
 }
 
 /// What is simulated.
@@ -55,6 +85,8 @@ pub struct Plan {
     pub rng_seed: u64,
     /// What is left out, if anything.
     pub broken: Option<Broken>,
+    /// A story, instead of a world that is drawn.
+    pub scenario: Option<Scenario>,
     /// Whether the steps are kept as text.
     pub trace: bool,
 }
@@ -66,6 +98,7 @@ impl Plan {
         Self {
             rng_seed,
             broken: None,
+            scenario: None,
             trace: false,
         }
     }
@@ -118,16 +151,19 @@ impl Simulator {
     #[must_use]
     pub fn run(&self, plan: &Plan) -> Outcome {
         let mut rng = Random::new(plan.rng_seed);
-        let weather = Weather::draw(&mut rng, plan.broken);
-        let start = Arc::clone(rng.pick(&self.starts));
-        let roles: Vec<Role> = Role::draw(&mut rng);
-        let world = World::new(
-            plan,
-            (rng, weather),
-            &start,
-            roles.len(),
-            self.runtime.handle(),
-        );
+        let mut weather = Weather::draw(&mut rng, plan.broken);
+        let mut start = rng.pick(&self.starts);
+        let mut roles = Role::draw(&mut rng);
+        if let Some(scenario) = plan.scenario {
+            weather = weather.without_faults();
+            start = &self.starts[workload::START_BEFORE_CHECKPOINT];
+            let other = match scenario {
+                Scenario::StalledWriter => Role::Mover,
+                Scenario::StalledReliance => Role::Collector,
+            };
+            roles = vec![Role::Writer, other, Role::Collector];
+        }
+        let world = World::new(plan, (rng, weather), start, &roles, self.runtime.handle());
         std::thread::scope(|scope| {
             for (no, role) in roles.iter().enumerate() {
                 let world = &world;

@@ -2,10 +2,12 @@
 //! what was acknowledged.
 //!
 //! What must hold after each step:
-//! - a log entry follows the one before it, leaves no gap, and never changes;
+//! - a log entry follows the one before it, leaves no gap, and never changes; it is deleted only
+//!   behind a boundary;
 //! - an acknowledged transaction is in the log, with its writer, for ever;
-//! - every chunk that a log entry needs, or a flush acknowledged, is found by an index run in a pack
-//!   that is there. Excused is only what rotted.
+//! - every chunk that a ref or an operation which can be undone needs is found by an index run in a
+//!   pack that is there and not condemned by the log. Until the first collection so is what a flush
+//!   acknowledged. Excused is only what rotted.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +21,6 @@ use crate::error::Result;
 use crate::index::Run;
 use crate::log::RefsView;
 use crate::names;
-use crate::objects::open_sealed;
 use crate::pack::{Source, read_footer};
 
 /// What is found to be broken.
@@ -39,6 +40,14 @@ pub(super) struct Audit {
     view: RefsView,
     /// Transactions that were acknowledged: number and writer.
     acknowledged: BTreeMap<u64, Digest>,
+    /// Entries up to this number may be deleted.
+    boundary: u64,
+    /// Operations from this number on can be undone, since something was collected.
+    floor: Option<u64>,
+    /// Packs that the log condemns and that are not deleted yet.
+    condemned: BTreeSet<PackId>,
+    /// Packs that the log ever condemned.
+    pub(super) collected: BTreeSet<PackId>,
     /// Chunks that must be found.
     live: BTreeSet<ChunkId>,
     /// Chunks that a flush acknowledged.
@@ -80,16 +89,53 @@ impl Audit {
         self.packs.clear();
         self.runs.clear();
         self.places.clear();
-        self.log.clear();
-        self.view = RefsView::default();
-        self.live = self.flushed.clone();
-        for folder in [names::PACKS, names::INDEX, names::LOG] {
+        self.scan_log(disk)?;
+        let collected = self
+            .log
+            .values()
+            .filter_map(|(_, entry)| entry.collected.as_ref());
+        let condemned: BTreeSet<PackId> = collected.flat_map(|c| &c.packs).copied().collect();
+        self.condemned = &self.condemned & &condemned;
+        for folder in [names::PACKS, names::INDEX] {
             for (name, _) in disk.list(folder) {
                 self.enter(disk, &name)?;
             }
         }
         self.check_acknowledged()?;
         self.check_live()
+    }
+
+    /// Follows the log again; of entries behind the boundary it has the account only.
+    fn scan_log(&mut self, disk: &Disk) -> Verdict {
+        let known = std::mem::take(&mut self.log);
+        self.view = RefsView::default();
+        self.live = self.flushed.clone();
+        (self.boundary, self.floor) = (0, None);
+        for (name, _) in disk.list(names::BOUNDARIES) {
+            self.enter(disk, &name)?;
+        }
+        for seq in 1.. {
+            let name = names::entry(seq);
+            match known.get(&seq) {
+                Some((digest, entry)) if seq <= self.boundary => {
+                    self.follow(&name, *digest, entry.clone(), false)?;
+                }
+                _ if disk.read(&name).is_some() => self.enter_log(disk, &name, seq, false)?,
+                _ => break,
+            }
+        }
+        let listed = disk.list(names::LOG);
+        let last = listed
+            .iter()
+            .filter_map(|(name, _)| names::parse_seq(name))
+            .max();
+        match last.filter(|last| *last > self.view.seq) {
+            Some(last) => Err(format!(
+                "a gap after {}: entry {last} is there",
+                self.view.seq
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Looks at an object that was written.
@@ -105,8 +151,12 @@ impl Audit {
     /// Looks at what is left after a deletion.
     pub(super) fn deleted(&mut self, name: &str) -> Verdict {
         self.leave(name);
-        if name.starts_with(names::LOG) {
-            return Err(format!("{name} was deleted"));
+        if let Some(pack) = names::parse_pack(name) {
+            self.condemned.remove(&pack);
+        }
+        let seq = names::parse_seq(name).filter(|_| name.starts_with(names::LOG));
+        if seq.is_some_and(|seq| seq > self.boundary) {
+            return Err(format!("{name} was deleted before the boundary"));
         }
         self.check_live()
     }
@@ -131,6 +181,10 @@ impl Audit {
 
     /// A flush acknowledged these chunks.
     pub(super) fn promise(&mut self, chunks: &[ChunkId]) -> Verdict {
+        // Whatever no ref needs may be collected before it is committed.
+        if self.floor.is_some() {
+            return Ok(());
+        }
         self.flushed.extend(chunks);
         self.live.extend(chunks);
         self.check_found(chunks, "a flush acknowledged")
@@ -161,6 +215,9 @@ impl Audit {
 
     fn enter(&mut self, disk: &Disk, name: &str) -> Verdict {
         if let Some(pack) = names::parse_pack(name) {
+            if self.condemned.contains(&pack) {
+                return Ok(());
+            }
             if let Some(chunks) = pack_chunks(disk, pack) {
                 self.packs.insert(pack, chunks);
                 let runs: Vec<String> = self.runs.keys().cloned().collect();
@@ -173,10 +230,12 @@ impl Audit {
                 self.runs.insert(name.to_owned(), entries);
                 self.count(name, None, true);
             }
+        } else if name.starts_with(names::BOUNDARIES) {
+            self.boundary = self.boundary.max(names::parse_seq(name).unwrap_or(0));
         } else if name.starts_with(names::LOG)
             && let Some(seq) = names::parse_seq(name)
         {
-            return self.enter_log(disk, name, seq);
+            return self.enter_log(disk, name, seq, true);
         }
         Ok(())
     }
@@ -193,14 +252,8 @@ impl Audit {
     }
 
     fn leave(&mut self, name: &str) {
-        if let Some(pack) = names::parse_pack(name)
-            && self.packs.contains_key(&pack)
-        {
-            let runs: Vec<String> = self.runs.keys().cloned().collect();
-            for run in runs {
-                self.count(&run, Some(pack), false);
-            }
-            self.packs.remove(&pack);
+        if let Some(pack) = names::parse_pack(name) {
+            self.leave_pack(pack);
         }
         if self.runs.contains_key(name) {
             self.count(name, None, false);
@@ -208,28 +261,68 @@ impl Audit {
         }
     }
 
-    fn enter_log(&mut self, disk: &Disk, name: &str, seq: u64) -> Verdict {
-        let bytes = disk.read(name).unwrap_or_default();
-        let (entry, digest): (Operation, Digest) =
-            open_sealed(&bytes, name).map_err(|e| format!("a log entry is not whole: {e}"))?;
-        if let Some((known, _)) = self.log.get(&seq) {
-            if *known == digest {
-                return Ok(());
+    fn leave_pack(&mut self, pack: PackId) {
+        if self.packs.contains_key(&pack) {
+            let runs: Vec<String> = self.runs.keys().cloned().collect();
+            for run in runs {
+                self.count(&run, Some(pack), false);
             }
-            return Err(format!("{name} was replaced by another entry"));
+            self.packs.remove(&pack);
         }
+    }
+
+    fn enter_log(&mut self, disk: &Disk, name: &str, seq: u64, new: bool) -> Verdict {
+        let bytes = disk.read(name).unwrap_or_default();
+        let opened = disk.raw().vault().open_object(&bytes, name);
+        let (entry, digest): (Operation, Digest) =
+            opened.map_err(|e| format!("a log entry is not whole: {e}"))?;
+        match self.log.get(&seq) {
+            Some((known, _)) if *known == digest => Ok(()),
+            // The number was free because its entry was taken away; nobody may count on this one.
+            Some(_) if seq <= self.boundary => Ok(()),
+            Some(_) => Err(format!("{name} was replaced by another entry")),
+            None => self.follow(name, digest, entry, new),
+        }
+    }
+
+    /// Follows an entry; a new one must find what it needs.
+    fn follow(&mut self, name: &str, digest: Digest, entry: Operation, new: bool) -> Verdict {
         let applied = self.view.apply(&entry, digest, name);
         applied.map_err(|e| format!("the log is not linear: {e}"))?;
-        for change in &entry.changes {
-            let Some(id) = change.new else { continue };
+        for id in entry.changes.iter().filter_map(|change| change.new) {
             let Some(chunks) = self.snapshots.get(&id).cloned() else {
                 return Err(format!("{name} names {id}, which nobody made"));
             };
             self.live.extend(&chunks);
-            self.check_found(&chunks, &format!("{name} needs"))?;
+            if new {
+                self.check_found(&chunks, &format!("{name} needs"))?;
+            }
         }
-        self.log.insert(seq, (digest, entry));
+        let collected = entry.collected.clone();
+        self.log.insert(entry.seq, (digest, entry));
+        if let Some(collected) = collected {
+            self.floor = self.floor.max(Some(collected.floor));
+            self.narrow();
+            if new {
+                for pack in collected.packs {
+                    self.leave_pack(pack);
+                    self.condemned.insert(pack);
+                    self.collected.insert(pack);
+                }
+                return self.check_live();
+            }
+        }
         Ok(())
+    }
+
+    /// After a collection only refs, and what can be undone, need anything.
+    fn narrow(&mut self) {
+        let window = self.log.range(self.floor.unwrap_or(0)..);
+        let replaced = window.flat_map(|(_, (_, entry))| &entry.changes);
+        let roots = replaced.filter_map(|change| change.old);
+        let roots: Vec<SnapshotId> = roots.chain(self.view.refs.values().copied()).collect();
+        let needs = roots.iter().filter_map(|id| self.snapshots.get(id));
+        self.live = needs.flatten().copied().collect();
     }
 
     fn check_acknowledged(&self) -> Verdict {
@@ -247,8 +340,9 @@ impl Audit {
         let lost = self.live.iter().find(|chunk| !self.is_found(chunk));
         lost.map_or(Ok(()), |chunk| {
             Err(format!(
-                "live {} is not to be found",
-                workload::describe(chunk)
+                "live {} is not to be found: {}",
+                workload::describe(chunk),
+                self.places_of(chunk)
             ))
         })
     }
@@ -261,6 +355,22 @@ impl Audit {
                 workload::describe(chunk)
             ))
         })
+    }
+
+    /// Where the index runs say that a chunk is, for messages.
+    fn places_of(&self, chunk: &ChunkId) -> String {
+        let mut places = Vec::new();
+        for (run, entries) in &self.runs {
+            for (_, pack) in entries.iter().filter(|(id, _)| id == chunk) {
+                let state = match (self.packs.contains_key(pack), self.condemned.contains(pack)) {
+                    (true, _) => "there",
+                    (false, true) => "condemned",
+                    (false, false) => "missing",
+                };
+                places.push(format!("{run} says {}, which is {state}", pack.digest()));
+            }
+        }
+        places.join("; ")
     }
 
     fn is_found(&self, chunk: &ChunkId) -> bool {

@@ -13,13 +13,18 @@ use crate::block_on::block_on;
 use crate::chunk::{ChunkSink, ChunkSource};
 use crate::conformance::{change, commit};
 use crate::error::{Error, Result};
+use crate::gc::{GRACE_MS, GcOptions, GcRoots, Marks, UNDO_MS};
 use crate::log::Commit;
 use crate::rebuild::RebuildOptions;
 use crate::store::{OpenOptions, Store};
 use crate::verify::VerifyOptions;
+use crate::writer::Writer;
 
 /// Commits are tried again so often after a lost race.
 const RACES_MAX: usize = 4;
+
+/// When the mover of a story begins, in milliseconds; the collector comes after it.
+const MOVER_WAITS_MS: u64 = 60 * 60 * 1000;
 
 /// The program of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,14 +34,19 @@ pub(super) enum Role {
     Recoverer,
     Rebuilder,
     Verifier,
+    /// Collects garbage.
+    Collector,
+    /// Moves a branch to and fro, many times.
+    Mover,
 }
 
 impl Role {
     /// Two to five processes, of which one at least writes.
     pub(super) fn draw(rng: &mut Random) -> Vec<Self> {
-        use Role::{Reader, Rebuilder, Recoverer, Verifier, Writer};
+        use Role::{Collector, Reader, Rebuilder, Recoverer, Verifier, Writer};
         let all = [
-            Writer, Writer, Writer, Reader, Reader, Recoverer, Rebuilder, Verifier,
+            Writer, Writer, Writer, Reader, Reader, Recoverer, Rebuilder, Verifier, Collector,
+            Collector,
         ];
         let mut roles = vec![Writer];
         for _ in 0..=rng.below(4) {
@@ -78,6 +88,8 @@ impl Role {
                 block_on(&process.handle(), job).map(drop)
             }
             Self::Verifier => verify(process, store),
+            Self::Collector => collect(process, store),
+            Self::Mover => move_to_and_fro(process, store),
         }
     }
 }
@@ -93,7 +105,9 @@ fn judge_error(process: &Process, role: Role, error: &Error) {
     let excused = matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Conflict);
     process.alive(|state| {
         let (weather, rotten) = (*state.weather(), !state.audit().rotten.is_empty());
-        if !excused && !rotten && !weather.lists_lie {
+        // Without a lease that holds, what is being read may be collected.
+        let late = state.has_collector() && role != Role::Writer;
+        if !excused && !rotten && !weather.lists_lie && !late {
             state.judge(Err(format!("{role:?} {process} was told: {error}")));
         }
     });
@@ -124,20 +138,23 @@ fn transaction(process: &Process, store: &Store) -> Result<()> {
     chunks.push(root.id);
     process.alive(|state| state.audit().snapshot(id, chunks.clone()));
     root.put(&writer)?;
-    writer.finish()?;
+    writer.flush()?;
     promise(process, &chunks);
-    move_branches(process, store, id)
+    move_branches(process, store, &writer, id)
 }
 
 /// Takes one of the last transactions back.
 fn undo(process: &Process, store: &Store) -> Result<()> {
     let handle = process.handle();
-    let last = block_on(&handle, store.operations(None, 3))?;
+    let view = block_on(&handle, store.refs())?;
+    let mut last = block_on(&handle, store.operations(None, 3))?;
+    let floors = last.iter().filter_map(|entry| entry.collected.as_ref());
+    let floor = floors.map(|collected| collected.floor).max();
+    last.retain(|entry| Some(entry.seq) >= floor && entry.collected.is_none());
     if last.is_empty() {
         return Ok(());
     }
     let undone = process.look(|state| state.rng().pick(&last).clone());
-    let view = block_on(&handle, store.refs())?;
     let back = |taken: &RefChange| RefChange {
         old: view.refs.get(&taken.r#ref).copied(),
         new: taken.old,
@@ -145,6 +162,7 @@ fn undo(process: &Process, store: &Store) -> Result<()> {
     };
     let commit = Commit {
         undoes: Some(undone.seq),
+        since: Some(view.seq),
         ..commit(undone.changes.iter().map(back).collect())
     };
     let entry = block_on(&handle, store.commit(commit))?;
@@ -167,7 +185,7 @@ fn promise(process: &Process, chunks: &[ChunkId]) {
 }
 
 /// Moves one or two branches to a snapshot, or deletes one of them.
-fn move_branches(process: &Process, store: &Store, id: SnapshotId) -> Result<()> {
+fn move_branches(process: &Process, store: &Store, writer: &Writer, id: SnapshotId) -> Result<()> {
     let (first, two, deletes) = process.look(|state| {
         let rng = state.rng();
         (rng.index(BRANCHES.len()), rng.one_in(4), rng.one_in(10))
@@ -190,16 +208,82 @@ fn move_branches(process: &Process, store: &Store, id: SnapshotId) -> Result<()>
             changes.push(to(first + 1));
         }
         changes.retain(|change| change.old.is_some() || change.new.is_some());
-        match block_on(&process.handle(), store.commit(commit(changes))) {
+        match writer.commit(commit(changes)) {
             Ok(entry) => {
                 acknowledge(process, &entry);
                 return Ok(());
             }
-            Err(error) if error.kind() == ErrorKind::Conflict => lost = Some(error),
+            Err(error @ Error::RefConflict { .. }) => lost = Some(error),
             Err(error) => return Err(error),
         }
     }
     lost.map_or(Ok(()), Err)
+}
+
+/// Moves a branch to and fro so often that a checkpoint is passed.
+fn move_to_and_fro(process: &Process, store: &Store) -> Result<()> {
+    process.sleep(MOVER_WAITS_MS);
+    for _ in 0..140 {
+        let view = block_on(&process.handle(), store.refs())?;
+        let Some((name, id)) = view.refs.first_key_value() else {
+            return Ok(());
+        };
+        let same = RefChange {
+            r#ref: name.clone(),
+            old: Some(*id),
+            new: Some(*id),
+        };
+        let commit = Commit {
+            since: Some(view.seq),
+            ..commit(vec![same])
+        };
+        acknowledge(process, &block_on(&process.handle(), store.commit(commit))?);
+    }
+    Ok(())
+}
+
+/// Collects garbage, with much patience or with none.
+fn collect(process: &Process, store: &Store) -> Result<()> {
+    let in_story = process.look(|state| state.is_story());
+    if in_story {
+        process.sleep(2 * MOVER_WAITS_MS);
+    }
+    let options = process.look(|state| {
+        let rng = state.rng();
+        GcOptions {
+            grace_ms: if in_story {
+                0
+            } else {
+                *rng.pick(&[0, 0, 1_000, GRACE_MS])
+            },
+            undo_ms: if in_story {
+                0
+            } else {
+                *rng.pick(&[0, 0, 10_000, UNDO_MS])
+            },
+            ..GcOptions::default()
+        }
+    });
+    let handle = process.handle();
+    let reader = store.reader(handle.clone());
+    let mut mark = |roots: &GcRoots, marks: &mut Marks| {
+        let replaced = roots.window.iter().flat_map(|entry| &entry.changes);
+        let replaced = replaced.filter_map(|change| change.old);
+        for id in replaced.chain(roots.view.refs.values().copied()) {
+            let root = ChunkId::from_digest(*id.digest());
+            if marks.insert(root) {
+                workload::listed(&reader.get(&root)?)
+                    .into_iter()
+                    .for_each(|chunk| {
+                        marks.insert(chunk);
+                    });
+            }
+        }
+        Result::Ok(())
+    };
+    let (silent, cancel) = (Silent, Cancel::default());
+    let job = store.gc(handle.clone(), &options, &mut mark, (&silent, &cancel));
+    block_on(&handle, job).map(drop)
 }
 
 /// Reads everything that the refs name.
@@ -226,8 +310,16 @@ fn verify(process: &Process, store: &Store) -> Result<()> {
     let report = block_on(&process.handle(), store.verify(options, &silent, &cancel))?;
     process.alive(|state| {
         let (weather, rotten) = (*state.weather(), !state.audit().rotten.is_empty());
-        if !report.is_clean() && !rotten && !weather.lists_lie {
-            let (damage, missing) = (&report.damage, &report.missing_packs);
+        // A writer that stalled may have named a pack in the index after it was collected.
+        let collected = &state.audit().collected;
+        let missing = report
+            .missing_packs
+            .iter()
+            .find(|pack| !collected.contains(pack))
+            .copied();
+        let broken = missing.is_some() || !report.damage.is_empty();
+        if broken && !rotten && !weather.lists_lie {
+            let damage = &report.damage;
             state.judge(Err(format!(
                 "{process} found damage: {damage:?} {missing:?}"
             )));
@@ -313,7 +405,10 @@ fn check(state: &mut State) -> Verdict {
     if let Some(damage) = sound.filter(|_| rotten.is_empty()) {
         return Err(format!("the last check finds {damage:?}"));
     }
-    let missing = &report.missing_packs;
+    let mut missing = report.missing_packs.clone();
+    let audit = state.audit();
+    missing.retain(|pack| !audit.collected.contains(pack));
+    let rotten = &audit.rotten;
     if !missing.is_empty() || (rotten.is_empty() && !report.unindexed_packs.is_empty()) {
         let unindexed = &report.unindexed_packs;
         return Err(format!(

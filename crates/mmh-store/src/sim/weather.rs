@@ -48,6 +48,19 @@ impl Weather {
         }
     }
 
+    /// The same place in fair weather.
+    pub(super) fn without_faults(self) -> Self {
+        Self {
+            fault_one_in: 0,
+            death_one_in: 0,
+            power_cut_one_in: 0,
+            lists_lie: false,
+            rots: 0,
+            stall_one_in: 0,
+            ..self
+        }
+    }
+
     pub(super) fn is_broken(&self, what: Broken) -> bool {
         self.broken == Some(what)
     }
@@ -132,12 +145,7 @@ mod tests {
     #[test]
     fn calm_weather_has_no_faults_and_no_stalls() {
         let mut rng = Random::new(1);
-        let calm = Weather {
-            fault_one_in: 0,
-            stall_one_in: 0,
-            lists_lie: false,
-            ..Weather::draw(&mut rng, None)
-        };
+        let calm = Weather::draw(&mut rng, None).without_faults();
         for kind in [
             Kind::Read,
             Kind::Write,

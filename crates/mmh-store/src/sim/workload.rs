@@ -112,9 +112,13 @@ impl Entropy for SimEntropy {
     }
 }
 
-/// Repositories to begin with: empty, young, and just before a merge of runs and a checkpoint.
+/// Which of the [`starts`] comes just before a merge of runs and a checkpoint.
+pub(super) const START_BEFORE_CHECKPOINT: usize = 3;
+
+/// Repositories to begin with: empty, young, before a merge and a checkpoint, and with so long a log
+/// that a part of it can be taken away.
 pub(super) fn starts(handle: &Handle) -> Vec<Arc<Start>> {
-    [0, 0, 4, 31]
+    [0, 0, 4, 31, 66]
         .into_iter()
         .map(|transactions| {
             let made = block_on(handle, start(handle, transactions));

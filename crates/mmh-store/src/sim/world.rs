@@ -16,10 +16,11 @@ use super::audit::{Audit, Verdict};
 use super::disk::{Disk, Effect, Renamed};
 use super::engine::{SimEngine, planned};
 use super::files::{Area, SimStaging};
+use super::programs::Role;
 use super::random::Random;
 use super::weather::{Fault, Kind, Weather};
 use super::workload::{SimEntropy, Start};
-use super::{Broken, Outcome, Plan, programs};
+use super::{Broken, Outcome, Plan, Scenario, programs};
 use crate::backend::Backend;
 use crate::store::OpenOptions;
 
@@ -29,6 +30,8 @@ const MACHINES: usize = 2;
 const LIVES_MAX: u32 = 4;
 /// A simulation with more steps does not come to its end.
 const STEPS_MAX: u64 = 60_000;
+/// How long a stalled writer stalls, in milliseconds: 40 days.
+const STALL_MS: u64 = 40 * 24 * 60 * 60 * 1000;
 /// Simulated time at the beginning: 2026-01-01, in milliseconds since 1970.
 const START_MS: u64 = 1_767_225_600_000;
 
@@ -97,6 +100,9 @@ pub(super) struct State {
     audit: Audit,
     handle: Handle,
     calm: bool,
+    scenario: Option<Scenario>,
+    is_story: bool,
+    has_collector: bool,
     steps: u64,
     faults: u64,
     deaths: u64,
@@ -145,6 +151,14 @@ impl State {
 
     pub(super) fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    pub(super) fn is_story(&self) -> bool {
+        self.is_story
+    }
+
+    pub(super) fn has_collector(&self) -> bool {
+        self.has_collector
     }
 
     /// Takes note of the first broken promise; everything ends then.
@@ -328,6 +342,12 @@ impl State {
             .list_as_of(prefix, self.now_ms.saturating_sub(age))
     }
 
+    /// Whether a story wants the process to stall here.
+    fn stalls(&mut self, what: &str, name: &str) -> bool {
+        let here = self.scenario.is_some() && what == "create" && name.contains("/log/");
+        here && self.scenario.take().is_some()
+    }
+
     /// Decides what happens to an operation, and notes it.
     fn strike(&mut self, process: &Process, kind: Kind, what: &str, name: &str) -> Fault {
         self.steps += 1;
@@ -367,9 +387,10 @@ impl World {
         plan: &Plan,
         (mut rng, weather): (Random, Weather),
         start: &Start,
-        n_processes: usize,
+        roles: &[Role],
         handle: &Handle,
     ) -> Self {
+        let n_processes = roles.len();
         let machines = if weather.local { 1 } else { MACHINES };
         let status = |_| Status {
             life: 0,
@@ -392,6 +413,9 @@ impl World {
             audit: start.audit.clone(),
             handle: handle.clone(),
             calm: false,
+            scenario: plan.scenario,
+            is_story: plan.scenario.is_some(),
+            has_collector: roles.contains(&Role::Collector),
             steps: 0,
             faults: 0,
             deaths: 0,
@@ -570,7 +594,10 @@ impl Process {
         name: &str,
         f: impl FnOnce(&mut State, Fault) -> T,
     ) -> T {
-        let state = self.world.lock();
+        let mut state = self.world.lock();
+        if state.stalls(what, name) {
+            state = self.world.pause(state, self.no, STALL_MS);
+        }
         let mut state = self.pass(state);
         if state.is_over(self) {
             return f(&mut state, Fault::Dead);
@@ -658,7 +685,13 @@ impl Process {
     /// Components whose time and chance come from the world.
     pub(super) fn components(&self) -> OpenOptions {
         let rng = self.look(|state| Random::new(state.rng.next()));
+        let broken = crate::broken::Broken {
+            no_boundary_check: self.is_broken(Broken::Boundary),
+            no_fence_check: self.is_broken(Broken::Fence),
+            delete_before_fence: self.is_broken(Broken::DeleteFirst),
+        };
         OpenOptions {
+            broken,
             clock: Arc::new(SimClock(self.clone())),
             entropy: Arc::new(SimEntropy::new(rng)),
             ..OpenOptions::default()

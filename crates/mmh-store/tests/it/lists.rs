@@ -107,3 +107,22 @@ fn a_rebuild_deletes_only_runs_that_it_read() {
         );
     });
 }
+
+/// A pack was collected after its length was asked for and before its footer was read; a writer that
+/// was about to begin was told that an object is missing.
+#[test]
+fn a_pack_that_vanishes_stops_no_writer() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let (memory, _) = store_with(40, 10).await;
+        for name in memory.names("mmh/index").await {
+            memory.delete(&name).await;
+        }
+        let faults = Faults::default();
+        let store = open(&memory, &faults).await;
+        faults.let_vanish("mmh/packs/");
+        assert_eq!(store.recover().await.unwrap().adopted_packs, 0);
+        let store = memory.open().await.unwrap();
+        assert!(store.recover().await.unwrap().adopted_packs > 0);
+    });
+}
