@@ -42,10 +42,15 @@ pub(crate) struct Cli {
 /// What applies to every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The repository: a folder or a `.mmh` file [default: the nearest folder above with one]
+    /// The repository: a folder, a `.mmh` file, or a URL such as `s3://bucket/prefix`, `gs://…` or
+    /// `az://…` [default: the nearest folder above with one]
     // Not `global`: after `ls`, `-R` means recursive.
     #[arg(short = 'R', long = "repository", value_name = "URL")]
     pub(crate) repository: Option<String>,
+    /// Where the log lives if not beside the packs: `postgres://…`, `etcd://…` or `nats://…`; for
+    /// engines that ignore conditions. A password may come from MMH_LOG or PGPASSWORD instead
+    #[arg(long, value_name = "URL", global = true)]
+    pub(crate) log: Option<String>,
     /// Print one JSON document instead of text
     #[arg(long, global = true)]
     pub(crate) json: bool,

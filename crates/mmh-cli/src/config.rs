@@ -1,11 +1,13 @@
 //! Settings in layers: defaults, system, user, environment, flags; each value knows its origin.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use mmh_core::ErrorKind;
-use mmh_repo::entropy;
+use mmh_repo::{Access, CACHE_LEN_DEFAULT, entropy};
 use serde::Deserialize;
 
 use crate::args::{Global, LevelArg};
@@ -26,6 +28,14 @@ pub(crate) struct Config {
     pub(crate) threads: Setting<usize>,
     pub(crate) level: Setting<mmh_repo::Level>,
     pub(crate) engine: Setting<&'static str>,
+    /// Where the log lives if not beside the packs; may hold a password.
+    pub(crate) log: Option<Setting<String>>,
+    /// The folder for what is staged for, and read from, repositories elsewhere.
+    pub(crate) cache: Option<Setting<PathBuf>>,
+    /// What the cache of one repository elsewhere may hold, in GiB.
+    pub(crate) cache_gib: Setting<u64>,
+    /// The variables of engines elsewhere.
+    pub(crate) variables: BTreeMap<String, String>,
 }
 
 /// A settings file. Unknown keys are errors.
@@ -37,23 +47,39 @@ struct File {
     threads: Option<usize>,
     level: Option<String>,
     engine: Option<String>,
+    log: Option<String>,
+    cache: Option<PathBuf>,
+    cache_gib: Option<u64>,
 }
 
 /// The variables that are read, each of one setting.
-const VARIABLES: [&str; 5] = [
+const VARIABLES: [&str; 8] = [
     "MMH_REPOSITORY",
     "MMH_AUTHOR",
     "MMH_THREADS",
     "MMH_LEVEL",
     "MMH_ENGINE",
+    "MMH_LOG",
+    "MMH_CACHE",
+    "MMH_CACHE_GIB",
 ];
+
+/// The beginnings of the variables that engines elsewhere are known to read.
+const ELSEWHERE: [&str; 6] = ["AWS_", "AZURE_", "GOOGLE_", "PG", "ETCD_", "NATS_"];
+
+/// Largest bound of a cache in GiB: 1 PiB.
+const CACHE_GIB_MAX: u64 = 1 << 20;
 
 /// How the system says that there is no settings file.
 const ABSENT: [io::ErrorKind; 2] = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
 
 /// What the process's environment says; handed in, so that tests decide it.
 pub(crate) trait Environment {
+    /// A variable that is set and not empty.
     fn var(&self, name: &str) -> Option<String>;
+
+    /// All variables whose names begin with one of these.
+    fn starting(&self, starts: &[&str]) -> BTreeMap<String, String>;
 }
 
 /// The real environment.
@@ -67,6 +93,20 @@ impl Environment for Process {
     )]
     fn var(&self, name: &str) -> Option<String> {
         std::env::var(name).ok().filter(|value| !value.is_empty())
+    }
+
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the environment"
+    )]
+    fn starting(&self, starts: &[&str]) -> BTreeMap<String, String> {
+        let text = |(name, value): (OsString, OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        std::env::vars_os()
+            .filter_map(text)
+            .filter(|(name, _)| starts.iter().any(|start| name.starts_with(start)))
+            .collect()
     }
 }
 
@@ -120,6 +160,16 @@ impl Config {
                 value: entropy::best().name(),
                 origin: "fastest of this machine".to_owned(),
             },
+            log: None,
+            cache: default_cache(env).map(|value| Setting {
+                value,
+                origin: "default".to_owned(),
+            }),
+            cache_gib: Setting {
+                value: CACHE_LEN_DEFAULT >> 30,
+                origin: "default".to_owned(),
+            },
+            variables: env.starting(&ELSEWHERE),
         };
         for path in files(env) {
             let text = match std::fs::read_to_string(&path) {
@@ -134,12 +184,22 @@ impl Config {
                 .map_err(|e| Failure::invalid(format!("settings file {}: {e}", path.display())))?;
             config.apply(file, &path.display().to_string())?;
         }
-        let [repository, author, threads, level, engine] = VARIABLES.map(|name| env.var(name));
-        let number = |text: String| {
-            text.parse()
-                .map_err(|_| Failure::invalid(format!("MMH_THREADS={text}: not a number")))
-        };
-        let threads = threads.map(number).transpose()?;
+        let [
+            repository,
+            author,
+            threads,
+            level,
+            engine,
+            log,
+            cache,
+            cache_gib,
+        ] = VARIABLES.map(|name| env.var(name));
+        let threads = threads
+            .map(|text| number("MMH_THREADS", &text))
+            .transpose()?;
+        let cache_gib = cache_gib
+            .map(|text| number("MMH_CACHE_GIB", &text))
+            .transpose()?;
         config.apply(
             File {
                 repository,
@@ -147,6 +207,9 @@ impl Config {
                 threads,
                 level,
                 engine,
+                log,
+                cache: cache.map(PathBuf::from),
+                cache_gib,
             },
             "environment (MMH_…)",
         )?;
@@ -157,6 +220,9 @@ impl Config {
             threads: global.threads,
             level: None,
             engine: global.engine.clone(),
+            log: global.log.clone(),
+            cache: None,
+            cache_gib: None,
         };
         config.apply(flags, "command line")?;
         Ok(config)
@@ -215,6 +281,7 @@ impl Config {
                 origin: origin(),
             };
         }
+        self.apply_elsewhere(file.log, file.cache, file.cache_gib, &origin())?;
         if let Some(text) = file.level {
             let value = text.parse().map_err(|_| {
                 let from = origin();
@@ -229,6 +296,70 @@ impl Config {
         }
         Ok(())
     }
+}
+
+impl Config {
+    /// Settings of repositories beyond this machine.
+    fn apply_elsewhere(
+        &mut self,
+        log: Option<String>,
+        cache: Option<PathBuf>,
+        cache_gib: Option<u64>,
+        origin: &str,
+    ) -> Result<(), Failure> {
+        let origin = || origin.to_owned();
+        if let Some(value) = log {
+            self.log = Some(Setting {
+                value,
+                origin: origin(),
+            });
+        }
+        if let Some(value) = cache {
+            self.cache = Some(Setting {
+                value,
+                origin: origin(),
+            });
+        }
+        if let Some(value) = cache_gib {
+            if value > CACHE_GIB_MAX {
+                let what = format!(
+                    "a cache of {value} GiB ({}): use 0 to {CACHE_GIB_MAX}",
+                    origin()
+                );
+                return Err(Failure::invalid(what));
+            }
+            self.cache_gib = Setting {
+                value,
+                origin: origin(),
+            };
+        }
+        Ok(())
+    }
+
+    /// What places beyond this machine need that their URL does not say.
+    pub(crate) fn access(&self) -> Access {
+        Access {
+            variables: self.variables.clone(),
+            cache: self.cache.as_ref().map(|cache| cache.value.clone()),
+            cache_len_max: self.cache_gib.value << 30,
+            log: self.log.as_ref().map(|log| log.value.clone()),
+        }
+    }
+}
+
+/// Where systems keep what can be had again.
+fn default_cache(env: &dyn Environment) -> Option<PathBuf> {
+    let folder = env
+        .var("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| env.var("HOME").map(|home| Path::new(&home).join(".cache")))
+        .or_else(|| env.var("LOCALAPPDATA").map(PathBuf::from))?;
+    Some(folder.join("mmh"))
+}
+
+fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, Failure> {
+    let bad = |_| Failure::invalid(format!("{name}={text}: not a number"));
+    text.parse().map_err(bad)
 }
 
 impl<T: fmt::Display> fmt::Display for Setting<T> {
@@ -247,6 +378,13 @@ mod tests {
         fn var(&self, name: &str) -> Option<String> {
             self.get(name).cloned()
         }
+
+        fn starting(&self, starts: &[&str]) -> BTreeMap<String, String> {
+            let owned = |(name, value): (&&str, &String)| ((*name).to_owned(), value.clone());
+            let all = self.iter().map(owned);
+            all.filter(|(name, _)| starts.iter().any(|s| name.starts_with(s)))
+                .collect()
+        }
     }
 
     fn global() -> Global {
@@ -263,7 +401,52 @@ mod tests {
             threads: None,
             engine: None,
             author: None,
+            log: None,
         }
+    }
+
+    /// What engines elsewhere need comes together from all layers.
+    #[test]
+    fn access_to_places_elsewhere_is_put_together() {
+        let (_dir, mut env) = home("log = \"nats://h\"\ncache = \"/fast\"\ncache_gib = 3");
+        env.insert("AWS_REGION", "here".to_owned());
+        env.insert("PATH", "/bin".to_owned());
+        let access = Config::load(&global(), &env).unwrap().access();
+        assert_eq!(access.log.as_deref(), Some("nats://h"));
+        assert_eq!(access.cache.as_deref(), Some(Path::new("/fast")));
+        assert_eq!(access.cache_len_max, 3 << 30);
+        let names: Vec<&String> = access.variables.keys().collect();
+        assert_eq!(names, ["AWS_REGION"]);
+
+        env.insert("MMH_CACHE", "/faster".to_owned());
+        env.insert("MMH_LOG", "etcd://h".to_owned());
+        env.insert("MMH_CACHE_GIB", "0".to_owned());
+        let flags = Global {
+            log: Some("postgres://h/d".to_owned()),
+            ..global()
+        };
+        let access = Config::load(&flags, &env).unwrap().access();
+        assert_eq!(access.log.as_deref(), Some("postgres://h/d"));
+        assert_eq!(access.cache.as_deref(), Some(Path::new("/faster")));
+        assert_eq!(access.cache_len_max, 0);
+        for bad in ["x", "-1", "1048577"] {
+            env.insert("MMH_CACHE_GIB", bad.to_owned());
+            let failure = Config::load(&global(), &env).unwrap_err();
+            assert_eq!(failure.kind(), ErrorKind::Invalid, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_cache_lies_where_systems_keep_such_things() {
+        let cache = |vars: &[(&'static str, &str)]| {
+            let env = vars.iter().map(|(k, v)| (*k, (*v).to_owned()));
+            default_cache(&env.collect::<HashMap<_, _>>())
+        };
+        assert_eq!(cache(&[]), None);
+        assert_eq!(cache(&[("HOME", "/h")]), Some("/h/.cache/mmh".into()));
+        let both = [("HOME", "/h"), ("XDG_CACHE_HOME", "/x")];
+        assert_eq!(cache(&both), Some("/x/mmh".into()));
+        assert_eq!(cache(&[("LOCALAPPDATA", "/l")]), Some("/l/mmh".into()));
     }
 
     fn home(text: &str) -> (tempfile::TempDir, HashMap<&'static str, String>) {

@@ -209,6 +209,10 @@ mod tests {
             let found = self.0.iter().find(|(key, _)| *key == name)?;
             Some(found.1.to_owned())
         }
+
+        fn starting(&self, _: &[&str]) -> std::collections::BTreeMap<String, String> {
+            std::collections::BTreeMap::new()
+        }
     }
 
     fn files(identity: &[&str], seed: Option<&str>) -> KeyFiles {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use mmh_core::ErrorKind;
 use mmh_core::ports::{Cancel, Progress, Silent, SystemClock};
 use mmh_repo::keys::SeedKey;
-use mmh_repo::{Backend, Components, Repository, Settings, Store, entropy};
+use mmh_repo::{Access, Backend, Components, Repository, Settings, Store, entropy};
 use tokio::runtime::Runtime;
 
 use crate::args::Global;
@@ -153,7 +153,7 @@ impl Session {
         if path.is_file() {
             return Ok(Repository::open_archive(&path, settings, components)?);
         }
-        let backend = Backend::parse_existing(&place)?;
+        let backend = Backend::parse_existing(&place, &self.config.access())?;
         let repository = Repository::open(backend, settings, components)?;
         if let Ok(store) = repository.store() {
             self.opened.get_or_init(|| store.clone());
@@ -161,12 +161,20 @@ impl Session {
         Ok(repository)
     }
 
+    /// How other repositories are reached: the log that was named is this one's.
+    fn access_to_others(&self) -> Access {
+        Access {
+            log: None,
+            ..self.config.access()
+        }
+    }
+
     /// Opens another repository, to read from.
     ///
     /// # Errors
     /// NotFound, Unsupported, Corrupt, each naming the place.
     pub(crate) fn open_other(&self, place: &str) -> Result<Repository, Failure> {
-        let backend = Backend::parse_existing(place)?;
+        let backend = Backend::parse_existing(place, &self.access_to_others())?;
         Ok(Repository::open(
             backend,
             self.settings(),

@@ -15,7 +15,7 @@ pub use mmh_store::{KeySource, NoKey, Offer, Sealing, Slot, SystemEntropy, slot_
 
 use crate::error::{Error, Result};
 use crate::repository::{Backing, Components, Repository, Settings};
-use crate::{Backend, objects};
+use crate::{Access, Backend, objects};
 
 /// Which secret leaves a repository, and where its data is.
 #[derive(Debug, Clone, Default)]
@@ -242,9 +242,13 @@ pub fn clone(
         key: Arc::new(seed.key.clone()),
         ..components
     };
+    let access = Access {
+        log: None,
+        ..dest.access().clone()
+    };
     let mut failures = Vec::new();
     for hint in &seed.hints {
-        let opened = Backend::parse_existing(hint)
+        let opened = Backend::parse_existing(hint, &access)
             .map_err(Error::from)
             .and_then(|from| Repository::open(from, settings.clone(), components.clone()));
         let source = match opened {

@@ -37,8 +37,9 @@ mod workshop;
 
 pub use mmh_codec::{Level, entropy};
 pub use mmh_store::{
-    Backend, Error as StoreError, GcOptions, GcReport, Healed, InitOptions, RebuildOptions,
-    RebuildReport, RepairReport, Result as StoreResult, ScrubOptions, ScrubReport, Store,
+    Access, Backend, CACHE_LEN_DEFAULT, Error as StoreError, GcOptions, GcReport, Healed,
+    InitOptions, RebuildOptions, RebuildReport, RepairReport, Result as StoreResult, ScrubOptions,
+    ScrubReport, Store,
 };
 
 pub use add::{AddOptions, AddReport};

@@ -276,6 +276,7 @@ impl Repository {
                     id: config.repository.to_string(),
                     put_if_absent: config.conditional_put,
                     sealed: config.sealed.is_some(),
+                    log: config.log.clone(),
                     packs: stats.packs,
                     pack_bytes: stats.pack_bytes,
                     chunks: stats.chunks,
@@ -287,6 +288,7 @@ impl Repository {
                 id: String::new(),
                 put_if_absent: false,
                 sealed: false,
+                log: None,
                 packs: 1,
                 pack_bytes: *len,
                 chunks: archive.n_chunks(),
@@ -320,6 +322,8 @@ pub struct Facts {
     pub put_if_absent: bool,
     /// Whether everything in it is sealed.
     pub sealed: bool,
+    /// Where the log lives, if not beside the packs.
+    pub log: Option<String>,
     /// Packs.
     pub packs: u64,
     /// Their bytes.

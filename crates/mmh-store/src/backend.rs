@@ -1,17 +1,27 @@
-//! Where a repository lives: an object store for what is published, a staging area for what grows.
+//! Where a repository lives: an object store for what is published, a staging area for what grows,
+//! and, beyond this machine, a cache of what was read.
+
+mod place;
+mod remote;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mmh_core::error::shorten;
+use mmh_core::Digest;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
+use crate::access::Access;
+use crate::cache::{Cache, private_folder};
 use crate::error::{Error, Result};
 use crate::log_engine::{LogEngine, ObjectLog};
 use crate::staging::{LocalStaging, MemoryStaging, Staging};
 use crate::vault::Vault;
+use place::Place;
+pub(crate) use place::without_user;
+#[allow(unused_imports, reason = "for logs elsewhere")]
+pub(crate) use remote::is_loopback;
 
 /// A place for a repository: an engine for published objects and a staging area for the packs
 /// that a writer is filling. Cheap to clone; clones share the place.
@@ -25,6 +35,11 @@ pub struct Backend {
     root: Option<PathBuf>,
     /// What seals the repository in this place, once that is known.
     vault: Vault,
+    /// What was read from an engine elsewhere.
+    cache: Option<Arc<Cache>>,
+    /// How engines elsewhere, the log's among them, are reached.
+    access: Arc<Access>,
+    elsewhere: bool,
 }
 
 impl Backend {
@@ -54,6 +69,9 @@ impl Backend {
             log: None,
             root: Some(root),
             vault: Vault::default(),
+            cache: None,
+            access: Arc::default(),
+            elsewhere: false,
         })
     }
 
@@ -77,29 +95,80 @@ impl Backend {
             log: None,
             root: None,
             vault: Vault::default(),
+            cache: None,
+            access: Arc::default(),
+            elsewhere: false,
         }
     }
 
-    /// A place as people write it: a path or a `file://` URL.
+    /// A place as people write it: a path, or a URL `file:///…`, `s3://bucket/prefix`, `gs://…`
+    /// or `az://…`. Folders are made; nothing is asked of engines elsewhere yet.
     ///
     /// # Errors
-    /// Unsupported for any other URL; those of [`Backend::local`].
-    pub fn parse(text: &str) -> Result<Self> {
-        Self::local(local_path(text)?)
+    /// Unsupported for any other URL, or an engine that this build was made without; Invalid or
+    /// Denied if `access` lacks what the place needs; those of [`Backend::local`].
+    pub fn parse(text: &str, access: &Access) -> Result<Self> {
+        let backend = match Place::parse(text)? {
+            Place::Folder(path) => Self::local(path)?,
+            bucket => Self::remote(&bucket, access)?,
+        };
+        Ok(backend.with_access(access))
     }
 
-    /// Like [`Backend::parse`], but makes nothing: the directory must exist.
+    /// Like [`Backend::parse`], but makes nothing: a folder must exist.
     ///
     /// # Errors
-    /// Invalid if there is no directory; those of [`Backend::parse`].
-    pub fn parse_existing(text: &str) -> Result<Self> {
-        let path = local_path(text)?;
-        if path.is_dir() {
-            return Self::existing(&path);
-        }
-        Err(Error::NotARepository {
-            place: path.display().to_string(),
+    /// NotFound if there is no folder; those of [`Backend::parse`].
+    pub fn parse_existing(text: &str, access: &Access) -> Result<Self> {
+        let backend = match Place::parse(text)? {
+            Place::Folder(path) if path.is_dir() => Self::existing(&path)?,
+            Place::Folder(path) => return Err(no_repository(&path)),
+            bucket => Self::remote(&bucket, access)?,
+        };
+        Ok(backend.with_access(access))
+    }
+
+    /// A bucket elsewhere, with a folder of its own on this machine for what is staged and what
+    /// was read.
+    fn remote(place: &Place, access: &Access) -> Result<Self> {
+        let objects = remote::build(place, access)?;
+        let name = place.to_string();
+        let Some(cache) = &access.cache else {
+            let reason = "a place elsewhere needs a cache folder on this machine".to_owned();
+            return Err(Error::BadPlace {
+                place: name,
+                reason,
+            });
+        };
+        // Equal buckets of two endpoints are two places.
+        let endpoint = remote::endpoint(place, access).unwrap_or_default();
+        let key = Digest::of(format!("{endpoint}\n{objects}\n{name}").as_bytes()).to_string();
+        let folder = cache.join(&key[..32]);
+        // If it cannot be made, whoever writes into it says so.
+        let _said_later = private_folder(&folder).is_err();
+        let staging = Arc::new(LocalStaging::in_folder(&folder.join("staging")));
+        let cache = Cache::new(folder.join("pieces"), access.cache_len_max);
+        Ok(Self {
+            cache: Some(Arc::new(cache)),
+            elsewhere: true,
+            ..Self::custom(&name, objects, staging)
         })
+    }
+
+    pub(crate) fn with_access(self, access: &Access) -> Self {
+        Self {
+            access: Arc::new(access.clone()),
+            ..self
+        }
+    }
+
+    /// The same place, with a cache in `folder` of at most `len_max` bytes.
+    #[must_use]
+    pub fn with_cache(self, folder: PathBuf, len_max: u64) -> Self {
+        Self {
+            cache: Some(Arc::new(Cache::new(folder, len_max))),
+            ..self
+        }
     }
 
     /// The same place, but with its log in another engine.
@@ -118,6 +187,22 @@ impl Backend {
             Some(log) => Arc::clone(log),
             None => Arc::new(ObjectLog(self.clone())),
         }
+    }
+
+    /// Where the log lives, if [`Backend::with_log`] said so.
+    pub(crate) fn log_elsewhere(&self) -> Option<&Arc<dyn LogEngine>> {
+        self.log.as_ref()
+    }
+
+    /// How engines elsewhere are reached.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// Whether it is an engine elsewhere, whose promises are tried and not believed.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        self.elsewhere
     }
 
     /// The place, for messages.
@@ -148,6 +233,11 @@ impl Backend {
         &self.vault
     }
 
+    /// What was read from elsewhere.
+    pub(crate) fn cache(&self) -> Option<&Cache> {
+        self.cache.as_deref()
+    }
+
     /// The staging area.
     #[must_use]
     pub fn staging(&self) -> &Arc<dyn Staging> {
@@ -155,33 +245,10 @@ impl Backend {
     }
 }
 
-fn local_path(text: &str) -> Result<PathBuf> {
-    if let Some(path) = text.strip_prefix("file://") {
-        if path.starts_with('/') && !path.contains('%') {
-            return Ok(PathBuf::from(path));
-        }
-        let reason = "a file URL has an absolute path without `%`: file:///data/models".to_owned();
-        return Err(Error::UnsupportedBackend {
-            place: shorten(text),
-            reason,
-        });
-    }
-    match text.split_once("://") {
-        Some((scheme, _)) => {
-            let reason = format!(
-                "this build knows directories only, not `{}://`",
-                shorten(scheme)
-            );
-            Err(Error::UnsupportedBackend {
-                place: shorten(text),
-                reason,
-            })
-        }
-        None if text.is_empty() => Err(Error::UnsupportedBackend {
-            place: String::new(),
-            reason: "no place given".into(),
-        }),
-        None => Ok(PathBuf::from(text)),
+/// Reports a folder that is not there as what it is to the caller.
+fn no_repository(path: &Path) -> Error {
+    Error::NotARepository {
+        place: path.display().to_string(),
     }
 }
 
@@ -191,38 +258,39 @@ mod tests {
 
     use super::*;
 
+    /// Else one would read what the other has staged and kept.
+    #[cfg(feature = "s3")]
     #[test]
-    fn paths_and_file_urls_are_directories() {
-        assert_eq!(local_path("a/b").unwrap(), Path::new("a/b"));
-        assert_eq!(local_path("file:///a/b").unwrap(), Path::new("/a/b"));
-    }
-
-    #[test]
-    fn other_engines_are_unsupported_and_say_so() {
-        for text in [
-            "s3://bucket/x",
-            "gs://b",
-            "http://h/",
-            "file://host/x",
-            "file:///a%20b",
-            "",
-        ] {
-            let error = local_path(text).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Unsupported, "{text}");
-        }
-        assert!(
-            local_path("s3://bucket")
-                .unwrap_err()
-                .to_string()
-                .contains("`s3://`")
-        );
+    fn equal_buckets_of_two_endpoints_have_folders_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |endpoint: &str, place: &str| {
+            let variables = [
+                ("AWS_ACCESS_KEY_ID", "key"),
+                ("AWS_SECRET_ACCESS_KEY", "secret"),
+                ("AWS_ENDPOINT_URL", endpoint),
+            ];
+            let access = Access {
+                variables: variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+                cache: Some(dir.path().to_owned()),
+                ..Access::default()
+            };
+            let backend = Backend::parse(place, &access).unwrap();
+            let file = backend.staging().create().unwrap();
+            Path::new(&file.name()).parent().unwrap().to_owned()
+        };
+        let one = at("https://one.example", "s3://models/a");
+        assert_eq!(at("https://one.example", "s3://models/a/"), one);
+        assert_ne!(at("https://two.example", "s3://models/a"), one);
+        assert_ne!(at("https://one.example", "s3://models/b"), one);
+        assert!(one.starts_with(dir.path()));
     }
 
     #[test]
     fn a_missing_directory_is_not_a_repository() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("none");
-        let error = Backend::parse_existing(missing.to_str().unwrap()).unwrap_err();
+        let error =
+            Backend::parse_existing(missing.to_str().unwrap(), &Access::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(!missing.exists());
     }

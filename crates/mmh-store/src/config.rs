@@ -19,6 +19,8 @@ pub const PACK_LEN_MAX: u64 = 1 << 30;
 
 /// Recovery blocks of a pack for each hundred of its blocks, unless told otherwise.
 pub const PARITY_DEFAULT: u32 = 3;
+/// Longest place of a log in bytes.
+pub const LOG_LEN_MAX: usize = 1024;
 
 /// The value `"config"` of the `type` field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -93,6 +95,9 @@ pub struct Config {
     /// Whether everything is sealed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<Sealed>,
+    /// Where the log lives, without user and password, if not beside the packs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<String>,
 }
 
 #[expect(
@@ -132,6 +137,13 @@ impl Canonical for Config {
         }
         if c.algorithm.len() > limits::NAME_LEN_MAX {
             return Err(bad("the chunker's name is too long".to_owned()));
+        }
+        if self.log.as_ref().is_some_and(|log| log.len() > LOG_LEN_MAX) {
+            return Err(bad("the log's place is too long".to_owned()));
+        }
+        if !self.conditional_put && self.log.is_none() {
+            let what = "its engine ignores conditions, but its log is there all the same";
+            return Err(bad(what.to_owned()));
         }
         Ok(())
     }
@@ -214,6 +226,7 @@ mod tests {
             parity: PARITY_DEFAULT,
             conditional_put: true,
             sealed: None,
+            log: None,
         }
     }
 
@@ -253,6 +266,32 @@ mod tests {
         assert!(opened.check().is_err());
         sealed.chunker.algorithm = CHUNKER.to_owned();
         assert!(sealed.check().is_err());
+    }
+
+    /// A log elsewhere is a field that is not there otherwise: older configurations stay valid.
+    #[test]
+    fn a_log_elsewhere_is_named_and_an_unsafe_engine_needs_one() {
+        let log = Some("postgres://h:5432/d".to_owned());
+        for conditional_put in [true, false] {
+            let config = Config {
+                log: log.clone(),
+                conditional_put,
+                ..sample()
+            };
+            let bytes = canonical::encode(&config).unwrap();
+            assert_eq!(Config::decode(&bytes, "c").unwrap(), config);
+        }
+        let without = Config {
+            conditional_put: false,
+            ..sample()
+        };
+        let long = Config {
+            log: Some("x".repeat(LOG_LEN_MAX + 1)),
+            ..sample()
+        };
+        assert!(without.check().is_err() && long.check().is_err());
+        let text = canonical::encode(&sample()).unwrap();
+        assert!(!text.windows(4).any(|w| w == b"clog"));
     }
 
     #[test]

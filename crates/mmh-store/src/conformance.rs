@@ -2,20 +2,31 @@
 //!
 //! Each function panics with a sentence if the backend fails. A backend passes before it is used.
 
+use std::fmt;
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use futures::stream::BoxStream;
 use mmh_codec::{Encoder, Hint, Settings};
 use mmh_core::name::RefName;
 use mmh_core::object::RefChange;
 use mmh_core::ports::{Cancel, Silent};
 use mmh_core::{ChunkId, ErrorKind, SnapshotId};
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
 use tokio::runtime::Handle;
 
+use crate::access::Access;
 use crate::backend::Backend;
 use crate::chunk::{ChunkSink, ChunkSource};
 use crate::config::PACK_LEN_MIN;
+use crate::entropy::{Entropy, SystemEntropy};
 use crate::error::{Error, Result};
 use crate::log::Commit;
+use crate::log_engine::{LogEngine, connect};
 use crate::objects::is_taken;
 use crate::staging::StagedFile;
 use crate::store::{InitOptions, OpenOptions, Store};
@@ -45,6 +56,69 @@ pub fn put(sink: &impl ChunkSink, raw: &[u8]) -> Result<(ChunkId, bool)> {
     let id = sink.id(raw);
     let len = u32::try_from(raw.len()).expect("a chunk is short");
     Ok((id, sink.put(id, len, &frame(raw))?))
+}
+
+/// An engine that ignores conditions and says that all is well, as some do.
+#[derive(Debug)]
+pub struct Careless(pub Arc<dyn ObjectStore>);
+
+impl fmt::Display for Careless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "careless {}", self.0)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Careless {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        mut opts: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        opts.mode = PutMode::Overwrite;
+        self.0.put_opts(location, payload, opts).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        opts: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        self.0.put_multipart_opts(location, opts).await
+    }
+
+    async fn get_opts(
+        &self,
+        location: &Path,
+        options: GetOptions,
+    ) -> object_store::Result<GetResult> {
+        self.0.get_opts(location, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        self.0.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        self.0.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> object_store::Result<ListResult> {
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(
+        &self,
+        from: &Path,
+        to: &Path,
+        options: CopyOptions,
+    ) -> object_store::Result<()> {
+        self.0.copy_opts(from, to, options).await
+    }
 }
 
 /// Bytes that do not compress and differ for every `seed`.
@@ -95,6 +169,130 @@ pub async fn exam(fresh: impl Fn() -> Backend) {
     a_repository_is_made_once(fresh()).await;
     chunks_survive_reopening(fresh()).await;
     refs_decide_races(fresh()).await;
+}
+
+/// The exam for the home of a log, at a URL.
+///
+/// # Panics
+/// At the first question that the engine fails.
+pub async fn log_exam(url: &str, access: &Access) {
+    let draw = || SystemEntropy.draw().expect("the system has entropy");
+    let engine = |id| connect(url, &id, access).expect("the URL is one");
+    let (log, other) = (engine(draw()), engine(draw()));
+    for _ in 0..2 {
+        log.prepare().await.expect("prepared, once or twice");
+    }
+    log_objects_are_created_once(&*log).await;
+    logs_are_apart(&*log, &*other).await;
+    log_lists_are_whole_and_sorted(&*other).await;
+}
+
+async fn log_objects_are_created_once(log: &dyn LogEngine) {
+    assert_eq!(log.read("mmh/log/1", 9).await.expect("no error"), None);
+    let racers = (0..16_u8).map(|n| log.create("mmh/log/1", vec![n; 5].into()));
+    let won = futures::future::join_all(racers).await;
+    let won: Vec<bool> = won.into_iter().map(|w| w.expect("no error")).collect();
+    assert_eq!(
+        won.iter().filter(|w| **w).count(),
+        1,
+        "one racer wins: {won:?}"
+    );
+    let winner = won
+        .iter()
+        .position(|w| *w)
+        .and_then(|n| u8::try_from(n).ok());
+    let kept = log
+        .read("mmh/log/1", 5)
+        .await
+        .expect("no error")
+        .expect("it is there");
+    assert_eq!(
+        kept,
+        vec![winner.expect("one won"); 5],
+        "the winner's bytes"
+    );
+    log.confirm("mmh/log/1", kept.clone())
+        .await
+        .expect("it lasts");
+    log.confirm("mmh/log/1", "other".into())
+        .await
+        .expect_err("others were not written");
+    let error = log.read("mmh/log/1", 4).await.expect_err("too long");
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    for _ in 0..2 {
+        log.delete("mmh/log/1")
+            .await
+            .expect("deleted, once or twice");
+        assert_eq!(log.read("mmh/log/1", 9).await.expect("no error"), None);
+    }
+    let again = log.create("mmh/log/1", "again".into()).await;
+    assert!(again.expect("no error"), "a deleted name is free");
+    let every_byte: Vec<u8> = (0..=u8::MAX).collect();
+    let made = log.create("mmh/config", every_byte.clone().into()).await;
+    assert!(made.expect("no error"));
+    let read = log.read("mmh/config", 256).await.expect("no error");
+    assert_eq!(
+        read.as_deref(),
+        Some(&every_byte[..]),
+        "bytes come back as they were"
+    );
+}
+
+async fn logs_are_apart(log: &dyn LogEngine, other: &dyn LogEngine) {
+    assert_eq!(other.read("mmh/log/1", 9).await.expect("no error"), None);
+    assert_eq!(other.list("mmh/log", None).await.expect("no error"), []);
+    let made = other.create("mmh/log/1", "other".into()).await;
+    assert!(
+        made.expect("no error"),
+        "another repository's names are its own"
+    );
+    other.delete("mmh/log/1").await.expect("deleted");
+    let kept = log.read("mmh/log/1", 9).await.expect("no error");
+    assert_eq!(kept.as_deref(), Some(&b"again"[..]));
+}
+
+/// More names than engines give at once.
+async fn log_lists_are_whole_and_sorted(log: &dyn LogEngine) {
+    use futures::{StreamExt, TryStreamExt};
+    const NAMES: u64 = 1100;
+    let create = |seq| async move {
+        let made = log
+            .create(&crate::names::entry(seq), vec![7; 3].into())
+            .await?;
+        assert!(made, "entry {seq} is new");
+        Ok::<_, Error>(())
+    };
+    let mut all: Vec<_> = (1..=NAMES).map(create).collect();
+    all.reverse();
+    let made = futures::stream::iter(all)
+        .buffer_unordered(64)
+        .try_collect::<Vec<_>>();
+    made.await.expect("all are created");
+    for name in ["mmh/logs/1", "mmh/lo", "mmh/log-1", "mmh/checkpoint/1"] {
+        log.create(name, "x".into()).await.expect("no error");
+    }
+    let listed = log.list("mmh/log", None).await.expect("no error");
+    let expected = |from: u64| (from..=NAMES).map(crate::names::entry);
+    assert!(
+        listed
+            .iter()
+            .map(|l| &l.0)
+            .eq(expected(1).collect::<Vec<_>>().iter())
+    );
+    assert!(
+        listed.iter().all(|l| l.1 == 3 || l.1 == 0),
+        "lengths are known or 0"
+    );
+    let after = crate::names::entry(NAMES - 3);
+    let listed = log.list("mmh/log", Some(&after)).await.expect("no error");
+    assert!(
+        listed
+            .iter()
+            .map(|l| &l.0)
+            .eq(expected(NAMES - 2).collect::<Vec<_>>().iter())
+    );
+    let none = log.list("mmh/log", Some(&crate::names::entry(NAMES))).await;
+    assert_eq!(none.expect("no error"), []);
 }
 
 /// Refs depend on it: of two creates of one name the second is told so, and changes nothing.

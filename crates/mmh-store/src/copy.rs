@@ -32,6 +32,13 @@ pub(crate) async fn copy(
             place: dest.name().to_owned(),
         });
     }
+    if let Some(log) = &store.config().log {
+        // The copy would have the same id, and write into the same log.
+        return Err(Error::UnsupportedBackend {
+            place: store.backend().name().to_owned(),
+            reason: format!("its log lives in {log}; such a repository cannot be copied yet"),
+        });
+    }
     let copy = Copy {
         from: store.backend(),
         // Opens what it checks; writes what it is given.

@@ -89,6 +89,30 @@ pub enum Error {
         /// What is missing.
         reason: String,
     },
+    /// A place elsewhere cannot be used with the settings that were given.
+    #[error("cannot use `{place}`: {reason}")]
+    BadPlace {
+        /// The URL without user and password.
+        place: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// Nothing says who is asking for a place elsewhere.
+    #[error("no credentials for `{place}`: {hint}")]
+    NoCredentials {
+        /// The URL without user and password.
+        place: String,
+        /// Where they may be given.
+        hint: String,
+    },
+    /// A log that is there, but another repository's, or none.
+    #[error("{place} does not hold this repository's log; it was made with --log {recorded}")]
+    NotTheLog {
+        /// Where it was looked for.
+        place: String,
+        /// Where the configuration says that it is.
+        recorded: String,
+    },
     /// An argument is outside its bounds.
     #[error("{what} is {value}; it must be {bounds}")]
     BadSetting {
@@ -222,6 +246,16 @@ pub enum Error {
         /// The engine's reason.
         source: object_store::Error,
     },
+    /// The engine of a log elsewhere failed.
+    #[error("{place}: {source}")]
+    Log {
+        /// The object.
+        place: String,
+        /// What the caller can do.
+        kind: ErrorKind,
+        /// The engine's reason.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// An id, a name or an object is not acceptable, or the operation was cancelled.
     #[error(transparent)]
     Core(#[from] mmh_core::Error),
@@ -258,7 +292,9 @@ impl Error {
             | Self::NoKeys { .. }
             | Self::NotAnArchive { .. }
             | Self::BadFrame { .. }
+            | Self::BadPlace { .. }
             | Self::BadSetting { .. } => ErrorKind::Invalid,
+            Self::NoCredentials { .. } => ErrorKind::Denied,
             Self::UnknownVersion { .. }
             | Self::UnknownFrame { .. }
             | Self::UnsupportedBackend { .. } => ErrorKind::Unsupported,
@@ -266,14 +302,16 @@ impl Error {
                 ErrorKind::Corrupt
             }
             Self::Incomplete { .. } => ErrorKind::Corrupt,
-            Self::RefConflict { .. } | Self::Collected { .. } | Self::Overtaken { .. } => {
-                ErrorKind::Conflict
-            }
+            Self::RefConflict { .. }
+            | Self::Collected { .. }
+            | Self::Overtaken { .. }
+            | Self::NotTheLog { .. } => ErrorKind::Conflict,
             Self::Busy { .. } | Self::Unconfirmed { .. } | Self::WriterFailed { .. } => {
                 ErrorKind::Unavailable
             }
             Self::Io { source, .. } => ErrorKind::of_io(source),
             Self::Engine { source, .. } => kind_of_engine(source),
+            Self::Log { kind, .. } => *kind,
             Self::Core(source) => source.kind(),
             Self::Reference { source, .. } => source.kind(),
             Self::Internal { .. } => ErrorKind::Internal,

@@ -5,11 +5,13 @@
 //! chunks, [`ChunkSource`] and [`ChunkSink`], are synchronous, so that a computing pool may call
 //! them. Byte layouts and the orders of writing and reading are in FORMAT.md, "Store".
 
+mod access;
 mod archive;
 mod backend;
 mod block_on;
 mod broken;
 mod buffer;
+mod cache;
 mod chunk;
 pub mod config;
 #[cfg(feature = "testing")]
@@ -27,6 +29,7 @@ mod keys;
 pub mod lease;
 pub mod log;
 mod log_engine;
+mod log_home;
 pub mod names;
 mod objects;
 pub mod pack;
@@ -40,10 +43,14 @@ mod scrub;
 pub mod sim;
 mod staging;
 mod store;
+#[cfg(any(feature = "net", feature = "postgres", feature = "nats"))]
+mod tls;
+mod upload;
 mod vault;
 mod verify;
 mod writer;
 
+pub use access::{Access, CACHE_LEN_DEFAULT};
 pub use archive::{Archive, ArchiveWriter, fuzz_archive_table};
 pub use backend::Backend;
 #[cfg(feature = "testing")]

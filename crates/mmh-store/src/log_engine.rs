@@ -6,12 +6,25 @@
 //! hold the packs while the log lives elsewhere. Names are the same everywhere: see
 //! [`names`](crate::names).
 
+#[cfg(feature = "etcd")]
+mod etcd;
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "etcd", feature = "nats"))]
+mod url;
+
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use mmh_core::Digest;
+use mmh_core::error::shorten;
 
-use crate::backend::Backend;
+use crate::access::Access;
+use crate::backend::{Backend, without_user};
 use crate::error::{Error, Result};
 use crate::objects::{Listed, is_taken};
 
@@ -20,6 +33,15 @@ use crate::objects::{Listed, is_taken};
 pub trait LogEngine: Debug + Send + Sync {
     /// The object's name with the engine's place, for messages. Holds no secret.
     fn place(&self, name: &str) -> String;
+
+    /// Makes what the engine needs before the first object: a table, a bucket. Called when a
+    /// repository is made; that it is there already is no error.
+    ///
+    /// # Errors
+    /// Denied; Unavailable; Invalid if the engine is set up so that it may lose what it confirms.
+    async fn prepare(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Reads an object; `None` if there is none.
     ///
@@ -42,7 +64,8 @@ pub trait LogEngine: Debug + Send + Sync {
     async fn confirm(&self, name: &str, bytes: Bytes) -> Result<()>;
 
     /// Lists names and lengths in bytes below `prefix`, sorted; only those after the name
-    /// `after`, if one is given.
+    /// `after`, if one is given. Where an engine would have to send an object to tell its length,
+    /// the length is 0.
     ///
     /// # Errors
     /// Denied; Unavailable.
@@ -53,6 +76,64 @@ pub trait LogEngine: Debug + Send + Sync {
     /// # Errors
     /// Denied; Unavailable.
     async fn delete(&self, name: &str) -> Result<()>;
+}
+
+/// The engine of a URL, for the log of one repository. Nothing is asked of it yet.
+///
+/// # Errors
+/// Unsupported for another scheme, or one that this build was made without; Invalid for a URL or
+/// settings that do not fit.
+pub(crate) fn connect(
+    url: &str,
+    repository: &Digest,
+    access: &Access,
+) -> Result<Arc<dyn LogEngine>> {
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    match scheme {
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => Ok(Arc::new(postgres::PostgresLog::new(
+            url, repository, access,
+        )?)),
+        #[cfg(feature = "etcd")]
+        "etcd" => Ok(Arc::new(etcd::EtcdLog::new(url, repository, access)?)),
+        #[cfg(feature = "nats")]
+        "nats" => Ok(Arc::new(nats::NatsLog::new(url, repository, access)?)),
+        _ => {
+            let known = ["postgres", "etcd", "nats"].contains(&scheme);
+            Err(Error::UnsupportedBackend {
+                place: shorten(&without_user(url)),
+                reason: if known {
+                    format!("this build was made without the feature `{scheme}`")
+                } else {
+                    "a log lives at `postgres://`, `etcd://` or `nats://`".to_owned()
+                },
+            })
+        }
+    }
+}
+
+/// Where an engine is, without the repository and without secrets: what the configuration names.
+pub(crate) fn location(engine: &dyn LogEngine) -> String {
+    engine.place("").trim_end_matches('/').to_owned()
+}
+
+/// What confirms an object where one that can be seen also lasts.
+#[cfg(any(feature = "postgres", feature = "etcd", feature = "nats"))]
+async fn confirm_by_reading(engine: &dyn LogEngine, name: &str, bytes: &[u8]) -> Result<()> {
+    let found = engine.read(name, bytes.len()).await?;
+    if found.as_deref() == Some(bytes) {
+        return Ok(());
+    }
+    Err(Error::Corrupt {
+        object: engine.place(name),
+        reason: "it is not what was written".to_owned(),
+    })
+}
+
+/// The names below a prefix, as bounds that are not among them: `/` sorts right before `0`.
+#[cfg(any(feature = "postgres", feature = "etcd"))]
+fn bounds(prefix: &str) -> (String, String) {
+    (format!("{prefix}/"), format!("{prefix}0"))
 }
 
 /// The log beside the packs, in the engine of a backend.

@@ -61,6 +61,23 @@ impl Backend {
         }
     }
 
+    /// Like [`Backend::read_range`], from the cache if it is there. The caller proves the bytes and
+    /// then calls [`Backend::keep`].
+    pub(crate) async fn read_piece(&self, name: &str, offset: u64, len: u64) -> Result<Bytes> {
+        if let Some(piece) = self.cache().and_then(|cache| cache.get(name, offset, len)) {
+            return Ok(piece);
+        }
+        self.read_range(name, offset, len).await
+    }
+
+    /// Keeps a piece of an object that never changes in the cache, if there is one. The bytes
+    /// have been compared with a digest.
+    pub(crate) fn keep(&self, name: &str, offset: u64, piece: &[u8]) {
+        if let Some(cache) = self.cache() {
+            cache.put(name, offset, piece);
+        }
+    }
+
     /// The object's length in bytes; `None` if there is none.
     pub(crate) async fn len(&self, name: &str) -> Result<Option<u64>> {
         match self.objects().head(&Path::from(name)).await {

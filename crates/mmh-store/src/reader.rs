@@ -155,7 +155,7 @@ impl Store {
     /// Reads a record.
     async fn fetch(&self, pack: PackId, entry: &Entry) -> Result<Bytes> {
         let (name, len) = (names::pack(&pack), entry.record_len());
-        let read = self.backend().read_range(&name, entry.offset, len).await;
+        let read = self.backend().read_piece(&name, entry.offset, len).await;
         read.map_err(|error| match error {
             Error::Corrupt { reason, .. } => corrupt(pack, entry, reason),
             other => other,
@@ -167,6 +167,16 @@ impl Store {
         let record = self.fetch(at.pack, &at.entry).await?;
         let frame = frame::shared_of_record(&record, self.backend().vault(), &at.entry.id);
         frame.map_err(|fault| corrupt(at.pack, &at.entry, fault.to_string()))
+    }
+}
+
+impl Reader {
+    /// Keeps a record whose checksum and, if it was decoded, digest were right.
+    fn keep(&self, pack: Option<PackId>, entry: &Entry, record: &[u8]) {
+        if let Some(pack) = pack {
+            let backend = self.store.backend();
+            backend.keep(&names::pack(&pack), entry.offset, record);
+        }
     }
 }
 
@@ -228,7 +238,10 @@ impl Others for Reader {
     fn find(&self, id: &ChunkId) -> Result<Found> {
         let (pack, entry, record) = block_on(&self.handle, self.record(id))?;
         let fault = match frame::shared_of_record(&record, self.vault(), id) {
-            Ok(frame) => return Ok(Found::Frame(frame)),
+            Ok(frame) => {
+                self.keep(pack, &entry, &record);
+                return Ok(Found::Frame(frame));
+            }
             Err(fault) => fault,
         };
         let healed = block_on(&self.handle, self.healed(pack, &entry))?;
@@ -250,14 +263,17 @@ impl ChunkSource for Reader {
     }
 
     fn get(&self, id: &ChunkId) -> Result<Verified<Bytes>> {
-        let (pack, entry, record) = block_on(&self.handle, self.record(id))?;
+        let (pack, entry, mut record) = block_on(&self.handle, self.record(id))?;
         let mut checked = check_record(&record, &entry, self);
         if let Err(Fault::Damaged(_)) = &checked
             && let Some(healed) = block_on(&self.handle, self.healed(pack, &entry))?
         {
             checked = check_record(&healed, &entry, self);
+            record = healed;
         }
-        checked.map_err(|fault| fault.of(*id, |reason| damaged(pack, &entry, reason)))
+        let raw = checked.map_err(|fault| fault.of(*id, |reason| damaged(pack, &entry, reason)))?;
+        self.keep(pack, &entry, &record);
+        Ok(raw)
     }
 
     fn references(&self, id: &ChunkId) -> Result<References> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use bytes::Bytes;
 use mmh_codec::entropy::{Engine, best};
 use mmh_core::canonical::Canonical;
 use mmh_core::object::Operation;
@@ -25,6 +26,7 @@ use crate::index::Index;
 use crate::keys::{self, KeySource, NoKey, Sealing, Slot};
 use crate::lease::Lease;
 use crate::log::{Commit, Log, RefsView};
+use crate::log_home;
 use crate::names;
 use crate::objects::{SEAL_LEN, is_taken, seal, unseal};
 use crate::reader::Reader;
@@ -156,21 +158,29 @@ impl Store {
         if backend.len(names::CONFIG).await?.is_some() {
             return Err(there_is_one());
         }
+        let repository = entropy.draw()?;
+        let (backend, log) = log_home::choose(backend.clone(), &repository)?;
         let mut config = Config {
             r#type: ConfigTag::Tag,
             format: FORMAT_VERSION,
-            repository: entropy.draw()?,
+            repository,
             pack_len_max: options.pack_len_max,
             chunker: options.chunker,
             parity: options.parity,
             conditional_put: true,
             sealed: None,
+            log,
         };
         if let Some(sealing) = &sealing {
             config.seal(&sealing.root.read_key())?;
         }
         config.check()?;
-        probe(&backend, &**entropy).await?;
+        let elsewhere = config.log.is_some();
+        config.conditional_put = log_home::probe(&backend, &**entropy, elsewhere).await?;
+        if let Some(sealing) = &sealing {
+            config.seal(&sealing.root.read_key())?;
+        }
+        config.check()?;
         open.key = match sealing {
             Some(sealing) => {
                 sealing.write_slots(&backend).await?;
@@ -179,11 +189,19 @@ impl Store {
             None => Arc::new(NoKey),
         };
         let (bytes, _) = seal(&config)?;
-        match backend.create(names::CONFIG, bytes).await {
-            Ok(()) => Self::open(backend, open).await,
-            Err(error) if is_taken(&error) => Err(there_is_one()),
-            Err(error) => Err(Error::engine(backend.place(names::CONFIG))(error)),
+        if elsewhere {
+            log_home::mark(&backend, &bytes).await?;
         }
+        match backend.create(names::CONFIG, bytes.clone()).await {
+            Ok(()) => {}
+            Err(error) if is_taken(&error) => return Err(there_is_one()),
+            Err(error) => return Err(Error::engine(backend.place(names::CONFIG))(error)),
+        }
+        // An engine that ignores conditions lets the last of two win.
+        if backend.read(names::CONFIG, bytes.len()).await? != Some(bytes) {
+            return Err(there_is_one());
+        }
+        Self::open(backend, open).await
     }
 
     /// Opens a repository.
@@ -192,11 +210,15 @@ impl Store {
     /// NotFound if there is none; Unsupported for a newer format; Denied if it is sealed and no key
     /// opens it, or not sealed and a key was given; Corrupt; Unavailable.
     pub async fn open(backend: Backend, options: OpenOptions) -> Result<Self> {
-        let config = read_config(&backend).await?;
+        let (config, bytes) = read_config(&backend).await?;
+        let backend = log_home::of(backend, &config)?;
         let (key, vault) = keys::unlock(&backend, &config, &*options.key).await?;
         let backend = backend.with_vault(vault);
-        let index = Index::open(backend.clone()).await?;
         let broken = options.broken();
+        let home = log_home::check(&backend, &config, &bytes);
+        let (index, home) = futures::join!(Index::open(backend.clone()), home);
+        let index = index?;
+        home?;
         let log = Log::new(backend.log_engine(), backend.vault().clone(), broken);
         let OpenOptions {
             clock,
@@ -528,7 +550,7 @@ impl Store {
 }
 
 /// Reads the configuration; that there is none means that there is no repository.
-pub(crate) async fn read_config(backend: &Backend) -> Result<Config> {
+async fn read_config(backend: &Backend) -> Result<(Config, Bytes)> {
     let Some(bytes) = backend
         .read(names::CONFIG, Config::LEN_MAX + SEAL_LEN)
         .await?
@@ -538,25 +560,5 @@ pub(crate) async fn read_config(backend: &Backend) -> Result<Config> {
         });
     };
     let (body, _) = unseal(&bytes, names::CONFIG)?;
-    Config::decode(body, names::CONFIG)
-}
-
-/// Makes sure that the engine refuses to create a name twice, on which all refs depend.
-async fn probe(backend: &Backend, entropy: &dyn Entropy) -> Result<()> {
-    let name = format!("{}-{}", names::PROBE, entropy.draw()?);
-    let failed = |e| Error::engine(backend.place(&name))(e);
-    backend.create(&name, &b"first"[..]).await.map_err(failed)?;
-    let second = backend.create(&name, &b"second"[..]).await;
-    let first_stays = backend.read(&name, SEAL_LEN).await?.as_deref() == Some(b"first");
-    backend.delete(&name).await?;
-    match second {
-        Err(error) if is_taken(&error) && first_stays => Ok(()),
-        Err(error) if !is_taken(&error) => Err(failed(error)),
-        _ => Err(Error::UnsupportedBackend {
-            place: backend.name().to_owned(),
-            reason: "the engine ignores `create only if absent`, so two writers could overwrite \
-                     each other's refs"
-                .to_owned(),
-        }),
-    }
+    Ok((Config::decode(body, names::CONFIG)?, bytes))
 }

@@ -20,7 +20,7 @@ pub(crate) fn init(
 ) -> Result<(), Failure> {
     let set = session.config.repository.as_ref().map(|s| s.value.clone());
     let place = dir.or(set).unwrap_or_else(|| ".".to_owned());
-    let backend = Backend::parse(&place)?;
+    let backend = Backend::parse(&place, &session.config.access())?;
     let name = backend.name().to_owned();
     let sealing = match slot {
         Some(slot) => Some(Sealing {

@@ -119,14 +119,18 @@ fn print_facts(
         )
     )?;
     let works = if f.put_if_absent {
-        "works"
+        "works".to_owned()
     } else {
-        "does not work"
+        "does not work".to_owned()
+    };
+    let works = match &f.log {
+        Some(log) => format!("{works}; the log lives in {log}"),
+        None => format!("{works} here"),
     };
     writeln!(
         out,
         "{}",
-        styled(DIM, format!("  creating only if absent {works} here"))
+        styled(DIM, format!("  creating only if absent {works}"))
     )
 }
 

@@ -154,7 +154,7 @@ fn combine(
 /// Copies the repository of a seed.
 pub(crate) fn clone(session: &Session, file: &Path, dir: &str) -> Result<(), Failure> {
     let parsed = read(Some(file))?;
-    let dest = Backend::parse(dir)?;
+    let dest = Backend::parse(dir, &session.config.access())?;
     let (settings, components) = (session.settings(), session.components());
     let cloned = keys::clone(&parsed.seed, dest, settings, components)?;
     let names = cloned.repository.names()?.len();

@@ -44,9 +44,15 @@ fn what_is_not_there_exits_with_3() {
 }
 
 #[test]
-fn engines_of_later_versions_exit_with_4() {
+fn unknown_engines_exit_with_4() {
     let s = Scratch::new();
-    fails(&s, &["-R", "s3://bucket/prefix", "ls"], 4, "s3://");
+    fails(&s, &["-R", "ftp://host/prefix", "ls"], 4, "s3://");
+    fails(
+        &s,
+        &["--log", "mysql://host/db", "init", "other"],
+        4,
+        "postgres://",
+    );
 }
 
 #[test]

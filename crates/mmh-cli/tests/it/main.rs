@@ -4,6 +4,7 @@
 
 mod archives;
 mod bases;
+mod elsewhere;
 mod errors;
 mod index;
 mod interrupted;
@@ -14,6 +15,9 @@ mod parity;
 mod pipes;
 mod ranges;
 mod sealed;
+#[path = "../../../mmh-store/tests/it/engines/server.rs"]
+#[allow(dead_code, reason = "it starts more servers than are needed here")]
+mod server;
 mod session;
 mod shapes;
 mod support;

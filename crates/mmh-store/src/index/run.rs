@@ -47,7 +47,7 @@ fn damaged(name: &str, flaw: Flaw) -> Error {
 /// A read beyond the end of a run is damage of the index.
 async fn read(backend: &Backend, name: &str, offset: u64, len: u64) -> Result<bytes::Bytes> {
     backend
-        .read_range(name, offset, len)
+        .read_piece(name, offset, len)
         .await
         .map_err(|error| match error {
             Error::Corrupt { reason, .. } => Error::CorruptIndex {
@@ -97,7 +97,15 @@ impl Run {
             run: len,
             tail: tail_len,
         };
-        let tail = RunTail::decode(&opened, stored, vault).map_err(flaw)?;
+        let decoded = RunTail::decode(&opened, stored, vault).map_err(flaw)?;
+        for (offset, piece) in [
+            (len - guess, &end),
+            (len - trailer_len - tail_len, &tail),
+            (0, &header),
+        ] {
+            backend.keep(&name, offset, piece);
+        }
+        let tail = decoded;
         Ok(Self {
             name,
             id,
@@ -176,8 +184,10 @@ impl Run {
         let offset = HEADER_LEN + u64::from(no) * vault.stored_len(BLOCK_LEN as u64);
         let len = vault.stored_len(n * RUN_ENTRY_LEN as u64);
         let bytes = read(backend, &self.name, offset, len).await?;
-        Block::verified(bytes.into(), &fence.digest, vault)
-            .map_err(|flaw| damaged(&self.name, flaw))
+        let block = Block::verified(bytes.clone().into(), &fence.digest, vault);
+        let block = block.map_err(|flaw| damaged(&self.name, flaw))?;
+        backend.keep(&self.name, offset, &bytes);
+        Ok(block)
     }
 }
 

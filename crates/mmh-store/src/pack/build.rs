@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use mmh_core::PackId;
 
 use super::format::{
@@ -15,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::names;
 use crate::parity;
 use crate::staging::StagedFile;
+use crate::upload::upload;
 use crate::vault::{FOOTER_NAME, Vault};
 
 /// A pack or archive to which records are added. A pack hashes as it grows: the digest names it.
@@ -108,12 +108,6 @@ pub(crate) async fn publish_as(backend: &Backend, file: &dyn StagedFile, name: &
     if file.publish(name).map_err(Error::io(file.name()))? {
         return Ok(());
     }
-    let len = usize::try_from(file.len()).map_err(|_| Error::Internal {
-        what: format!("{} is longer than memory", file.name()),
-    })?;
-    let mut bytes = vec![0; len];
-    file.read_at(0, &mut bytes)
-        .map_err(Error::io(file.name()))?;
-    backend.write(name, Bytes::from(bytes)).await?;
+    upload(backend, file, name).await?;
     file.discard().map_err(Error::io(file.name()))
 }

@@ -9,6 +9,7 @@ mod conformance;
 mod crash;
 mod damage;
 mod edges;
+mod engines;
 mod forged;
 mod kill;
 mod kinds;
