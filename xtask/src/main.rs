@@ -17,6 +17,7 @@ mod corpus;
 mod demo;
 mod doors;
 mod drill;
+mod engines;
 mod fixture;
 mod mmh;
 mod shell;
@@ -38,6 +39,7 @@ cargo xtask COMMAND
   corpus [DIR] CHOICE  fetch real model files: --small, --demo, --all, or --set NAME …
   bench [FILE…]        mmh beside its peers, into docs/benchmarks.md; --rounds, --threads, --only
   bench --corpus DIR   a whole folder, once; bench --install-peers brings the peers
+  engines              bring the servers that tests of engines start: moto, PostgreSQL, etcd, NATS
   drill kill [-n N]    kill -9 at N random moments of an add (200); [--seed S]
   drill fuzz [-n N]    mutated models and damaged repositories, N rounds (200); [--seed S]
   drill simulate       the store in simulated worlds; [--seeds N] (10000), [--from SEED], [--threads N]
@@ -46,6 +48,8 @@ cargo xtask COMMAND
   drill asan           the codec's tests under AddressSanitizer
   drill large          add and restore a file of 20 GB within the bound of memory; [--gb N]
   drill neon           the codec's tests on 64-bit ARM, in an emulator; --install brings it
+  drill writers [-n N] 8 writers with N transactions (500) each, on every engine
+  drill garage         a cluster of three Garage nodes, one killed during an add; --install builds it
 
 Downloads and scratch repositories go to .demo/ in the root; MMH_DEMO_CACHE names another folder.
 MMH_PROGRAM names a built `mmh` to use instead of building one.
@@ -69,6 +73,7 @@ fn dispatch(command: &str, args: Args) -> Outcome {
         "bench" => bench::command(args),
         "demo" => demo::command(args),
         "drill" => drill::command(args),
+        "engines" => engines::command(args),
         "tidy" => tidy::command(args),
         "corpus" => corpus::command(args),
         "help" => {

@@ -1,11 +1,14 @@
 //! `cargo xtask drill`: long trials of what must never happen.
 
 mod fuzz;
+#[cfg(unix)]
+mod garage;
 mod guided;
 mod kill;
 mod large;
 mod sanitizer;
 mod simulate;
+mod writers;
 
 use crate::args::Args;
 use crate::arm;
@@ -17,8 +20,9 @@ pub(crate) use simulate::simulate;
 
 /// `cargo xtask drill kill|fuzz [-n N] [--seed S]`, `cargo xtask drill large [--gb N]`,
 /// `cargo xtask drill simulate [--seeds N] [--from SEED] [--seed S] [--trace]`,
-/// `cargo xtask drill guided [--minutes N] [--only TARGET]`, `cargo xtask drill asan` and
-/// `cargo xtask drill neon [--install]`
+/// `cargo xtask drill guided [--minutes N] [--only TARGET]`, `cargo xtask drill asan`,
+/// `cargo xtask drill neon [--install]`, `cargo xtask drill writers [-n N]` and
+/// `cargo xtask drill garage [--install]`
 pub(crate) fn command(mut args: Args) -> Outcome {
     let which = args.positional().unwrap_or_default();
     match which.as_str() {
@@ -65,8 +69,19 @@ pub(crate) fn command(mut args: Args) -> Outcome {
             args.finish()?;
             arm::test(install)
         }
+        "writers" => {
+            let transactions = args.value("-n")?.unwrap_or(500);
+            args.finish()?;
+            writers::writers(transactions)
+        }
+        #[cfg(unix)]
+        "garage" => {
+            let install = args.flag("--install");
+            args.finish()?;
+            garage::garage(&build("mmh", &RELEASE)?, install)
+        }
         _ => Err(Failure::usage(
-            "say which drill: kill, fuzz, simulate, guided, asan, neon or large",
+            "say which drill: kill, fuzz, simulate, guided, asan, neon, large, writers or garage",
         )),
     }
 }

@@ -1,0 +1,161 @@
+//! `cargo xtask engines`: brings the servers that the tests of engines start by themselves: moto
+//! from pip, etcd, NATS and PostgreSQL from Debian's packages. What is installed is left alone.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::args::Args;
+use crate::corpus::python_name;
+use crate::shell::{Context as _, Failure, Outcome, cache, capture, output};
+
+/// The model of Amazon's services that stands in for S3, pinned: its answers are what is tested.
+const MOTO: &str = "moto[server]==5.2.5";
+
+/// Programs that Debian's packages bring, unpacked into the cache.
+const UNPACKED: [(&str, &str); 2] = [("etcd", "etcd-server"), ("nats-server", "nats-server")];
+
+/// `cargo xtask engines`
+pub(crate) fn command(args: Args) -> Outcome {
+    args.finish()?;
+    let missing = provide();
+    if missing.is_empty() {
+        println!("all servers are there; the tests `engines::` start them");
+        return Ok(());
+    }
+    Err(Failure::unavailable(missing.join("\n")))
+}
+
+/// Brings what is not there, and returns what cannot be had, each with the reason.
+pub(crate) fn provide() -> Vec<String> {
+    let folder = cache().join("engines");
+    let mut missing = Vec::new();
+    let mut note = |name: &str, outcome: Outcome| {
+        if let Err(failure) = outcome {
+            missing.push(format!("{name} cannot be had: {failure}"));
+        }
+    };
+    note("moto", moto(&folder.join("python")));
+    for (program, package) in UNPACKED {
+        note(package, unpack(&folder, program, package));
+    }
+    note("postgresql", postgres());
+    missing
+}
+
+/// moto in a Python environment of its own, which says which version it holds.
+fn moto(folder: &Path) -> Outcome {
+    let stamp = folder.join("mmh-holds");
+    if fs::read_to_string(&stamp).is_ok_and(|text| text == MOTO) {
+        return Ok(());
+    }
+    println!("installing {MOTO}");
+    capture(Command::new(python_name()).args(["-m", "venv"]).arg(folder))?;
+    let mut pip = Command::new(folder.join("bin/python"));
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]);
+    capture(pip.arg("--prefer-binary").arg(MOTO))?;
+    fs::write(&stamp, MOTO).context(stamp.display())
+}
+
+/// Where a program is: unpacked, or installed.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
+    let root = cache().join("engines/root/usr");
+    let mut folders = vec![root.join("bin"), root.join("sbin"), "/usr/sbin".into()];
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    folders.extend(std::env::split_paths(&path));
+    let versions = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten();
+    folders.extend(versions.map(|version| version.path().join("bin")));
+    folders
+        .into_iter()
+        .map(|folder| folder.join(program))
+        .find(|path| path.is_file())
+}
+
+/// Downloads a package and unpacks it: nothing of the system changes.
+fn unpack(folder: &Path, program: &str, package: &str) -> Outcome {
+    if find(program).is_some() {
+        return Ok(());
+    }
+    println!("unpacking {package}");
+    let inbox = folder.join("packages");
+    fs::create_dir_all(&inbox).context(inbox.display())?;
+    with_lists(
+        Command::new("apt-get")
+            .args(["download", "-qq", package])
+            .current_dir(&inbox),
+    )?;
+    for entry in fs::read_dir(&inbox).context(inbox.display())? {
+        let path = entry.context(inbox.display())?.path();
+        let name = path
+            .file_name()
+            .map(OsStr::to_string_lossy)
+            .unwrap_or_default();
+        if name.starts_with(&format!("{package}_")) {
+            capture(
+                Command::new("dpkg-deb")
+                    .arg("-x")
+                    .arg(&path)
+                    .arg(folder.join("root")),
+            )?;
+        }
+    }
+    find(program).map(drop).ok_or_else(|| {
+        Failure::unavailable(format!("the package {package} has no program `{program}`"))
+    })
+}
+
+/// PostgreSQL has libraries, so it is installed; its tests start a cluster of their own.
+fn postgres() -> Outcome {
+    if find("initdb").is_some() {
+        return Ok(());
+    }
+    println!("installing postgresql");
+    let mut install = Command::new("apt-get");
+    install.args([
+        "install",
+        "-y",
+        "-qq",
+        "--no-install-recommends",
+        "postgresql",
+    ]);
+    with_lists(install.env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// Runs the package client; where it knows no packages yet, lists them first.
+fn with_lists(command: &mut Command) -> Outcome {
+    if output(command)?.status.success() {
+        return Ok(());
+    }
+    capture(Command::new("apt-get").args(["update", "-qq"]))?;
+    capture(command).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_on_the_path() {
+        assert!(find("cargo").is_some() && find("no-such-program-anywhere").is_none());
+    }
+
+    #[test]
+    fn what_is_brought_is_pinned() {
+        assert!(MOTO.contains("=="), "{MOTO}");
+        assert!(
+            UNPACKED
+                .iter()
+                .all(|(program, package)| package.contains(program))
+        );
+    }
+}
