@@ -147,8 +147,7 @@ fn commands_that_check() {
             "raw"
         ]
     );
-    let facts =
-        "{chunks:n format:n id:s operations:n pack_bytes:n packs:n put_if_absent:bool sealed:bool}";
+    let facts = "{chunks:n format:n id:s log:null operations:n pack_bytes:n packs:n put_if_absent:bool sealed:bool}";
     has(
         &s,
         &["doctor"],
@@ -236,7 +235,8 @@ fn errors_are_documents_of_one_shape() {
         (&["ls", "a/none"][..], "not_found", 3),
         (&["get", "a/b", "m/sub/noise"], "invalid", 2),
         (&["branch", "a/b", "main"], "conflict", 6),
-        (&["-R", "s3://bucket", "ls"], "unsupported", 4),
+        (&["-R", "ftp://host/x", "ls"], "unsupported", 4),
+        (&["-R", "s3://bucket", "ls"], "denied", 5),
         (&["-R", "m.mmh", "undo"], "denied", 5),
         (&["--no-such-flag"], "invalid", 2),
     ] {

@@ -312,7 +312,7 @@ $ -R absent ls
 error: absent is not a repository; `mmh init` makes one
 [3]
 $ -R http://host/x ls
-error: cannot open `http://host/x`: this build knows directories only, not `http://`
+error: cannot open `http://host/x`: this build knows folders, `file://`, `s3://`, `gs://` and `az://`, not `http://`
        a newer version may support it
 [4]
 $ -R m/c.json ls
@@ -444,13 +444,13 @@ deleted 0 packs, 0 B
 4 chunks, 16.4 kB are alive
 $ gc --undo 0 --grace 0
 deleted 0 packs, 0 B
-marked 1 pack, 16.7 kB, for a later run to delete
+marked 1 pack, 23.4 kB, for a later run to delete
 0 chunks, 0 B are alive
 $ gc --undo 0 --grace 0 --dry-run
-would delete 1 pack, 16.7 kB
+would delete 1 pack, 23.4 kB
 0 chunks, 0 B are alive
 $ gc --undo 0 --grace 0
-deleted 1 pack, 16.7 kB
+deleted 1 pack, 23.4 kB
 0 chunks, 0 B are alive
 $ undo
 error: operation 2 cannot be undone: garbage collection keeps what operations before 3 replaced no longer

@@ -49,14 +49,13 @@ impl<'a> Bits<'a> {
     #[inline(always)]
     pub(super) fn ahead(&self) -> u64 {
         let rest = self.bytes.get(self.used / 8..).unwrap_or_default();
-        let shift = self.used % 8;
-        if let Some(&[low @ .., high]) = rest.first_chunk::<9>() {
-            let high = u64::from(high) << 1 << (63 - shift);
-            return u64::from_le_bytes(low) >> shift | high;
-        }
-        let mut last = [0; 8];
-        last[..rest.len().min(8)].copy_from_slice(&rest[..rest.len().min(8)]);
-        u64::from_le_bytes(last) >> shift
+        let mut last = [0; 16];
+        let next = rest.first_chunk().unwrap_or_else(|| {
+            last[..rest.len()].copy_from_slice(rest);
+            &last
+        });
+        let [low, _] = halves(u128::from_le_bytes(*next) >> (self.used % 8));
+        low
     }
 
     #[inline(always)]
@@ -75,6 +74,14 @@ impl<'a> Bits<'a> {
         }
         Ok(())
     }
+}
+
+/// The lower and the upper 64 bits.
+#[inline(always)]
+fn halves(bits: u128) -> [u64; 2] {
+    let bytes = bits.to_le_bytes();
+    let [low, high] = [&bytes[..8], &bytes[8..]];
+    [low, high].map(|half| half.first_chunk().map_or(0, |b| u64::from_le_bytes(*b)))
 }
 
 /// Bits that are written one after the other.

@@ -72,10 +72,15 @@ pub(super) fn folder(name: &str) -> &str {
 }
 
 impl Disk {
-    pub(super) fn new(objects: InMemory) -> Self {
+    /// Of these objects; `log_elsewhere` says whether the log has an engine of its own.
+    pub(super) fn new(objects: InMemory, log_elsewhere: bool) -> Self {
         let objects = Arc::new(objects);
         let staging = Arc::new(MemoryStaging::default());
-        let raw = Backend::custom("inspector", Arc::clone(&objects) as _, staging);
+        let mut raw = Backend::custom("inspector", Arc::clone(&objects) as _, staging);
+        if log_elsewhere {
+            let log = raw.log_engine();
+            raw = raw.with_log(log);
+        }
         let mut disk = Self {
             objects,
             raw,
@@ -240,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_create_is_refused_where_there_is_one() {
-        let mut disk = Disk::new(InMemory::new());
+        let mut disk = Disk::new(InMemory::new(), false);
         disk.apply(&put("mmh/a", "1", true), 1, true).unwrap();
         disk.apply(&put("mmh/a", "2", true), 2, true).unwrap_err();
         assert_eq!(disk.read("mmh/a").unwrap(), "1");
@@ -250,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_past_can_be_listed() {
-        let mut disk = Disk::new(InMemory::new());
+        let mut disk = Disk::new(InMemory::new(), false);
         disk.apply(&put("mmh/x/a", "1", true), 10, true).unwrap();
         disk.apply(&put("mmh/xy/b", "1", true), 20, true).unwrap();
         disk.apply(&delete("mmh/x/a"), 30, true).unwrap();
@@ -262,7 +267,7 @@ mod tests {
 
     #[test]
     fn an_object_that_was_not_synced_is_cut() {
-        let mut disk = Disk::new(InMemory::new());
+        let mut disk = Disk::new(InMemory::new(), false);
         disk.apply(&put("mmh/a/x", "12", true), 1, true).unwrap();
         disk.was_not_synced("mmh/a/x", Bytes::from_static(b"1"));
         disk.power_cut(&mut Random::new(1), 2);
@@ -275,7 +280,7 @@ mod tests {
     fn a_power_cut_undoes_what_was_not_synced() {
         let mut seen = [[false; 2]; 3];
         for seed in 0..50 {
-            let mut disk = Disk::new(InMemory::new());
+            let mut disk = Disk::new(InMemory::new(), false);
             disk.apply(&put("mmh/a/synced", "1", true), 1, false)
                 .unwrap();
             disk.sync_folder("mmh/a");

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use mmh_core::ports::FixedClock;
 use mmh_core::{ChunkId, Digest, SnapshotId};
+use object_store::ObjectStoreExt as _;
 use object_store::memory::InMemory;
 use tokio::runtime::Handle;
 
@@ -15,10 +16,12 @@ use super::random::Random;
 use crate::backend::Backend;
 use crate::block_on::block_on;
 use crate::chunk::ChunkSink;
-use crate::config::PACK_LEN_MIN;
+use crate::config::{Config, PACK_LEN_MIN};
 use crate::conformance::{change, commit, frame, noise};
 use crate::entropy::Entropy;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::names;
+use crate::objects::seal;
 use crate::staging::MemoryStaging;
 use crate::store::{InitOptions, OpenOptions, Store};
 use crate::writer::Writer;
@@ -88,7 +91,8 @@ pub(super) fn listed(raw: &[u8]) -> Vec<ChunkId> {
 /// A repository that a simulation begins with.
 #[derive(Debug)]
 pub(super) struct Start {
-    pub(super) objects: InMemory,
+    /// As it is with its log beside its packs, and with its log elsewhere.
+    pub(super) objects: [InMemory; 2],
     pub(super) audit: Audit,
 }
 
@@ -163,9 +167,20 @@ async fn start(handle: &Handle, transactions: u64) -> Result<Start> {
         old = Some(id);
     }
     let objects = objects.fork();
-    let scanned = audit.scan(&Disk::new(objects.fork()));
+    let scanned = audit.scan(&Disk::new(objects.fork(), false));
     scanned.expect("a store without faults keeps its promises");
-    Ok(Start { objects, audit })
+    let elsewhere = objects.fork();
+    let config = Config {
+        log: Some("simulated".to_owned()),
+        ..store.config().clone()
+    };
+    let (bytes, _) = seal(&config)?;
+    let put = elsewhere.put(&names::CONFIG.into(), bytes.into()).await;
+    put.map_err(Error::engine(names::CONFIG.to_owned()))?;
+    Ok(Start {
+        objects: [objects, elsewhere],
+        audit,
+    })
 }
 
 #[cfg(test)]

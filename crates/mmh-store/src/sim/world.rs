@@ -409,7 +409,10 @@ impl World {
             turn: None,
             processes,
             areas: (0..machines).map(|_| Area::default()).collect(),
-            disk: Disk::new(start.objects.fork()),
+            disk: Disk::new(
+                start.objects[usize::from(weather.log_elsewhere)].fork(),
+                weather.log_elsewhere,
+            ),
             audit: start.audit.clone(),
             handle: handle.clone(),
             calm: false,
