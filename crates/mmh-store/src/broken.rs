@@ -3,6 +3,10 @@
 
 /// What is left out; nothing by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(
+    not(feature = "testing"),
+    allow(unreachable_pub, reason = "only tests name it from outside")
+)]
 pub struct Broken {
     /// A commit is acknowledged without looking whether its number lies beyond a boundary.
     pub no_boundary_check: bool,
