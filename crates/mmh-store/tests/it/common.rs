@@ -102,6 +102,16 @@ impl Memory {
         Store::open(self.backend.clone(), self.options()).await
     }
 
+    /// The name of a pack with many records: packs end with random bytes, so that which of them is
+    /// the first by name, and might be the last and short one, differs from run to run.
+    pub(crate) async fn longest_pack(&self) -> String {
+        let mut longest = (0, String::new());
+        for name in self.names("mmh/packs").await {
+            longest = longest.max((self.read(&name).await.len(), name));
+        }
+        longest.1
+    }
+
     /// Names of all objects that begin with `prefix`.
     pub(crate) async fn names(&self, prefix: &str) -> Vec<String> {
         use futures::TryStreamExt;

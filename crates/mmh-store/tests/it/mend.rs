@@ -99,7 +99,7 @@ fn a_scrub_finds_damage_that_no_reader_meets() {
     let runtime = runtime();
     runtime.block_on(async {
         let (memory, store) = healthy(3).await;
-        let name = memory.names("mmh/packs").await.remove(0);
+        let name = memory.longest_pack().await;
         let whole = memory.read(&name).await;
         for at in (0..whole.len()).step_by(101) {
             let mut bad = whole.clone();
@@ -166,7 +166,7 @@ fn a_repair_keeps_what_is_whole_and_lets_the_rest_be_stored_again() {
     let runtime = runtime();
     runtime.block_on(async {
         let (memory, store) = healthy(3).await;
-        let name = memory.names("mmh/packs").await.remove(0);
+        let name = memory.longest_pack().await;
         let mut bad = memory.read(&name).await;
         let half = bad.len() / 2;
         ruin(&mut bad[half..]);
@@ -285,13 +285,13 @@ fn repairing_can_be_interrupted_anywhere() {
 
 async fn interrupted(n: u64, fault: Fault) -> bool {
     let (memory, store) = healthy(3).await;
-    let names = memory.names("mmh/packs").await;
-    let mut bad = memory.read(&names[0]).await;
+    let name = memory.longest_pack().await;
+    let mut bad = memory.read(&name).await;
     let half = bad.len() / 2;
     ruin(&mut bad[half..]);
     bad[100] ^= 1;
-    memory.write(&names[0], bad).await;
-    let hit = held(&store, &names[0]);
+    memory.write(&name, bad).await;
+    let hit = held(&store, &name);
     let lost = count_damaged(&store.reader(Handle::current()), hit.iter().copied());
     let faults = Faults::default();
     let backend = faults.decorate(&memory.backend);

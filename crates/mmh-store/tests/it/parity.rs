@@ -39,11 +39,6 @@ async fn packs(memory: &Memory) -> BTreeMap<String, Vec<u8>> {
     packs
 }
 
-/// A pack with many records: which of them is the last, shorter one differs from run to run.
-fn longest(packs: &BTreeMap<String, Vec<u8>>) -> (&String, &Vec<u8>) {
-    packs.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap()
-}
-
 /// Damages every pack, reads everything, and compares the packs with what they were.
 async fn assert_heals(memory: &Memory, damage: impl Fn(&mut Vec<u8>), what: &str) -> Vec<Healed> {
     let before = packs(memory).await;
@@ -159,7 +154,7 @@ fn beyond_the_budget_damage_is_damage() {
         let (memory, store) = healthy().await;
         let reader = store.reader(Handle::current());
         let before = packs(&memory).await;
-        let lost = longest(&before).0.clone();
+        let lost = memory.longest_pack().await;
         for (name, bytes) in &before {
             let mut bad = bytes.clone();
             if *name == lost {
@@ -239,7 +234,8 @@ fn healing_can_be_interrupted_anywhere() {
 async fn interrupted(n: u64, fault: Fault) -> bool {
     let (memory, _) = healthy().await;
     let before = packs(&memory).await;
-    let (name, whole) = longest(&before);
+    let name = &memory.longest_pack().await;
+    let whole = &before[name];
     let mut bad = whole.clone();
     bad[1000..1500].fill(0);
     memory.write(name, bad.clone()).await;
