@@ -2,7 +2,7 @@
 
 use mmh_core::Dtype;
 
-use crate::layout::{Division, Field, Layout, Plane};
+use crate::layout::{Division, Field, Layout, Plane, block};
 
 /// A small generator of noise (xorshift64*), not for anything secret.
 #[derive(Debug, Clone)]
@@ -191,7 +191,7 @@ pub fn quantised(dtype: Dtype, n_blocks: usize, rng_seed: u64) -> Vec<u8> {
     };
     let planes: Vec<Plane> = blocks.fields.iter().map(plane).collect();
     let mut raw = vec![0; n_blocks * blocks.len];
-    blocks.join(&planes, &mut raw, Field::join);
+    blocks.join(&planes, &mut raw, block::join_field);
     raw
 }
 

@@ -83,7 +83,7 @@ compiled! {
     units::restore(source: Source<'_>, starts: &[u32], extremes: Apart<'_>, unit: usize, values: &mut [u8]);
     block::split_field(field: &Field, raw: &[u8], block_len: usize, values: &mut [u8]);
     put::take_extremes(values: &[u8], unit: usize, centre: u8) -> (Extremes, Vec<u8>);
-    block::join_field(field: &Field, values: &[u8], raw: &mut [u8], block_len: usize);
+    join_avx2::join_field(field: &Field, values: &[u8], raw: &mut [u8], block_len: usize);
     dense::contexts(near: Near<'_>, known: &mut [u8]);
     dense::classes(map: &[[u8; PER_SCALE]], of: (&[u8], &[u8]), out: &mut [u8]);
     dense::keep(coded: Coded<'_>, kept: Kept<'_>) -> u8;

@@ -154,7 +154,9 @@ fn restore(
 /// As [`Field::join`].
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn join_field(field: &Field, values: &[u8], raw: &mut [u8], block_len: usize) {
-    field.join(values, raw, block_len);
+    field.join(values, raw, block_len, |symbols, at| {
+        super::join_avx2::gather(symbols, at)
+    });
 }
 
 #[inline]

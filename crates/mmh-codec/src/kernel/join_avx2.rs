@@ -10,6 +10,7 @@ use std::arch::x86_64::*;
 use super::join::{self, Fields, Meaning, Packed, Values};
 use super::places::{BYTE_PLACES, WORD_PLACES};
 use crate::entropy::SYMBOLS_MAX;
+use crate::layout::{Field, block::Symbols};
 
 /// Numbers in a step.
 const STEP: usize = 32;
@@ -62,6 +63,21 @@ fn load_parts(packed: &[u8], first: usize, second: usize) -> Option<__m256i> {
 fn count(n: u32) -> __m128i {
     // SAFETY: SSE2 is part of x86-64.
     unsafe { _mm_cvtsi32_si128(n.cast_signed()) }
+}
+
+/// As [`crate::layout::block::gather`].
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn gather(symbols: &Symbols, at: u32) -> u32 {
+    // Bit `at` of each byte becomes its top bit; what comes from the byte below stays under it.
+    let top = _mm256_sll_epi16(load(symbols), count(7 - at));
+    _mm256_movemask_epi8(top).cast_unsigned()
+}
+
+/// As [`Field::join`].
+#[target_feature(enable = "avx2")]
+pub(super) fn join_field(field: &Field, values: &[u8], raw: &mut [u8], block_len: usize) {
+    field.join(values, raw, block_len, |symbols, at| gather(symbols, at));
 }
 
 /// A value of up to 8 bits lies in 2 bytes: they are brought into a word and shifted.

@@ -63,16 +63,17 @@ impl Run {
     }
 }
 
-/// Consecutive bytes of a block, each of which holds the same bit of 8 consecutive symbols.
+/// 4 consecutive bytes of a block that hold the same bit of the 32 symbols of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bits {
     /// The first byte of the block.
     pub(crate) byte: usize,
-    /// Bytes: an eighth of the field's symbols.
-    pub(crate) n: usize,
     /// Where the bits go in the symbols.
     pub(crate) at: u32,
 }
+
+/// Symbols of which [`Bits`] holds a bit.
+pub(crate) type Symbols = [u8; 32];
 
 /// One field of a block.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -217,9 +218,16 @@ impl Field {
         }
     }
 
-    /// Writes the values of whole blocks, whose bits of this field must be zero.
+    /// Writes the values of whole blocks, whose bits of this field must be zero. `gather` does
+    /// what [`gather`] does.
     #[inline(always)]
-    pub(crate) fn join(&self, values: &[u8], raw: &mut [u8], block_len: usize) {
+    pub(crate) fn join(
+        &self,
+        values: &[u8],
+        raw: &mut [u8],
+        block_len: usize,
+        gather: impl Fn(&Symbols, u32) -> u32,
+    ) {
         let flip = u8::from(self.signed) << (self.width - 1);
         let len = raw.len();
         let mut runs = &self.runs[..];
@@ -244,14 +252,28 @@ impl Field {
         if let Some(bits) = &self.bits {
             let blocks = raw.chunks_exact_mut(block_len);
             for (block, values) in blocks.zip(values.chunks_exact(self.per_block)) {
-                bits.put(values, block);
+                bits.put(values, block, &gather);
             }
         }
     }
 
     #[inline(always)]
     fn join_words(&self, values: &[u16], raw: &mut [u8], block_len: usize) {
-        for run in self.runs.iter().filter(|run| run.n == 1) {
+        let mut runs = &self.runs[..];
+        while let [low, high, rest @ ..] = runs
+            && (*low, *high)
+                == (
+                    Run::new(low.symbol, low.byte, 1),
+                    Run::new(low.symbol, low.byte + 1, 1).at(8),
+                )
+        {
+            let blocks = raw.chunks_exact_mut(block_len);
+            for (block, values) in blocks.zip(values.chunks_exact(self.per_block)) {
+                block[low.byte..][..2].copy_from_slice(&values[low.symbol].to_le_bytes());
+            }
+            runs = rest;
+        }
+        for run in runs.iter().filter(|run| run.n == 1) {
             let blocks = raw.chunks_exact_mut(block_len);
             for (block, values) in blocks.zip(values.chunks_exact(self.per_block)) {
                 block[run.byte] = (values[run.symbol] >> run.at).to_le_bytes()[0];
@@ -360,7 +382,7 @@ impl Bits {
     /// Sets the bits of symbols from a block.
     #[inline(always)]
     fn take(&self, block: &[u8], values: &mut [u8]) {
-        let bytes = &block[self.byte..self.byte + self.n];
+        let bytes = &block[self.byte..self.byte + size_of::<Symbols>() / 8];
         for (values, &byte) in values.as_chunks_mut::<8>().0.iter_mut().zip(bytes) {
             for (i, value) in values.iter_mut().enumerate() {
                 *value |= (byte >> i & 1) << self.at;
@@ -370,15 +392,27 @@ impl Bits {
 
     /// Sets the bytes of a block from symbols.
     #[inline(always)]
-    fn put(&self, values: &[u8], block: &mut [u8]) {
-        // The lowest bit of byte i goes to bit 56 + i.
-        const GATHER: u64 = 0x0102_0408_1020_4080;
-        let bytes = &mut block[self.byte..self.byte + self.n];
-        for (values, byte) in values.as_chunks::<8>().0.iter().zip(bytes) {
-            let lowest = u64::from_le_bytes(*values) >> self.at & 0x0101_0101_0101_0101;
-            *byte = lowest.wrapping_mul(GATHER).to_le_bytes()[7];
+    fn put(&self, values: &[u8], block: &mut [u8], gather: impl Fn(&Symbols, u32) -> u32) {
+        let bytes = block
+            .get_mut(self.byte..)
+            .and_then(|bytes| bytes.first_chunk_mut());
+        if let (Some(bytes), Some(symbols)) = (bytes, values.first_chunk()) {
+            *bytes = gather(symbols, self.at).to_le_bytes();
         }
     }
+}
+
+/// Bit `at` of each symbol, that of the first as the lowest.
+#[inline(always)]
+pub(crate) fn gather(symbols: &Symbols, at: u32) -> u32 {
+    // The lowest bit of byte i goes to bit 56 + i.
+    const UP: u64 = 0x0102_0408_1020_4080;
+    let mut gathered = [0; 4];
+    for (byte, symbols) in gathered.iter_mut().zip(symbols.as_chunks::<8>().0) {
+        let lowest = u64::from_le_bytes(*symbols) >> at & 0x0101_0101_0101_0101;
+        *byte = lowest.wrapping_mul(UP).to_le_bytes()[7];
+    }
+    u32::from_le_bytes(gathered)
 }
 
 /// [`Field::take`]
@@ -390,7 +424,7 @@ pub(crate) fn split_field(field: &Field, raw: &[u8], block_len: usize, values: &
 /// [`Field::join`]
 #[inline(always)]
 pub(crate) fn join_field(field: &Field, values: &[u8], raw: &mut [u8], block_len: usize) {
-    field.join(values, raw, block_len);
+    field.join(values, raw, block_len, gather);
 }
 
 /// A run that covers its whole block is as well one run over all blocks.

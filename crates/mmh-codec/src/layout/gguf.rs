@@ -182,11 +182,7 @@ fn nibbles(name: &'static str, byte: usize, groups: usize) -> Field {
 /// 32 nibbles, and their fifth bits in the order of elements.
 fn fives(name: &'static str, byte: usize, high: usize) -> Field {
     Field {
-        bits: Some(Bits {
-            byte: high,
-            n: 4,
-            at: 4,
-        }),
+        bits: Some(Bits { byte: high, at: 4 }),
         ..field(name, 5, 32, nibbles(name, byte, 1).runs)
     }
 }

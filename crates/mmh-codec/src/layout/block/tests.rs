@@ -22,7 +22,7 @@ fn split(field: &Field, raw: &[u8], block_len: usize) -> Vec<u16> {
 
 fn join(field: &Field, raw: &[u8], back: &mut [u8], block_len: usize) {
     match field.split(raw, block_len, Field::take) {
-        Plane::Bytes(values) => field.join(&values, back, block_len),
+        Plane::Bytes(values) => field.join(&values, back, block_len, gather),
         Plane::Words(values) => field.join_words(&values, back, block_len),
     }
 }
@@ -79,19 +79,15 @@ fn long_runs_are_like_short_ones() {
 #[test]
 fn a_byte_has_one_bit_of_eight_symbols() {
     let codes = Field {
-        bits: Some(Bits {
-            byte: 1,
-            n: 2,
-            at: 4,
-        }),
-        ..field(5, 16, false, Vec::new())
+        bits: Some(Bits { byte: 1, at: 4 }),
+        ..field(5, 32, false, Vec::new())
     };
-    let raw = [7, 0b1000_0101, 0b0000_0010];
-    let values = split(&codes, &raw, 3);
-    let set: Vec<usize> = (0..16).filter(|&i| values[i] == 16).collect();
-    assert_eq!(set, [0, 2, 7, 9]);
-    let mut back = [7, 0, 0];
-    join(&codes, &raw, &mut back, 3);
+    let raw = [7, 0b1000_0101, 0b0000_0010, 0, 0b1000_0000];
+    let values = split(&codes, &raw, 5);
+    let set: Vec<usize> = (0..32).filter(|&i| values[i] == 16).collect();
+    assert_eq!(set, [0, 2, 7, 9, 31]);
+    let mut back = [7, 0, 0, 0, 0];
+    join(&codes, &raw, &mut back, 5);
     assert_eq!(back, raw);
 }
 

@@ -19,25 +19,44 @@ impl Arrangement {
     /// are below [`CLASSES_MAX`].
     pub(super) fn arrange(&mut self, keys: &[u8], classes: &[u8; KEYS], kept: usize) {
         let kept = u32::try_from(kept).unwrap_or(0);
-        let mut counts = [0u32; CLASSES_MAX];
-        for &key in keys {
-            counts[usize::from(classes[usize::from(key)]) % CLASSES_MAX] += 1;
+        let class = |key: u8| usize::from(classes[usize::from(key)]) % CLASSES_MAX;
+        // Two counters for each class, of the two halves of the units: a chain of additions each.
+        let halves = keys.split_at(keys.len() / 2);
+        let mut counts = [[0u32; CLASSES_MAX]; 2];
+        for (&first, &second) in halves.0.iter().zip(halves.1) {
+            counts[0][class(first)] += kept;
+            counts[1][class(second)] += kept;
+        }
+        let odd = halves.1.get(halves.0.len());
+        if let Some(&key) = odd {
+            counts[1][class(key)] += kept;
         }
         self.groups.clear();
         let mut end = 0;
-        let mut next = [0; CLASSES_MAX];
-        for (class, (next, count)) in (0u8..).zip(next.iter_mut().zip(counts)) {
-            *next = end;
-            end += count * kept;
-            self.groups.resize((end as usize).div_ceil(LANES), class);
+        let [mut first, mut second] = [[0; CLASSES_MAX]; 2];
+        for (class, name) in (0..CLASSES_MAX).zip(0u8..) {
+            first[class] = end;
+            second[class] = end + counts[0][class];
+            end = second[class] + counts[1][class];
+            self.groups.resize((end as usize).div_ceil(LANES), name);
         }
-        self.starts.clear();
-        self.starts.extend(keys.iter().map(|&key| {
-            let next = &mut next[usize::from(classes[usize::from(key)]) % CLASSES_MAX];
+        let take = |next: &mut [u32; CLASSES_MAX], key: u8| {
+            let next = &mut next[class(key)];
             let start = *next;
             *next += kept;
             start
-        }));
+        };
+        self.starts.resize(keys.len(), 0);
+        let starts = self.starts.split_at_mut(keys.len() / 2);
+        let of_first = starts.0.iter_mut().zip(halves.0);
+        let of_second = starts.1.iter_mut().zip(halves.1);
+        for ((a, &first_key), (b, &second_key)) in of_first.zip(of_second) {
+            *a = take(&mut first, first_key);
+            *b = take(&mut second, second_key);
+        }
+        if let (Some(start), Some(&key)) = (starts.1.last_mut(), odd) {
+            *start = take(&mut second, key);
+        }
     }
 }
 
