@@ -3,8 +3,8 @@
 //! Call [`examine`] from a test of the engine.
 
 use crate::entropy::{
-    Alphabet, Classes, DecodeSet, EncodeSet, Engine, LANES, LEVEL_MAX, Levels, Reference,
-    STATES_LEN, SYMBOLS_MAX,
+    Alphabet, Classes, DecodeSet, EachBlock, EncodeSet, Engine, LANES, LEVEL_MAX, Levels,
+    Reference, STATES_LEN, SYMBOLS_MAX,
 };
 use crate::error::Result;
 use crate::samples::Noise;
@@ -43,6 +43,7 @@ pub fn examine(engine: &dyn Engine) {
         no_class_is_needed_for_no_symbol(engine, alphabet);
         long_blocks_may_be_cut_anywhere(engine, &Case::new(8, 3000, alphabet, 3));
         damage_is_noticed_or_harmless(engine, &Case::new(3, 150, alphabet, 3));
+        two_blocks_end_as_each_does(engine, &Case::new(11, 1500, alphabet, 20));
         noise_is_harmless(engine, alphabet);
         unknown_classes_are_refused(engine, &Case::new(4, 130, alphabet, 2));
     }
@@ -407,6 +408,66 @@ fn damage_is_noticed_or_harmless(engine: &dyn Engine, case: &Case) {
             );
         }
     }
+}
+
+/// Two blocks at once are what they are one after the other, whole, cut or too long, and whichever
+/// is the longer.
+fn two_blocks_end_as_each_does(engine: &dyn Engine, case: &Case) {
+    let (encode, decode) = (
+        EncodeSet::new(&case.levels, case.alphabet),
+        DecodeSet::new(&case.levels, case.alphabet),
+    );
+    let all = case.symbols.len();
+    let block = |n: usize| {
+        let mut block = Vec::new();
+        let classes = Classes::Symbols(&case.each[..n]);
+        let done = engine.encode(&encode, classes, &case.symbols[..n], &mut block);
+        assert_eq!(done, Ok(()));
+        block
+    };
+    let whole = block(all);
+    for n in [0, 1, 63, 64, 65, 700, all] {
+        let other = block(n);
+        for (cut, more) in [(0, 0), (1, 0), (2, 0), (40, 0), (200, 0), (0, 2)] {
+            let bad = [&other[..other.len().saturating_sub(cut)], &vec![0; more]].concat();
+            let mut alone = vec![0; n];
+            let of_bad = Classes::Symbols(&case.each[..n]);
+            let expected = engine.decode(&decode, of_bad, &bad, &mut alone).is_ok();
+            for swapped in [false, true] {
+                let (mut first, mut second) = (vec![0; all], vec![0; n]);
+                let mut blocks = [
+                    EachBlock {
+                        classes: &case.each,
+                        coded: &whole,
+                        symbols: &mut first,
+                    },
+                    EachBlock {
+                        classes: &case.each[..n],
+                        coded: &bad,
+                        symbols: &mut second,
+                    },
+                ];
+                if swapped {
+                    blocks.reverse();
+                }
+                let done = engine.decode_two(&decode, blocks);
+                let name = engine.name();
+                assert_eq!(done.is_ok(), expected, "{name}: {n} symbols, {cut} {more}");
+                assert!(!expected || (first == case.symbols && second == case.symbols[..n]));
+            }
+        }
+    }
+    let mut unknown = case.each.clone();
+    unknown[1000] = 200;
+    let blocks = [&case.each, &unknown].map(|classes| (classes, vec![0; all]));
+    let [(known, mut first), (unknown, mut second)] = blocks;
+    let blocks =
+        [(known, &mut first), (unknown, &mut second)].map(|(classes, symbols)| EachBlock {
+            classes,
+            coded: &whole,
+            symbols,
+        });
+    assert!(engine.decode_two(&decode, blocks).is_err());
 }
 
 fn noise_is_harmless(engine: &dyn Engine, alphabet: Alphabet) {

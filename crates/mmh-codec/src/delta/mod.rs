@@ -26,7 +26,7 @@ pub(crate) use encode::put_delta;
 
 use std::ops::Range;
 
-use crate::entropy::{Alphabet, Classes, DecodeSet, Engine};
+use crate::entropy::{Alphabet, Classes, DecodeSet, EachBlock, Engine};
 use crate::error::{Error, Result, corrupt};
 use crate::input::Input;
 use crate::kernel::Kernels;
@@ -37,12 +37,31 @@ use number::Number;
 use replay::Replay;
 use tables::Tables;
 
-/// What decoding keeps from one frame to the next, so that memory is not fetched anew.
+/// What is known of the numbers of a block. Kept from one frame to the next, so that memory is not
+/// fetched anew: only the first `n` of each are of this block.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
+    n: usize,
     classes: Vec<u8>,
     shifts: Vec<u8>,
     symbols: Vec<u8>,
+}
+
+impl Buffers {
+    fn block<'a>(&'a mut self, coded: &'a [u8]) -> EachBlock<'a> {
+        EachBlock {
+            classes: &self.classes[..self.n],
+            coded,
+            symbols: &mut self.symbols[..self.n],
+        }
+    }
+}
+
+/// Coded symbols, and the bits that they leave open.
+#[derive(Debug, Clone, Copy)]
+struct Block<'a> {
+    coded: &'a [u8],
+    fields: &'a [u8],
 }
 
 /// Fills `out` from a body and a base of the same length: with all blocks that have bytes of
@@ -93,7 +112,10 @@ fn read<N: Number>(
     };
     let mut blocks = Vec::with_capacity(spans.len());
     for _ in spans.iter().filter(|_| changed) {
-        blocks.push((input.sized()?, input.sized()?));
+        blocks.push(Block {
+            coded: input.sized()?,
+            fields: input.sized()?,
+        });
     }
     std::mem::replace(input, Input::new(&[])).expect_end()?;
 
@@ -115,8 +137,11 @@ fn read<N: Number>(
         engine: decoder.engine,
         kernels: decoder.engine.kernels(),
     };
-    for (i, span) in spans.iter().enumerate().take(last + 1).skip(first) {
-        delta.read_span::<N>(span, blocks.get(i), &mut decoder.buffers.delta, out)?;
+    let buffers = &mut decoder.buffers.delta;
+    for i in (first..=last).step_by(2) {
+        let pair = i..(i + 2).min(last + 1);
+        let blocks = blocks.get(pair.clone()).unwrap_or_default();
+        delta.read_spans::<N>(&spans[pair], blocks, buffers, out)?;
     }
     if last + 1 == spans.len() {
         out.extend_from_slice(tail);
@@ -135,30 +160,53 @@ struct Delta<'a> {
 }
 
 impl Delta<'_> {
-    /// Appends the numbers of a span: the base's, moved by its block, coded symbols and fields.
-    fn read_span<N: Number>(
+    /// Appends the numbers of one or two spans, which have as many blocks, or none at all.
+    fn read_spans<N: Number>(
         &self,
-        span: &Span,
-        block: Option<&(&[u8], &[u8])>,
-        buffers: &mut Buffers,
+        spans: &[Span],
+        blocks: &[Block<'_>],
+        buffers: &mut [Buffers; 2],
         out: &mut Vec<u8>,
     ) -> Result<()> {
-        let Buffers {
-            classes,
-            shifts,
-            symbols,
-        } = buffers;
-        let expected = (&mut *classes, &mut *shifts);
-        let n = self
-            .forecast
-            .expect::<N>(span, self.base, &self.kernels, expected);
-        grow(symbols, n);
-        let mut fields: &[u8] = &[];
-        if let (Some((coded, of_block)), Some(set)) = (block, self.set) {
-            fields = of_block;
-            let classes = Classes::Symbols(&classes[..n]);
-            self.engine.decode(set, classes, coded, &mut symbols[..n])?;
+        for (span, buffers) in spans.iter().zip(&mut *buffers) {
+            let targets = (&mut buffers.classes, &mut buffers.shifts);
+            buffers.n = self
+                .forecast
+                .expect::<N>(span, self.base, &self.kernels, targets);
+            grow(&mut buffers.symbols, buffers.n);
         }
+        let [first, second] = &mut *buffers;
+        match (self.set, blocks) {
+            (Some(set), [a, b]) => {
+                let both = [first.block(a.coded), second.block(b.coded)];
+                self.engine.decode_two(set, both)?;
+            }
+            (Some(set), [a]) => {
+                let EachBlock {
+                    classes,
+                    coded,
+                    symbols,
+                } = first.block(a.coded);
+                let classes = Classes::Symbols(classes);
+                self.engine.decode(set, classes, coded, symbols)?;
+            }
+            _ => {}
+        }
+        for (i, (span, buffers)) in spans.iter().zip(&*buffers).enumerate() {
+            let fields = blocks.get(i).map_or(&[][..], |block| block.fields);
+            self.put_span::<N>(span, buffers, fields, out)?;
+        }
+        Ok(())
+    }
+
+    /// Appends the numbers of a span: the base's, moved as its symbols and fields say.
+    fn put_span<N: Number>(
+        &self,
+        span: &Span,
+        buffers: &Buffers,
+        fields: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
         let (mut done, mut at) = (0, 0);
         for piece in self.forecast.pieces(span) {
             // Row by row, so that what is copied is moved while it is at hand.
@@ -171,7 +219,7 @@ impl Delta<'_> {
             if piece.changed.is_some() {
                 let here = done..done + piece.numbers.len();
                 done = here.end;
-                let each = (&symbols[here.clone()], &shifts[here]);
+                let each = (&buffers.symbols[here.clone()], &buffers.shifts[here]);
                 at = N::apply(row, each, fields, at, &self.kernels);
             }
         }

@@ -54,6 +54,17 @@ pub enum Classes<'a> {
     Symbols(&'a [u8]),
 }
 
+/// A block whose symbols have a class each, and where these go.
+#[derive(Debug)]
+pub struct EachBlock<'a> {
+    /// The class of each symbol.
+    pub classes: &'a [u8],
+    /// The block, which must be used up exactly.
+    pub coded: &'a [u8],
+    /// What is filled.
+    pub symbols: &'a mut [u8],
+}
+
 /// Up to 32 distributions over one alphabet, ready for encoding.
 #[derive(Debug, Clone)]
 pub struct EncodeSet {
@@ -138,4 +149,15 @@ pub trait Engine: fmt::Debug + Send + Sync {
         block: &[u8],
         symbols: &mut [u8],
     ) -> Result<()>;
+
+    /// Fills the symbols of two blocks as [`decode`](Self::decode) would, one after the other.
+    ///
+    /// # Errors
+    /// Those of `decode` for either block; what symbols are then is left open.
+    fn decode_two(&self, set: &DecodeSet, blocks: [EachBlock<'_>; 2]) -> Result<()> {
+        blocks.into_iter().try_for_each(|block| {
+            let classes = Classes::Symbols(block.classes);
+            self.decode(set, classes, block.coded, block.symbols)
+        })
+    }
 }

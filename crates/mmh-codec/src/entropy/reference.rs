@@ -90,6 +90,7 @@ pub(super) fn check(set: &EncodeSet, classes: Classes<'_>, symbols: &[u8]) -> Re
 const TURNED: usize = 512;
 
 /// Appends a block of these states and these words, of which the last comes first.
+#[inline(always)]
 pub(super) fn finish(
     states: &[u32; LANES],
     words: &[u16],

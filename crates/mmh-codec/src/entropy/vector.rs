@@ -2,9 +2,9 @@
 //! instructions were found, and hand over to functions compiled for these.
 
 /// The engine of a module whose `decode::decode` and `encode::encode` need the instructions that
-/// `$found` looks for. The module allows unsafe code.
+/// `$found` looks for, and maybe `decode::decode_two`. The module allows unsafe code.
 macro_rules! vector_engine {
-    ($(#[$about:meta])* $engine:ident, $name:literal, $kernels:ident, $found:expr) => {
+    ($(#[$about:meta])* $engine:ident, $name:literal, $kernels:ident, $found:expr $(, $two:ident)?) => {
         $(#[$about])*
         #[derive(Debug, Clone, Copy)]
         pub struct $engine(());
@@ -52,6 +52,13 @@ macro_rules! vector_engine {
                 // SAFETY: this engine is only made where its instructions were found.
                 unsafe { decode::decode(set, classes, block, symbols) }
             }
+
+            $(
+                fn $two(&self, set: &DecodeSet, blocks: [EachBlock<'_>; 2]) -> Result<()> {
+                    // SAFETY: as above.
+                    unsafe { decode::$two(set, blocks) }
+                }
+            )?
         }
     };
 }

@@ -272,7 +272,11 @@ fn low_bytes(words: [__m512i; 2]) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vpopcntdq,gfni")]
 fn count(symbols: &[u8]) -> Histogram {
     let (groups, last) = symbols.as_chunks::<STEP>();
-    let mut counts = portable::count(last);
+    let mut counts = if last.is_empty() {
+        Histogram::default()
+    } else {
+        portable::count(last)
+    };
     let bits = _mm512_set1_epi64(i64::from_le_bytes([1, 2, 4, 8, 16, 32, 64, 128]));
     let gathered = load(&BY_PLANE);
     let unless = |bit: u32| {
@@ -304,11 +308,11 @@ fn count(symbols: &[u8]) -> Histogram {
         }
     }
     for (counts, sum) in counts.as_chunks_mut::<8>().0.iter_mut().zip(sums) {
-        let mut part = [0i16; 8];
+        let counts: *mut __m128i = counts.as_mut_ptr().cast();
         // SAFETY: 8 words are a quarter of a vector.
-        unsafe { _mm_storeu_si128(part.as_mut_ptr().cast(), _mm512_cvtepi64_epi16(sum)) };
-        for (count, more) in counts.iter_mut().zip(part) {
-            *count += more;
+        unsafe {
+            let all = _mm_add_epi16(_mm_loadu_si128(counts), _mm512_cvtepi64_epi16(sum));
+            _mm_storeu_si128(counts, all);
         }
     }
     counts

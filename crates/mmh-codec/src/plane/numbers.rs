@@ -130,7 +130,7 @@ pub(crate) struct Buffers {
     /// A strip of each plane.
     planes: Vec<Vec<u16>>,
     pub(super) dense: dense::Buffers,
-    pub(crate) delta: crate::delta::Buffers,
+    pub(crate) delta: [crate::delta::Buffers; 2],
 }
 
 /// The values of a block of a split plane.

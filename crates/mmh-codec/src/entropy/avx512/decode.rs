@@ -1,5 +1,5 @@
 //! Decoding with AVX-512: four vectors of 16 states. Where a whole group has one class, its alias
-//! table lies in registers; where each symbol has its own, tables are gathered.
+//! table lies in registers; where each symbol has its own, entries are looked up.
 //!
 //! The last groups of a block, whose words do not fill what a step may load, go through the
 //! reference.
@@ -12,7 +12,9 @@
 use std::arch::x86_64::*;
 
 use crate::entropy::reference::{Cursor, GROUP_LEN_MAX};
-use crate::entropy::{Alphabet, Classes, DecodeSet, DecodeTable, LANES, PROB_SCALE, STATE_MIN};
+use crate::entropy::{
+    Alphabet, Classes, DecodeSet, DecodeTable, EachBlock, LANES, PROB_SCALE, STATE_MIN,
+};
 use crate::error::Result;
 
 /// One block whose groups have a class each.
@@ -49,12 +51,49 @@ pub(super) fn decode(
         }
         Classes::Symbols(classes) => {
             let mut cursor = Cursor::start(coded)?;
-            let done = of_symbols(&mut cursor, set, classes.as_chunks().0, groups);
+            let done = of_symbols(
+                &Thresholds::of(set),
+                set,
+                [(&mut cursor, classes.as_chunks().0, groups)],
+            );
             (cursor, done)
         }
     };
     cursor.groups(set, classes, done, &mut symbols[done * LANES..])?;
     cursor.finish()
+}
+
+/// Fills the symbols of two blocks that have a class for each symbol. What one waits for is done
+/// while the other goes on.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
+pub(super) fn decode_two(set: &DecodeSet, blocks: [EachBlock<'_>; 2]) -> Result<()> {
+    let thresholds = Thresholds::of(set);
+    let [first, second] = blocks;
+    let mut cursors = [Cursor::start(first.coded)?, Cursor::start(second.coded)?];
+    let [a, b] = &mut cursors;
+    let both = [
+        (
+            a,
+            first.classes.as_chunks().0,
+            first.symbols.as_chunks_mut().0,
+        ),
+        (
+            b,
+            second.classes.as_chunks().0,
+            second.symbols.as_chunks_mut().0,
+        ),
+    ];
+    let together = of_symbols(&thresholds, set, both);
+    for (mut cursor, block) in cursors.into_iter().zip([first, second]) {
+        let classes = block.classes.get(together * LANES..).unwrap_or_default();
+        let groups = block.symbols[together * LANES..].as_chunks_mut().0;
+        let alone = [(&mut cursor, classes.as_chunks().0, groups)];
+        let done = together + of_symbols(&thresholds, set, alone);
+        let classes = Classes::Symbols(block.classes);
+        cursor.groups(set, classes, done, &mut block.symbols[done * LANES..])?;
+        cursor.finish()?;
+    }
+    Ok(())
 }
 
 /// Decodes at most `n` groups and hands over the symbols of each. Gives where it stopped, and how
@@ -127,56 +166,74 @@ fn of_groups<const WIDE: bool>(
     done
 }
 
-/// Decodes groups whose symbols have a class each, as many as it can, and says how many that were.
+/// A block whose symbols have a class each: where it is read, the classes of whole groups, and the
+/// groups to fill.
+type OfSymbols<'a, 'b> = (&'a mut Cursor<'b>, &'a [[u8; LANES]], &'a mut [[u8; LANES]]);
+
+/// Decodes as many groups of each of `N` blocks as it can, and says how many that were.
+#[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,popcnt")]
-fn of_symbols(
-    cursor: &mut Cursor<'_>,
+fn of_symbols<const N: usize>(
+    thresholds: &Thresholds,
     set: &DecodeSet,
-    classes: &[[u8; LANES]],
-    groups: &mut [[u8; LANES]],
+    mut blocks: [OfSymbols<'_, '_>; N],
 ) -> usize {
-    let thresholds = Thresholds::of(set);
     let bucket_bits = _mm_cvtsi32_si128(set.alphabet.bucket_bits().cast_signed());
-    let mut states = load_states(&cursor.states);
-    let mut done = 0;
+    let n = |(_, classes, groups): &OfSymbols<'_, '_>| classes.len().min(groups.len());
+    let n = blocks.iter().map(n).min().unwrap_or(0);
+    // Loops, since what is called from `map` would not be inlined.
+    let mut states = [[_mm512_setzero_si512(); 4]; N];
+    for (states, (cursor, ..)) in states.iter_mut().zip(&blocks) {
+        *states = load_states(&cursor.states);
+    }
     // The last words, and zeros after them.
-    let mut last = [0; GROUP_LEN_MAX];
-    for (group, each) in groups.iter_mut().zip(classes) {
-        let window = cursor.words.first_chunk().unwrap_or_else(|| {
-            last = [0; GROUP_LEN_MAX];
-            last[..cursor.words.len()].copy_from_slice(cursor.words);
-            &last
-        });
-        let Some(classes) = known(each, set.tables.len()) else {
-            break;
-        };
-        // Loops, since what is called from `map` would not be inlined.
-        let (mut slots, mut buckets) = (states, states);
-        for (slot, bucket) in slots.iter_mut().zip(&mut buckets) {
-            *slot = _mm512_and_si512(*slot, _mm512_set1_epi32(SLOT_MASK));
-            *bucket = _mm512_srl_epi32(*slot, bucket_bits);
+    let mut last = [[0; GROUP_LEN_MAX]; N];
+    let mut done = 0;
+    'groups: while done < n {
+        let (mut slots, mut at) = (states, [[0; LANES]; N]);
+        for (k, (_, each, _)) in blocks.iter().enumerate() {
+            let Some(known) = known(&each[done], set.tables.len()) else {
+                break 'groups;
+            };
+            let mut buckets = slots[k];
+            for (slot, bucket) in slots[k].iter_mut().zip(&mut buckets) {
+                *slot = _mm512_and_si512(*slot, _mm512_set1_epi32(SLOT_MASK));
+                *bucket = _mm512_srl_epi32(*slot, bucket_bits);
+            }
+            let buckets = merge(buckets);
+            let second = thresholds.reached(known, buckets, merge(slots[k]));
+            // In its table, a number lies behind the thresholds, among those of its side.
+            let all = _mm512_mask_add_epi8(buckets, second, buckets, _mm512_set1_epi8(32));
+            at[k] = entries_at(known, all);
         }
-        let buckets = merge(buckets);
-        let second = thresholds.reached(classes, buckets, merge(slots));
-        // In its table, a number lies behind the thresholds, among those of its side.
-        let places = _mm512_mask_add_epi8(buckets, second, buckets, _mm512_set1_epi8(32));
-        let places = quarters(places);
-        let mut words = Words::new(window);
-        let mut entries = [_mm512_setzero_si512(); 4];
-        let mut next = states;
-        for (j, class) in quarters(classes).into_iter().enumerate() {
-            entries[j] = gather(&set.tables, class, places[j]);
-            next[j] = advance(states[j], slots[j], entries[j], &mut words);
+        let (mut entries, mut next) = (states, states);
+        let mut left = [&[][..]; N];
+        for (k, (cursor, ..)) in blocks.iter().enumerate() {
+            let window = cursor.words.first_chunk().unwrap_or_else(|| {
+                last[k] = [0; GROUP_LEN_MAX];
+                last[k][..cursor.words.len()].copy_from_slice(cursor.words);
+                &last[k]
+            });
+            let mut words = Words::new(window);
+            for j in 0..4 {
+                entries[k][j] = load_entries(&set.tables, &at[k], j);
+                next[k][j] = advance(states[k][j], slots[k][j], entries[k][j], &mut words);
+            }
+            let Some(words_left) = cursor.words.get(2 * words.used..) else {
+                break 'groups;
+            };
+            left[k] = words_left;
         }
-        let Some(words_left) = cursor.words.get(2 * words.used..) else {
-            break;
-        };
-        cursor.words = words_left;
         states = next;
-        store(group, merge(entries));
+        for (k, (cursor, _, groups)) in blocks.iter_mut().enumerate() {
+            cursor.words = left[k];
+            store(&mut groups[done], merge(entries[k]));
+        }
         done += 1;
     }
-    store_states(&states, &mut cursor.states);
+    for (states, (cursor, ..)) in states.iter().zip(&mut blocks) {
+        store_states(states, &mut cursor.states);
+    }
     done
 }
 
@@ -396,30 +453,61 @@ fn known(each: &[u8; LANES], n_classes: usize) -> Option<__m512i> {
     (_mm512_cmpge_epu8_mask(classes, n) == 0).then_some(classes)
 }
 
-/// The bytes of a group as the quarters that the vectors of states code.
+/// Where the entries of a group lie among those of all tables, in the order of its symbols.
+///
+/// A table is 96 numbers: thresholds, entries of first sides, entries of second sides; places are
+/// in the last two thirds.
 #[inline]
-#[target_feature(enable = "avx512f")]
-fn quarters(bytes: __m512i) -> [__m512i; 4] {
-    let low = _mm512_set1_epi32(0xff);
-    [
-        _mm512_and_si512(bytes, low),
-        _mm512_and_si512(_mm512_srli_epi32::<8>(bytes), low),
-        _mm512_and_si512(_mm512_srli_epi32::<16>(bytes), low),
-        _mm512_srli_epi32::<24>(bytes),
-    ]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn entries_at(classes: __m512i, places: __m512i) -> [u16; LANES] {
+    let mut all = [0; LANES];
+    let lower = (
+        _mm512_castsi512_si256(classes),
+        _mm512_castsi512_si256(places),
+    );
+    let upper = (
+        _mm512_extracti64x4_epi64::<1>(classes),
+        _mm512_extracti64x4_epi64::<1>(places),
+    );
+    let halves = all.as_chunks_mut::<32>().0;
+    for (half, (classes, places)) in halves.iter_mut().zip([lower, upper]) {
+        let table = _mm512_mullo_epi16(_mm512_cvtepu8_epi16(classes), _mm512_set1_epi16(96));
+        let place = _mm512_add_epi16(_mm512_cvtepu8_epi16(places), _mm512_set1_epi16(32));
+        let at = _mm512_add_epi16(table, place);
+        // SAFETY: 32 numbers of 16 bits are a vector.
+        unsafe { _mm512_storeu_si512(half.as_mut_ptr().cast(), at) };
+    }
+    all
 }
 
-/// The entries at these places, below 64, among those of the tables of these classes, all of which
-/// are in `tables`.
+/// The entries of quarter `j` of a group. [`entries_at`] says where they are, by classes below the
+/// number of tables and places below 64.
+///
+/// One load after the other: some processors gather more slowly.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn gather(tables: &[DecodeTable], class: __m512i, place: __m512i) -> __m512i {
-    // A table is 96 numbers: thresholds, entries of first sides, entries of second sides.
-    let table = _mm512_mullo_epi32(class, _mm512_set1_epi32(96));
-    let at = _mm512_add_epi32(_mm512_add_epi32(table, place), _mm512_set1_epi32(32));
-    // SAFETY: classes are below the number of tables and places below 64, so that they lie in the
-    // tables, whose layout is fixed (`repr(C)`).
-    unsafe { _mm512_i32gather_epi32::<4>(at, tables.as_ptr().cast()) }
+fn load_entries(tables: &[DecodeTable], all: &[u16; LANES], j: usize) -> __m512i {
+    let entries: *const i32 = tables.as_ptr().cast();
+    // SAFETY: the place is within the tables, whose layout is fixed (`repr(C)`).
+    let at = |i: usize| unsafe { *entries.add(usize::from(all[4 * i + j])) };
+    _mm512_setr_epi32(
+        at(0),
+        at(1),
+        at(2),
+        at(3),
+        at(4),
+        at(5),
+        at(6),
+        at(7),
+        at(8),
+        at(9),
+        at(10),
+        at(11),
+        at(12),
+        at(13),
+        at(14),
+        at(15),
+    )
 }
 
 /// The symbols of four quarters in the order of their group.

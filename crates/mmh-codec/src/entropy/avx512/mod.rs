@@ -11,7 +11,7 @@ mod encode;
 pub(crate) use decode::{Block, decode_groups};
 
 use super::vector::vector_engine;
-use super::{Classes, DecodeSet, EncodeSet, Engine, Kernels};
+use super::{Classes, DecodeSet, EachBlock, EncodeSet, Engine, Kernels};
 use crate::error::Result;
 
 vector_engine! {
@@ -28,5 +28,5 @@ vector_engine! {
             && is_x86_feature_detected!("gfni")
             && is_x86_feature_detected!("bmi2")
             && is_x86_feature_detected!("popcnt")
-    }
+    }, decode_two
 }

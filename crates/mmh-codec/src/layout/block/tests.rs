@@ -151,6 +151,6 @@ fn parts_are_joined_one_after_the_other() {
         .map(|f| f.split(raw, 3, Field::take))
         .collect();
     let mut back = vec![0xff; raw.len()];
-    blocks.join(&planes, &mut back, Field::join);
+    blocks.join(&planes, &mut back, join_field);
     assert!(back == raw);
 }
