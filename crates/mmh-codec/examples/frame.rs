@@ -42,7 +42,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             .chunks(chunk_len)
             .nth(i)
             .map(|raw| Base { id: [0; 32], raw }),
-        ..Context::default()
     };
 
     let mut encoders = [false, true].map(|verify| Encoder::new(Settings { level, verify }));

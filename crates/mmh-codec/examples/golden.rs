@@ -37,10 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             id: *Digest::of(raw).as_bytes(),
             raw,
         });
-        let context = Context {
-            base,
-            ..Context::default()
-        };
+        let context = Context { base };
         Encoder::new(settings).encode_with(&raw, &hint, &context, &mut frame)?;
         write_new(&place.join(format!("{name}.frame")), &frame)?;
         writeln!(

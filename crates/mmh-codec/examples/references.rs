@@ -23,7 +23,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let id = *Digest::of(&old).as_bytes();
     let context = Context {
         base: Some(Base { id, raw: &old }),
-        ..Context::default()
     };
     let hint = Hint::tensor(Dtype::BF16, 1024);
     let mut encoder = Encoder::new(Settings::default());

@@ -182,7 +182,6 @@ impl Encoder {
         }
         let references = References {
             base: Some(base.id),
-            ..References::default()
         };
         self.delta.clear();
         put_header(Method::Delta, raw, references, &mut self.delta);
@@ -332,7 +331,6 @@ impl Decoder {
             });
         }
         let base = find("base", references.base, context.base)?;
-        find("companion", references.companion, context.companion)?;
         let checks = if method.has_checks() {
             read_checks(raw_len, &mut input)?
         } else {

@@ -45,7 +45,7 @@ pub enum Error {
     /// The frame needs content that the caller did not give.
     #[error("frame needs its {what} {}, which was not given", hex(id))]
     MissingReference {
-        /// Which reference it is: `base` or `companion`.
+        /// Which reference it is: `base`.
         what: &'static str,
         /// Its name in the frame.
         id: crate::ContentId,

@@ -18,10 +18,9 @@ pub const CHECK_LEN: usize = 256 << 10;
 
 /// The bits of the second byte that are the method's code; the others say which references follow.
 pub const METHOD_BITS: u8 = 0x1f;
-/// Kept free, for distributions that frames share.
-const RESERVED_BIT: u8 = 0x20;
+/// Kept free.
+const RESERVED_BITS: u8 = 0xa0;
 const BASE_BIT: u8 = 0x40;
-const COMPANION_BIT: u8 = 0x80;
 
 /// The name under which a caller keeps content that frames refer to, such as its digest.
 pub type ContentId = [u8; 32];
@@ -31,45 +30,37 @@ pub type ContentId = [u8; 32];
 pub struct References {
     /// The content that this one differs from.
     pub base: Option<ContentId>,
-    /// Content that says how much it differs, such as an optimiser's state.
-    pub companion: Option<ContentId>,
 }
 
 impl References {
     /// Whether the frame needs nothing but itself.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.iter().next().is_none()
+        self.base.is_none()
     }
 
     /// Every id, in the order in which the frame has them.
     pub fn iter(&self) -> impl Iterator<Item = &ContentId> {
-        let all = [&self.base, &self.companion];
-        all.into_iter().flatten()
+        self.base.iter()
     }
 
     fn bits(&self) -> u8 {
-        let bit = |reference: &Option<ContentId>, bit| if reference.is_some() { bit } else { 0 };
-        bit(&self.base, BASE_BIT) | bit(&self.companion, COMPANION_BIT)
+        if self.base.is_some() { BASE_BIT } else { 0 }
     }
 
     fn read(bits: u8, input: &mut Input<'_>) -> Result<Self> {
-        if bits & RESERVED_BIT != 0 {
+        if bits & RESERVED_BITS != 0 {
             return Err(Error::UnknownCode {
                 what: "reference",
-                code: RESERVED_BIT,
+                code: bits & RESERVED_BITS,
             });
         }
-        let mut next = |bit| -> Result<Option<ContentId>> {
-            if bits & bit == 0 {
-                return Ok(None);
-            }
-            Ok(input.take(32)?.first_chunk().copied())
+        let base = if bits & BASE_BIT == 0 {
+            None
+        } else {
+            input.take(32)?.first_chunk().copied()
         };
-        Ok(Self {
-            base: next(BASE_BIT)?,
-            companion: next(COMPANION_BIT)?,
-        })
+        Ok(Self { base })
     }
 }
 
@@ -81,8 +72,8 @@ pub fn references(frame: &[u8]) -> Result<References> {
     Ok(Header::read(&mut Input::new(frame))?.references)
 }
 
-/// Bytes of the longest header: version, method, length and two references.
-pub const HEADER_LEN_MAX: usize = 2 + 5 + 2 * 32;
+/// Bytes of the longest header: version, method, length and a reference.
+pub const HEADER_LEN_MAX: usize = 2 + 5 + 32;
 
 /// How the content of a frame is coded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -156,8 +147,7 @@ impl Method {
 
     /// Whether frames of this method may have these references.
     fn may_refer(self, references: &References) -> bool {
-        let base = references.base.is_some() == (self == Self::Delta);
-        base && references.companion.is_none()
+        references.base.is_some() == (self == Self::Delta)
     }
 }
 

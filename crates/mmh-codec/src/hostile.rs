@@ -35,7 +35,6 @@ pub fn fuzz_frame(bytes: &[u8]) {
             id,
             raw: &base_content()[..raw_len],
         }),
-        ..Context::default()
     };
     if id.is_some() {
         let alone = Decoder::new().decode(bytes, FUZZ_RAW_LEN_MAX, &mut Vec::new());
@@ -143,7 +142,6 @@ pub fn fuzz_round_trip(bytes: &[u8]) {
     };
     let context = Context {
         base: base.map(|raw| Base { id: [7; 32], raw }),
-        ..Context::default()
     };
     let mut frames = engines().iter().map(|&engine| {
         let mut frame = Vec::new();
@@ -236,7 +234,6 @@ fn small_frame(level: Level, (raw, base): (&[u8], Option<&[u8]>), hint: &Hint) -
     };
     let context = Context {
         base: base.map(|raw| Base { id: [7; 32], raw }),
-        ..Context::default()
     };
     let mut frame = Vec::new();
     Encoder::new(settings)

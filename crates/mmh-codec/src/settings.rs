@@ -50,8 +50,6 @@ impl Hint {
 pub struct Context<'a> {
     /// The content that the new one differs from: the same tensor of an older version.
     pub base: Option<Base<'a>>,
-    /// Content that says how much it differs, such as the first moment of an optimiser's state.
-    pub companion: Option<Base<'a>>,
 }
 
 /// Content with the name that frames know it by.

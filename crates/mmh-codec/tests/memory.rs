@@ -35,7 +35,6 @@ impl Sample {
     fn context(&self) -> Context<'_> {
         Context {
             base: self.base.as_deref().map(|raw| Base { id: ID, raw }),
-            ..Context::default()
         }
     }
 }

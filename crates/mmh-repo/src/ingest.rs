@@ -204,10 +204,7 @@ pub(crate) fn context(base: Option<&Match>) -> Context<'_> {
         id: base.id,
         raw: &base.raw,
     });
-    Context {
-        base,
-        ..Context::default()
-    }
+    Context { base }
 }
 
 /// A file that ends earlier than when it was opened changed under us.

@@ -248,7 +248,6 @@ impl Bench {
 fn context(base: Option<&[u8]>) -> Context<'_> {
     Context {
         base: base.map(|raw| Base { id: [0; 32], raw }),
-        ..Context::default()
     }
 }
 

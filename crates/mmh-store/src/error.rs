@@ -142,7 +142,7 @@ pub enum Error {
     Reference {
         /// Which chunk.
         chunk: ChunkId,
-        /// What the other is to it: `base` or `companion`.
+        /// What the other is to it: `base`.
         what: &'static str,
         /// The other.
         reference: ChunkId,

@@ -1,7 +1,7 @@
 //! Where the store meets the codec: what a frame says of itself, and decoding to verified bytes.
 //!
-//! A frame may refer to other chunks (a base, a companion): these are found, decoded
-//! and compared with their ids first. How deep and how many is limited, so that no chain of
+//! A frame may refer to another chunk, its base: that is found, decoded
+//! and compared with its id first. How deep and how many is limited, so that no chain of
 //! hostile frames, and no circle of them, costs more than a few chunks. FORMAT.md, "Packs".
 
 use std::cell::Cell;
@@ -70,12 +70,7 @@ pub(crate) fn chunk_of(id: &ContentId) -> ChunkId {
 
 /// What a frame refers to, with what each is to it.
 pub(crate) fn named(references: &References) -> impl Iterator<Item = (&'static str, ChunkId)> {
-    [
-        ("base", references.base),
-        ("companion", references.companion),
-    ]
-    .into_iter()
-    .filter_map(|(what, id)| Some((what, chunk_of(&id?))))
+    references.iter().map(|id| ("base", chunk_of(id)))
 }
 
 /// Where the chunks are found that frames refer to.
@@ -246,15 +241,10 @@ struct Resolver<'a> {
 impl Resolver<'_> {
     fn decode(&self, frame: &[u8], depth: usize) -> std::result::Result<Buffer, Fault> {
         let found = references(frame)?;
-        let (base, companion) = (found.base, found.companion);
-        let content = |what, id: Option<ContentId>| {
-            id.map(|id| self.content(what, chunk_of(&id), depth))
-                .transpose()
-        };
-        let (base_raw, companion_raw) = (content("base", base)?, content("companion", companion)?);
+        let content = |id: ContentId| self.content("base", chunk_of(&id), depth);
+        let base = found.base.map(content).transpose()?;
         let context = Context {
-            base: given(base, base_raw.as_ref()),
-            companion: given(companion, companion_raw.as_ref()),
+            base: given(found.base, base.as_ref()),
         };
         let raw_len = frame_info(frame)?.raw_len;
         let mut raw = Buffer::idle(raw_len);

@@ -11,7 +11,6 @@ const ID: [u8; 32] = [7; 32];
 fn given(raw: &[u8]) -> Context<'_> {
     Context {
         base: Some(Base { id: ID, raw }),
-        ..Context::default()
     }
 }
 
@@ -148,7 +147,6 @@ fn a_frame_says_which_base_it_needs() {
             id: [8; 32],
             raw: &base,
         }),
-        ..Context::default()
     };
     assert_eq!(
         decoder.decode_with(&frame, &other, new.len(), &mut out),

@@ -13,7 +13,6 @@ const LIMIT: usize = 1 << 20;
 fn given(raw: &[u8]) -> Context<'_> {
     Context {
         base: Some(Base { id: ID, raw }),
-        ..Context::default()
     }
 }
 

@@ -70,7 +70,6 @@ fn on(base: &[u8], raw: &[u8], dtype: Dtype, row_len: u64) -> (Method, Vec<u8>) 
             id: [7; 32],
             raw: base,
         }),
-        ..Context::default()
     };
     let hint = Hint::tensor(dtype, row_len);
     through_every_engine(raw, &hint, &context, Level::Default)

@@ -113,7 +113,6 @@ fn every_engine_writes_and_reads_the_same_deltas() {
                     id: [3; 32],
                     raw: &base,
                 }),
-                ..Context::default()
             };
             let mut frames = engines().iter().map(|&engine| {
                 let mut frame = Vec::new();

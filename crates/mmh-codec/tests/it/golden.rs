@@ -36,10 +36,7 @@ fn golden_frames_decode_to_what_they_held() {
                 id,
                 raw: &contents[&id],
             });
-            let context = Context {
-                base,
-                ..Context::default()
-            };
+            let context = Context { base };
             Decoder::with_engine(engine)
                 .decode_with(&frame, &context, CHUNK_LEN_MAX, &mut raw)
                 .unwrap();

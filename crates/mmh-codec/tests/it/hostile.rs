@@ -34,7 +34,6 @@ fn frame_of(raw: &[u8], hint: &Hint, level: Level, base: Option<&[u8]>) -> Vec<u
     };
     let context = Context {
         base: base.map(|raw| Base { id: [3; 32], raw }),
-        ..Context::default()
     };
     let mut frame = Vec::new();
     Encoder::new(settings)

@@ -154,7 +154,6 @@ fn ranges_of_every_method() {
                     id: [1; 32],
                     raw: &raw,
                 }),
-                ..Context::default()
             };
             let settings = Settings {
                 level,

@@ -249,7 +249,7 @@ fn levels_trade_time_for_size() {
     );
 }
 
-/// References stand in the header in a fixed order, and are told without the rest of the frame.
+/// The reference stands in the header, and is told without the rest of the frame.
 #[test]
 fn references_are_read_from_the_header_alone() {
     let (hint, raw) = contents().remove(0);
@@ -258,11 +258,9 @@ fn references_are_read_from_the_header_alone() {
     let header = frame.len().min(HEADER_LEN_MAX);
     assert_eq!(references(&frame[..header]), references(&frame));
     // A method that does not use what it refers to is not one that an encoder writes.
-    for bit in [0x40, 0x80] {
-        let mut other = frame.clone();
-        other[1] |= bit;
-        assert_eq!(references(&other).unwrap_err().kind(), ErrorKind::Corrupt);
-    }
+    let mut other = frame.clone();
+    other[1] |= 0x40;
+    assert_eq!(references(&other).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 /// Damage that leaves a frame well formed is found by its checks.

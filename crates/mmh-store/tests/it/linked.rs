@@ -46,10 +46,7 @@ fn frame_as(n: u64, base: Option<(u64, ChunkId)>) -> Vec<u8> {
         id: *named.digest().as_bytes(),
         raw,
     });
-    let context = Context {
-        base,
-        ..Context::default()
-    };
+    let context = Context { base };
     let hint = Hint::tensor(Dtype::BF16, 100);
     let method = Encoder::new(Settings::default())
         .encode_with(&version(n), &hint, &context, &mut frame)

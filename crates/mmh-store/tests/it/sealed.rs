@@ -567,7 +567,6 @@ fn differences_are_read_and_rescued() {
                 id: *base.digest().as_bytes(),
                 raw: &first,
             }),
-            ..Context::default()
         };
         let (mut frame, hint) = (Vec::new(), Hint::tensor(Dtype::BF16, 100));
         let method = Encoder::new(Settings::default())
