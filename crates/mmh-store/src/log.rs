@@ -9,6 +9,7 @@
 mod boundary;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -157,6 +158,8 @@ pub(crate) struct Log {
     vault: Vault,
     /// The newest state that was seen, where the next probe begins.
     seen: Mutex<Option<Arc<Seen>>>,
+    /// Entries up to here are known to last.
+    settled: AtomicU64,
     broken: Broken,
 }
 
@@ -166,6 +169,7 @@ impl Log {
             engine,
             vault,
             seen: Mutex::new(None),
+            settled: AtomicU64::new(0),
             broken,
         }
     }
@@ -251,9 +255,11 @@ impl Log {
         (entry.seq, entry.prev) = (seen.view.seq + 1, seen.view.head);
         let name = names::entry(entry.seq);
         let (bytes, digest) = self.vault.seal_object(&name, entry)?;
+        self.settle(seen.view.seq).await?;
         if !self.create(entry, bytes).await? {
             return Ok(None);
         }
+        self.settled.fetch_max(entry.seq, Ordering::Relaxed);
         let unconfirmed = |e: Error| Error::Unconfirmed {
             seq: entry.seq,
             reason: e.to_string(),
@@ -459,6 +465,16 @@ impl Log {
             object: names::entry(missing),
             reason,
         })
+    }
+
+    /// Makes sure that an entry lasts before another follows it: it may be seen before it does, and
+    /// a log that has lost one in the middle cannot be read.
+    async fn settle(&self, seq: u64) -> Result<()> {
+        if self.settled.load(Ordering::Relaxed) < seq {
+            self.engine.settle(&names::entry(seq)).await?;
+            self.settled.fetch_max(seq, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Creates the entry and tells whether it is ours. A create that fails may have happened all

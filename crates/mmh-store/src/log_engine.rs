@@ -63,6 +63,16 @@ pub trait LogEngine: Debug + Send + Sync {
     /// Denied; Unavailable.
     async fn confirm(&self, name: &str, bytes: Bytes) -> Result<()>;
 
+    /// Makes sure that an object lasts which another process may have created a moment ago. Whoever
+    /// creates what follows it calls this first.
+    ///
+    /// # Errors
+    /// Denied; Unavailable.
+    async fn settle(&self, name: &str) -> Result<()> {
+        let _seen_only_when_it_lasts = name;
+        Ok(())
+    }
+
     /// Lists names and lengths in bytes below `prefix`, sorted; only those after the name
     /// `after`, if one is given. Where an engine would have to send an object to tell its length,
     /// the length is 0.
@@ -161,6 +171,10 @@ impl LogEngine for ObjectLog {
     /// Writes the same bytes again, which is harmless and tells.
     async fn confirm(&self, name: &str, bytes: Bytes) -> Result<()> {
         self.0.write(name, bytes).await
+    }
+
+    async fn settle(&self, name: &str) -> Result<()> {
+        self.0.settle(name)
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Listed>> {

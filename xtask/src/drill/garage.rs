@@ -241,6 +241,7 @@ fn database(folder: &Path) -> Outcome<(Server, String)> {
     let mut server = Command::new(postgres);
     server.arg("-D").arg(&data).arg("-k").arg(folder);
     server.args(["-h", "127.0.0.1", "-p", &LOG_PORT.to_string()]);
+    server.args(["-c", "dynamic_shared_memory_type=mmap"]);
     as_owner(&mut server);
     let log = folder.with_extension("postgres.log");
     let server = Server(quiet(&mut server, &log)?);

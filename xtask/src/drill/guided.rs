@@ -37,10 +37,10 @@ pub(super) fn guided(minutes: u64, only: Option<&str>) -> Outcome {
     let sanitizer = Sanitizer::find()?;
     let place = cache().join("fuzz");
     let seeds = place.join("seeds");
-    for package in ["mmh-codec", "mmh-crypto"] {
+    for (package, example) in [("mmh-codec", "fuzz_frames"), ("mmh-crypto", "fuzz_keys")] {
         let mut write = cargo();
         write.args(["run", "-q", "-p", package, "--features", "testing"]);
-        write.args(["--locked", "--example", "seeds", "--"]);
+        write.args(["--locked", "--example", example, "--"]);
         run(write.arg(&seeds))?;
     }
     let mut table = Table::new(&["target", "inputs run", "new", "seconds", "peak MB"]);

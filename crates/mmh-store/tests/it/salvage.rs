@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use mmh_core::ChunkId;
 use mmh_core::ports::{Cancel, Silent};
-use mmh_store::conformance::{noise, put, small_store};
+use mmh_store::conformance::{commit, noise, put, small_store};
 use mmh_store::pack::{HEADER_LEN, RECORD_HEAD_LEN};
 use mmh_store::{
     Backend, ChunkSource, InitOptions, LocalStaging, MemoryStaging, OpenOptions, StagedFile,
@@ -322,5 +322,37 @@ fn packs_are_settled_before_they_are_indexed() {
             (take().len() as u64, adopted),
             (adopted, packs.len() as u64)
         );
+    });
+}
+
+/// A log entry was seen between its creation and the syncing of its directory, and another was created
+/// after it; the power was cut, and only the other was left. Found by simulation.
+#[test]
+fn a_log_entry_is_settled_before_another_follows() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let (memory, _) = store_with(3, 1).await;
+        let recorder = Arc::new(Recorder {
+            inner: MemoryStaging::publishing_into(Arc::clone(&memory.objects) as _),
+            settled: Mutex::default(),
+        });
+        let staging = Arc::clone(&recorder) as Arc<dyn Staging>;
+        let backend = Backend::custom("recorded", Arc::clone(&memory.objects) as _, staging);
+        let open = || Store::open(backend.clone(), OpenOptions::default());
+        let take = || std::mem::take(&mut *recorder.settled.lock().unwrap());
+        let names = async || memory.names("mmh/log").await;
+        let store = open().await.unwrap();
+        let mut last = names().await.pop();
+        let mut add = async |store: &Store| {
+            store.commit(commit(Vec::new())).await.unwrap();
+            std::mem::replace(&mut last, names().await.pop())
+        };
+        let before = add(&store).await;
+        assert_eq!(take(), Vec::from_iter(before), "it was there before");
+        add(&store).await;
+        assert!(take().is_empty(), "it is its own");
+        let other = open().await.unwrap();
+        let before = add(&other).await;
+        assert_eq!(take(), Vec::from_iter(before), "another made it");
     });
 }

@@ -181,9 +181,14 @@ impl Server {
                 dir.display().to_string(),
             );
             let port = port.to_string();
-            ["-D", &data, "-h", "127.0.0.1", "-p", &port, "-k", &dir]
+            // A server that is killed leaves no shared memory behind if that is files of its own.
+            let memory = "dynamic_shared_memory_type=mmap";
+            let place = ["-D", &data, "-h", "127.0.0.1", "-p", &port, "-k", &dir];
+            place
+                .into_iter()
+                .chain(["-c", memory])
                 .map(String::from)
-                .into()
+                .collect()
         }))
     }
 

@@ -1,6 +1,6 @@
 //! Writes the inputs from which fuzzing starts: small frames of every method, and small content.
 //!
-//! `cargo run -p mmh-codec --features testing --example seeds -- DIRECTORY` makes the folders `frame`
+//! `cargo run -p mmh-codec --features testing --example fuzz_frames -- DIRECTORY` makes the folders `frame`
 //! and `content` in it, for the fuzz bodies of `mmh_codec::hostile`.
 #![allow(
     clippy::disallowed_methods,

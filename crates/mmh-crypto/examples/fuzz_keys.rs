@@ -1,6 +1,6 @@
 //! Writes the inputs from which fuzzing starts.
 //!
-//! `cargo run -p mmh-crypto --features testing --example seeds -- DIRECTORY` makes the folder `crypto`
+//! `cargo run -p mmh-crypto --features testing --example fuzz_keys -- DIRECTORY` makes the folder `crypto`
 //! in it, for the fuzz body of `mmh_crypto::hostile`.
 #![allow(
     clippy::disallowed_methods,
