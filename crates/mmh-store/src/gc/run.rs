@@ -479,9 +479,8 @@ impl<'a> Run<'a> {
 
     /// Takes old entries out of the log and removes what died writers left of their leases.
     pub(super) async fn end(mut self, marks: &Marks, pruned: u64) -> Result<GcReport> {
-        let last = self.store.log().truncatable(self.report.floor).await?;
-        if last > 0 {
-            let done = self.store.log().truncate(last, self.cancel).await?;
+        if let Some(cut) = self.store.log().truncatable(self.report.floor).await? {
+            let done = self.store.log().truncate(cut, self.cancel).await?;
             self.report.log_entries = done.entries;
         }
         self.delete_all(self.expired.iter().cloned()).await?;

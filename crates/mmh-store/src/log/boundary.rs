@@ -12,6 +12,15 @@ use crate::error::{Error, Result};
 use crate::gc::note::{BoundaryNote, BoundaryTag};
 use crate::names;
 
+/// What may be taken out of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// The last number that goes: the end of a block.
+    last: u64,
+    /// The checkpoint that stands for what was before it.
+    checkpoint: u64,
+}
+
 /// What was taken out of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Truncated {
@@ -61,17 +70,19 @@ impl Log {
         })
     }
 
-    /// The last number that may go so that the entries from `keep` on stay: the end of a block,
-    /// with a whole checkpoint after it. 0 if there is none.
-    pub(crate) async fn truncatable(&self, keep: u64) -> Result<u64> {
-        let newest = self.newest_checkpoint().await?.seq;
-        let last = keep.saturating_sub(1).min(newest.saturating_sub(1));
-        Ok(last / CHECKPOINT_EVERY * CHECKPOINT_EVERY)
+    /// What may go so that the entries from `keep` on stay: whole blocks, with a whole checkpoint
+    /// after them. `None` if there is nothing.
+    pub(crate) async fn truncatable(&self, keep: u64) -> Result<Option<Cut>> {
+        let checkpoint = self.newest_checkpoint().await?.seq;
+        let last = keep.saturating_sub(1).min(checkpoint.saturating_sub(1));
+        let last = last / CHECKPOINT_EVERY * CHECKPOINT_EVERY;
+        Ok((last > 0).then_some(Cut { last, checkpoint }))
     }
 
-    /// Marks every block up to `last` (see [`Log::truncatable`]), then deletes its entries and
-    /// checkpoints. May be broken off anywhere and done again.
-    pub(crate) async fn truncate(&self, last: u64, cancel: &Cancel) -> Result<Truncated> {
+    /// Marks every block of the cut, then deletes its entries and checkpoints. May be broken off
+    /// anywhere and done again.
+    pub(crate) async fn truncate(&self, cut: Cut, cancel: &Cancel) -> Result<Truncated> {
+        let Cut { last, checkpoint } = cut;
         let mut done = Truncated::default();
         let listed = self.engine.list(names::BOUNDARIES, None).await?;
         let marked = listed.iter().filter_map(|(name, _)| names::parse_seq(name));
@@ -87,6 +98,15 @@ impl Log {
             let (bytes, _) = self.vault.seal_object(&name, &note)?;
             // That it is there already is as good.
             self.engine.create(&name, bytes).await?;
+        }
+        // Others may have made them a moment ago: what stands for old entries lasts before these go.
+        let relied_on = [
+            names::boundary(last),
+            names::checkpoint(checkpoint),
+            names::entry(checkpoint),
+        ];
+        for name in &relied_on {
+            self.engine.settle(name).await?;
         }
         for (prefix, count) in [
             (names::LOG, &mut done.entries),

@@ -8,8 +8,8 @@ use mmh_core::ports::{Cancel, Silent};
 use mmh_store::conformance::{commit, noise, put, small_store};
 use mmh_store::pack::{HEADER_LEN, RECORD_HEAD_LEN};
 use mmh_store::{
-    Backend, ChunkSource, InitOptions, LocalStaging, MemoryStaging, OpenOptions, StagedFile,
-    Staging, Store,
+    Backend, ChunkSource, Error, GcOptions, GcRoots, InitOptions, LocalStaging, Marks,
+    MemoryStaging, OpenOptions, StagedFile, Staging, Store,
 };
 use object_store::memory::InMemory;
 use tokio::runtime::Handle;
@@ -269,6 +269,23 @@ struct Recorder {
     settled: Mutex<Vec<String>>,
 }
 
+/// The place again, with such an area.
+fn recorded(memory: &Memory) -> (Arc<Recorder>, Backend) {
+    let recorder = Arc::new(Recorder {
+        inner: MemoryStaging::publishing_into(Arc::clone(&memory.objects) as _),
+        settled: Mutex::default(),
+    });
+    let staging = Arc::clone(&recorder) as Arc<dyn Staging>;
+    let backend = Backend::custom("recorded", Arc::clone(&memory.objects) as _, staging);
+    (recorder, backend)
+}
+
+impl Recorder {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.settled.lock().unwrap())
+    }
+}
+
 impl Staging for Recorder {
     fn create(&self) -> io::Result<Box<dyn StagedFile>> {
         self.inner.create()
@@ -295,15 +312,10 @@ fn packs_are_settled_before_they_are_indexed() {
         for name in memory.names("mmh/index").await {
             memory.delete(&name).await;
         }
-        let recorder = Arc::new(Recorder {
-            inner: MemoryStaging::publishing_into(Arc::clone(&memory.objects) as _),
-            settled: Mutex::default(),
-        });
-        let staging = Arc::clone(&recorder) as Arc<dyn Staging>;
-        let backend = Backend::custom("recorded", Arc::clone(&memory.objects) as _, staging);
+        let (recorder, backend) = recorded(&memory);
         let open = || Store::open(backend.clone(), OpenOptions::default());
         let store = open().await.unwrap();
-        let take = || std::mem::take(&mut *recorder.settled.lock().unwrap());
+        let take = || recorder.take();
         store
             .rebuild_index(Default::default(), &Silent, &Cancel::default())
             .await
@@ -332,14 +344,9 @@ fn a_log_entry_is_settled_before_another_follows() {
     let runtime = runtime();
     runtime.block_on(async {
         let (memory, _) = store_with(3, 1).await;
-        let recorder = Arc::new(Recorder {
-            inner: MemoryStaging::publishing_into(Arc::clone(&memory.objects) as _),
-            settled: Mutex::default(),
-        });
-        let staging = Arc::clone(&recorder) as Arc<dyn Staging>;
-        let backend = Backend::custom("recorded", Arc::clone(&memory.objects) as _, staging);
+        let (recorder, backend) = recorded(&memory);
         let open = || Store::open(backend.clone(), OpenOptions::default());
-        let take = || std::mem::take(&mut *recorder.settled.lock().unwrap());
+        let take = || recorder.take();
         let names = async || memory.names("mmh/log").await;
         let store = open().await.unwrap();
         let mut last = names().await.pop();
@@ -354,5 +361,36 @@ fn a_log_entry_is_settled_before_another_follows() {
         let other = open().await.unwrap();
         let before = add(&other).await;
         assert_eq!(take(), Vec::from_iter(before), "another made it");
+    });
+}
+
+/// What stands for old entries may be as new as their going.
+#[test]
+fn a_boundary_and_a_checkpoint_are_settled_before_entries_go() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let (memory, _) = store_with(3, 1).await;
+        let (recorder, backend) = recorded(&memory);
+        let store = Store::open(backend, OpenOptions::default()).await.unwrap();
+        for _ in 0..130 {
+            store.commit(commit(Vec::new())).await.unwrap();
+        }
+        recorder.take();
+        let options = GcOptions {
+            undo_ms: 0,
+            ..GcOptions::default()
+        };
+        let mut marking = |_: &GcRoots, _: &mut Marks| Ok::<(), Error>(());
+        let ports = (&Silent as _, &Cancel::default());
+        let run = store.gc(Handle::current(), &options, &mut marking, ports);
+        assert_eq!(run.await.unwrap().log_entries, 64);
+        let number = "00000000000000000128";
+        let of = |folder: &str, number: &str| format!("mmh/{folder}/{number}");
+        let expected = [
+            of("boundary", "00000000000000000064"),
+            of("checkpoint", number),
+            of("log", number),
+        ];
+        assert_eq!(recorder.take(), expected);
     });
 }
