@@ -6,6 +6,7 @@
 )]
 
 pub(crate) mod keys;
+pub(crate) mod serve;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -14,6 +15,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mmh_core::name::Target;
 use mmh_core::range::RangeSpec;
 use mmh_repo::Keep;
+
+use serve::{ServeArgs, TokenArgs};
 
 use keys::{KeyCommand, KeyFiles, SeedCommand, SlotArgs};
 
@@ -42,8 +45,8 @@ pub(crate) struct Cli {
 /// What applies to every command.
 #[derive(Debug, Args)]
 pub(crate) struct Global {
-    /// The repository: a folder, a `.mmh` file, or a URL such as `s3://bucket/prefix`, `gs://…` or
-    /// `az://…` [default: the nearest folder above with one]
+    /// The repository: a folder, a `.mmh` file, or a URL such as `s3://bucket/prefix`, `gs://…`,
+    /// `az://…` or `mmhs://PIN@host:port` [default: the nearest folder above with one]
     // Not `global`: after `ls`, `-R` means recursive.
     #[arg(short = 'R', long = "repository", value_name = "URL")]
     pub(crate) repository: Option<String>,
@@ -355,6 +358,18 @@ pub(crate) enum Command {
         /// Where the new repository goes
         dir: String,
     },
+    /// Serve the repository to other machines, over HTTPS, until Ctrl-C
+    ///
+    /// Others reach it as `-R mmhs://PIN@host:port`, as it is shown here: everything that works on
+    /// a repository works there too. The pin is the SHA-256 of its certificate.
+    /// Examples: mmh token write tokens.txt laptop; mmh serve --tokens tokens.txt --listen 0.0.0.0:7443;
+    /// mmh serve --anonymous read
+    Serve(ServeArgs),
+    /// Make a token for a client of `serve`, and add it to a file of tokens
+    ///
+    /// The file holds digests only. Clients give the token as MMH_NODE_TOKEN; for several nodes as
+    /// `host:port=token,host:port=token`. Example: mmh token read tokens.txt laptop
+    Token(TokenArgs),
     /// Print a completion script for a shell
     Completions {
         /// Which shell

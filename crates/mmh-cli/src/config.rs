@@ -65,7 +65,15 @@ const VARIABLES: [&str; 8] = [
 ];
 
 /// The beginnings of the variables that engines elsewhere are known to read.
-const ELSEWHERE: [&str; 6] = ["AWS_", "AZURE_", "GOOGLE_", "PG", "ETCD_", "NATS_"];
+const ELSEWHERE: [&str; 7] = [
+    "AWS_",
+    "AZURE_",
+    "GOOGLE_",
+    "PG",
+    "ETCD_",
+    "NATS_",
+    "MMH_NODE_",
+];
 
 /// Largest bound of a cache in GiB: 1 PiB.
 const CACHE_GIB_MAX: u64 = 1 << 20;

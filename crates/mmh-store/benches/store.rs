@@ -4,8 +4,10 @@
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use mmh_core::ChunkId;
+use mmh_core::{ChunkId, Digest};
 use mmh_store::conformance::{frame, noise};
+use mmh_store::node::sketch::{KEY_LEN, Peeler, Sketcher};
+use mmh_store::node::slice::{Checker, Outliner, Piece};
 use mmh_store::{Archive, ArchiveWriter, Backend, ChunkSink, ChunkSource, InitOptions, Store};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -136,4 +138,59 @@ fn archive_64_mib(bencher: Bencher<'_, '_>) {
                 divan::black_box(archive.get(id).unwrap());
             }
         });
+}
+
+/// What the first slice of a pack costs a node beside reading it.
+#[divan::bench(sample_count = 10)]
+fn outline_64_mib(bencher: Bencher<'_, '_>) {
+    let bytes = noise(1, 64 << 20);
+    let bencher = bencher.counter(BytesCount::new(bytes.len()));
+    bencher.bench_local(|| {
+        let mut outliner = Outliner::default();
+        bytes.chunks(1 << 20).for_each(|some| outliner.update(some));
+        outliner.finish()
+    });
+}
+
+/// What checking a pack that comes in slices costs its receiver.
+#[divan::bench(sample_count = 10)]
+fn check_64_mib(bencher: Bencher<'_, '_>) {
+    let bytes = noise(1, 64 << 20);
+    let mut outliner = Outliner::default();
+    outliner.update(&bytes);
+    let (outline, digest) = outliner.finish();
+    let len = outline.len();
+    let bencher = bencher.counter(BytesCount::new(bytes.len()));
+    bencher.bench_local(|| {
+        let mut checker = Checker::new(digest, len, 0..len);
+        for piece in outline.slice(0..len) {
+            let at = |n: u64| usize::try_from(n).unwrap();
+            let proved = match &piece {
+                Piece::Node(node) => checker.accept(node),
+                Piece::Group(group) => checker.accept(&bytes[at(group.start)..at(group.end)]),
+            };
+            proved.unwrap();
+        }
+    });
+}
+
+/// Two sets of a million digests that differ in a hundred: one side's time.
+#[divan::bench(sample_count = 3)]
+fn reconcile_1_000_000(bencher: Bencher<'_, '_>) {
+    let ids = |range: std::ops::Range<u64>| range.map(|n| Digest::of(&n.to_le_bytes()));
+    let (ours, theirs): (Vec<_>, Vec<_>) =
+        (ids(0..1_000_000).collect(), ids(50..1_000_050).collect());
+    let key = [7; KEY_LEN];
+    let symbols = Sketcher::new(&key, theirs).next(512);
+    bencher.bench_local(|| {
+        let mut sketcher = Sketcher::new(&key, ours.iter().copied());
+        let mut peeler = Peeler::new(key);
+        let block = 128;
+        let known = symbols.chunks(block).any(|theirs| {
+            let ours = sketcher.next(theirs.len());
+            peeler.push(theirs, &ours).unwrap()
+        });
+        assert!(known);
+        peeler.finish()
+    });
 }

@@ -1,7 +1,7 @@
 //! Where a repository lives: an object store for what is published, a staging area for what grows,
 //! and, beyond this machine, a cache of what was read.
 
-mod place;
+pub(crate) mod place;
 mod remote;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +40,9 @@ pub struct Backend {
     /// How engines elsewhere, the log's among them, are reached.
     access: Arc<Access>,
     elsewhere: bool,
+    /// Whom to ask what only a node can tell.
+    #[cfg(feature = "node")]
+    node: Option<crate::node::client::Node>,
 }
 
 impl Backend {
@@ -72,6 +75,8 @@ impl Backend {
             cache: None,
             access: Arc::default(),
             elsewhere: false,
+            #[cfg(feature = "node")]
+            node: None,
         })
     }
 
@@ -98,11 +103,13 @@ impl Backend {
             cache: None,
             access: Arc::default(),
             elsewhere: false,
+            #[cfg(feature = "node")]
+            node: None,
         }
     }
 
-    /// A place as people write it: a path, or a URL `file:///…`, `s3://bucket/prefix`, `gs://…`
-    /// or `az://…`. Folders are made; nothing is asked of engines elsewhere yet.
+    /// A place as people write it: a path, or a URL `file:///…`, `s3://bucket/prefix`, `gs://…`,
+    /// `az://…` or `mmhs://PIN@host:port`. Folders are made; nothing is asked of engines elsewhere yet.
     ///
     /// # Errors
     /// Unsupported for any other URL, or an engine that this build was made without; Invalid or
@@ -151,6 +158,11 @@ impl Backend {
         Ok(Self {
             cache: Some(Arc::new(cache)),
             elsewhere: true,
+            #[cfg(feature = "node")]
+            node: match place {
+                Place::Node(node) => Some(crate::node::client::Node::new(node, access)?),
+                _ => None,
+            },
             ..Self::custom(&name, objects, staging)
         })
     }
@@ -236,6 +248,12 @@ impl Backend {
     /// What was read from elsewhere.
     pub(crate) fn cache(&self) -> Option<&Cache> {
         self.cache.as_deref()
+    }
+
+    /// The node, if the place is one.
+    #[cfg(feature = "node")]
+    pub(crate) fn node(&self) -> Option<&crate::node::client::Node> {
+        self.node.as_ref()
     }
 
     /// The staging area.

@@ -183,6 +183,14 @@ pub enum Error {
         /// What does not hold.
         reason: String,
     },
+    /// What a client of this node sent cannot be taken.
+    #[error("{object} was sent, but {reason}")]
+    BadArrival {
+        /// Its name.
+        object: String,
+        /// What does not hold.
+        reason: &'static str,
+    },
     /// A ref does not name what the transaction expected.
     #[error("{} was changed by another writer: expected {}, found {}",
         change.r#ref, or_nothing(change.old.as_ref()), or_nothing(actual.as_ref()))]
@@ -292,6 +300,7 @@ impl Error {
             | Self::NoKeys { .. }
             | Self::NotAnArchive { .. }
             | Self::BadFrame { .. }
+            | Self::BadArrival { .. }
             | Self::BadPlace { .. }
             | Self::BadSetting { .. } => ErrorKind::Invalid,
             Self::NoCredentials { .. } => ErrorKind::Denied,

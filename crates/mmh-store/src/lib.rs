@@ -31,6 +31,7 @@ pub mod log;
 mod log_engine;
 mod log_home;
 pub mod names;
+pub mod node;
 mod objects;
 pub mod pack;
 pub mod parity;

@@ -132,7 +132,8 @@ pub(crate) fn parse_seq(name: &str) -> Option<u64> {
     }
 }
 
-fn parse_hex(text: &str) -> Option<Digest> {
+/// Reads 64 hexadecimal digits, small letters only.
+pub(crate) fn parse_hex(text: &str) -> Option<Digest> {
     let digit = |b: u8| match b {
         b'0'..=b'9' => Some(b - b'0'),
         b'a'..=b'f' => Some(b - b'a' + 10),

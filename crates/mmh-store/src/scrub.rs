@@ -137,7 +137,7 @@ pub(crate) async fn tend(
 
 /// Whether a pack and its parity are as they were published: `None` if not, else whether there is
 /// parity.
-async fn is_whole(
+pub(crate) async fn is_whole(
     source: Source<'_>,
     pack: PackId,
     pace: &mut Pace,

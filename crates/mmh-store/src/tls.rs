@@ -8,6 +8,14 @@ pub(crate) fn provide() {
     let _chosen_before = provider.install_default().is_err();
 }
 
+/// How clients of nodes shake hands, and know whom they talk to.
+#[cfg(feature = "node")]
+pub(crate) use node::client as node;
+
+#[cfg(feature = "node")]
+#[path = "tls/node.rs"]
+mod node;
+
 /// How clients of logs check whom they talk to.
 #[cfg(any(feature = "postgres", feature = "nats"))]
 pub(crate) fn client() -> std::io::Result<rustls::ClientConfig> {

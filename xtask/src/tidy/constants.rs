@@ -2,7 +2,8 @@
 
 use super::Tracked;
 
-const DOCUMENT: &str = "docs/FORMAT.md";
+/// The first lists every limit, too.
+const DOCUMENTS: [&str; 2] = ["docs/FORMAT.md", "docs/PROTOCOL.md"];
 const SECTION: &str = "Constants";
 /// Every public constant of this file must be in the table.
 const COMPLETE: &str = "crates/mmh-core/src/limits.rs";
@@ -24,31 +25,43 @@ enum Value {
 
 /// Findings: rows without a constant, values that differ, limits that are not listed.
 pub(crate) fn check(files: &[Tracked]) -> Vec<String> {
-    let Some(document) = files.iter().find(|file| file.path == DOCUMENT) else {
-        return vec![format!("{DOCUMENT} is missing")];
-    };
-    let rows = rows(&document.text);
-    if rows.is_empty() {
-        return vec![format!(
-            "{DOCUMENT} has no table of constants in a section `{SECTION}`"
-        )];
-    }
     let mut findings = Vec::new();
-    for row in &rows {
-        if let Err(why) = compare(row, files) {
-            findings.push(format!("{DOCUMENT}: {}: {why}", row.name));
+    for name in DOCUMENTS {
+        let rows = match files.iter().find(|file| file.path == name) {
+            Some(document) => rows(&document.text),
+            None => {
+                findings.push(format!("{name} is missing"));
+                continue;
+            }
+        };
+        if rows.is_empty() {
+            findings.push(format!(
+                "{name} has no table of constants in a section `{SECTION}`"
+            ));
+            continue;
         }
-    }
-    let complete = files
-        .iter()
-        .find(|file| file.path == COMPLETE)
-        .map(|file| file.text.as_str());
-    for (name, _) in constants(complete.unwrap_or_default()) {
-        if !rows.iter().any(|row| row.name == name) {
-            findings.push(format!("{DOCUMENT} does not list {name} of {COMPLETE}"));
+        for row in &rows {
+            if let Err(why) = compare(row, files) {
+                findings.push(format!("{name}: {}: {why}", row.name));
+            }
+        }
+        if name == DOCUMENTS[0] {
+            findings.extend(unlisted(name, &rows, files));
         }
     }
     findings
+}
+
+/// Limits that a document does not list.
+fn unlisted(name: &str, rows: &[Row<'_>], files: &[Tracked]) -> Vec<String> {
+    let limits = files.iter().find(|file| file.path == COMPLETE);
+    let limits = limits.map(|file| constants(&file.text)).unwrap_or_default();
+    let unlisted = limits
+        .into_iter()
+        .filter(|(limit, _)| !rows.iter().any(|row| row.name == limit));
+    unlisted
+        .map(|(limit, _)| format!("{name} does not list {limit} of {COMPLETE}"))
+        .collect()
 }
 
 /// The rows of the tables in the section, without their heads.
@@ -271,9 +284,10 @@ mod tests {
         };
         vec![
             file(
-                DOCUMENT,
+                DOCUMENTS[0],
                 &format!("# Format\n## 9. Constants\n{table}\n## Next\n| OTHER | 1 | x |\n"),
             ),
+            file(DOCUMENTS[1], "## Constants\n| `A` | 5 | `mmh_a::a` |\n"),
             file("crates/mmh-a/src/a.rs", "const A: u8 = 5;"),
             file("crates/mmh-a/src/b.rs", SOURCE),
             file("crates/mmh-a/src/lib.rs", "const A: u8 = 6;"),
@@ -325,7 +339,7 @@ mod tests {
             "pub const NEW_MAX: u8 = 1;\n",
         ));
         assert_eq!(unlisted.len(), 1, "{unlisted:?}");
-        assert_eq!(check(&[]).len(), 1, "no document at all");
+        assert_eq!(check(&[]).len(), 2, "no document at all");
     }
 
     #[test]

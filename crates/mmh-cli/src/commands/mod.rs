@@ -11,6 +11,7 @@ mod key;
 mod mend;
 mod portable;
 mod seed;
+mod serve;
 mod stat;
 mod verify;
 
@@ -186,6 +187,8 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
         Command::Key(command) => key::key(session, command),
         Command::Seed(command) => seed::seed(session, command),
         Command::Clone { seed, dir } => seed::clone(session, &seed, &dir),
+        Command::Serve(args) => serve::serve(session, &args),
+        Command::Token(args) => serve::token(session, &args),
         Command::Completions { .. } => Ok(()),
     }
 }

@@ -15,6 +15,7 @@ mod parity;
 mod pipes;
 mod ranges;
 mod sealed;
+mod served;
 #[path = "../../../mmh-store/tests/it/engines/server.rs"]
 #[allow(dead_code, reason = "it starts more servers than are needed here")]
 mod server;

@@ -312,7 +312,7 @@ $ -R absent ls
 error: absent is not a repository; `mmh init` makes one
 [3]
 $ -R http://host/x ls
-error: cannot open `http://host/x`: this build knows folders, `file://`, `s3://`, `gs://` and `az://`, not `http://`
+error: cannot open `http://host/x`: this build knows folders, `file://`, `s3://`, `gs://`, `az://` and `mmhs://`, not `http://`
        a newer version may support it
 [4]
 $ -R m/c.json ls

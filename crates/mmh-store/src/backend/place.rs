@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use mmh_core::error::shorten;
 
 use crate::error::{Error, Result};
+use crate::node::wire::PORT;
 
 /// Bytes of a bucket's name: the engines allow 63, older ones a few more.
 const BUCKET_LEN_MAX: usize = 222;
@@ -24,6 +25,79 @@ pub(crate) enum Place {
         /// Where in it the repository lies; empty for the whole bucket. No `/` at either end.
         prefix: String,
     },
+    /// A repository that another process serves.
+    Node(Node),
+}
+
+/// Where a node listens, and how it is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Node {
+    /// SHA-256 of its certificate; without it the system's roots decide.
+    pub pin: Option<[u8; 32]>,
+    /// Its name or address; an IPv6 address is in brackets.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+}
+
+impl Node {
+    /// `mmhs://PIN@HOST:PORT`, of which the pin and the port may be left out.
+    fn parse(rest: &str) -> std::result::Result<Self, &'static str> {
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (pin, authority) = match rest.split_once('@') {
+            Some((pin, authority)) => (Some(pin), authority),
+            None => (None, rest),
+        };
+        let pin = pin.map(|pin| {
+            let digest = crate::names::parse_hex(pin);
+            digest.map(|digest| *digest.as_bytes())
+        });
+        if pin == Some(None) {
+            return Err(
+                "before `@` stands the node's pin, 64 digits `0-9a-f` as `mmh serve` shows them",
+            );
+        }
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
+        let port = port.map_or(Some(PORT), |port| {
+            port.parse().ok().filter(|port| *port != 0)
+        });
+        let name = |host: &str| {
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-.".contains(&b);
+            !host.is_empty() && host.len() <= 253 && host.bytes().all(allowed)
+        };
+        let v6 = |host: &str| {
+            let inside = host
+                .strip_prefix('[')
+                .and_then(|host| host.strip_suffix(']'));
+            inside.is_some_and(|inside| inside.parse::<std::net::Ipv6Addr>().is_ok())
+        };
+        match port {
+            Some(port) if name(host) || v6(host) => Ok(Self {
+                pin: pin.flatten(),
+                host: host.to_owned(),
+                port,
+            }),
+            _ => Err("a node is at mmhs://PIN@HOST:PORT and has no folders"),
+        }
+    }
+
+    /// `host:port`.
+    pub(crate) fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
+impl fmt::Display for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("mmhs://")?;
+        if let Some(pin) = self.pin {
+            write!(f, "{}@", mmh_core::Digest::from_bytes(pin))?;
+        }
+        f.write_str(&self.authority())
+    }
 }
 
 /// The protocols that reach beyond one machine.
@@ -58,6 +132,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(path) => path.display().fmt(f),
+            Self::Node(node) => node.fmt(f),
             Self::Bucket {
                 engine,
                 bucket,
@@ -99,10 +174,14 @@ impl Place {
                 ))
             };
         }
+        if scheme == "mmhs" {
+            return Node::parse(rest).map(Self::Node).map_err(refused);
+        }
         let engine = Engine::of(scheme).ok_or_else(|| {
             let scheme = shorten(scheme);
             refused(&format!(
-                "this build knows folders, `file://`, `s3://`, `gs://` and `az://`, not `{scheme}://`"
+                "this build knows folders, `file://`, `s3://`, `gs://`, `az://` and `mmhs://`, not \
+                 `{scheme}://`"
             ))
         })?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -216,6 +295,60 @@ mod tests {
     }
 
     #[test]
+    fn nodes_have_a_pin_and_a_port_or_the_usual_one() {
+        let pin = "0123456789abcdef".repeat(4);
+        for (text, host, port) in [
+            ("h.example", "h.example", PORT),
+            ("127.0.0.1:5/", "127.0.0.1", 5),
+            ("[::1]", "[::1]", PORT),
+            ("[::1]:9", "[::1]", 9),
+        ] {
+            for pinned in [false, true] {
+                let text = match pinned {
+                    true => format!("mmhs://{pin}@{text}"),
+                    false => format!("mmhs://{text}"),
+                };
+                let parsed = Place::parse(&text).unwrap();
+                let Place::Node(node) = &parsed else {
+                    panic!("{parsed:?}")
+                };
+                assert_eq!((node.host.as_str(), node.port), (host, port), "{text}");
+                assert_eq!(node.pin.is_some(), pinned);
+                assert_eq!(Place::parse(&parsed.to_string()).unwrap(), parsed, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_node_is_unsupported_and_says_what_is_one() {
+        let upper = "A".repeat(64);
+        for rest in [
+            "",
+            ":1",
+            "h:",
+            "h:0",
+            "h:65536",
+            "h:x",
+            "h/x",
+            "h:1/x",
+            "h?x",
+            "::1",
+            "[::1",
+            "[x]",
+            "@h",
+            "user@h",
+            "u:p@h",
+            &format!("{upper}@h"),
+            "h h",
+        ] {
+            let error = Place::parse(&format!("mmhs://{rest}")).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{rest}");
+            let text = error.to_string();
+            assert!(text.contains("HOST:PORT") || text.contains("pin"), "{text}");
+        }
+    }
+
+    #[test]
     fn urls_lose_their_user_and_password() {
         for (url, plain) in [
             ("postgres://u:p@ss@h:1/d", "postgres://h:1/d"),
@@ -229,7 +362,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_parsed_without_panic(text in "(s3|gs|az|file|x)?(://)?[a-zé/@:.% ?-]{0,20}") {
+        fn any_text_is_parsed_without_panic(text in "(s3|gs|az|file|mmhs|x)?(://)?[a-zé/@:.% ?-]{0,20}") {
             if let Ok(place) = Place::parse(&text) {
                 prop_assert_eq!(Place::parse(&place.to_string()).unwrap(), place);
             }

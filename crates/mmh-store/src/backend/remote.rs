@@ -8,7 +8,7 @@ use object_store::limit::LimitStore;
 use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
-use super::place::{Engine, Place};
+use super::place::{Engine, Node, Place};
 use crate::access::Access;
 use crate::error::{Error, Result};
 
@@ -27,14 +27,17 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Builds the engine of a bucket.
 pub(super) fn build(place: &Place, access: &Access) -> Result<Arc<dyn ObjectStore>> {
-    let Place::Bucket {
-        engine,
-        bucket,
-        prefix,
-    } = place
-    else {
-        let what = format!("{place} is no bucket");
-        return Err(Error::Internal { what });
+    let (engine, bucket, prefix) = match place {
+        Place::Bucket {
+            engine,
+            bucket,
+            prefix,
+        } => (engine, bucket, prefix),
+        Place::Node(node) => return Ok(Arc::new(node_engine(node, access)?)),
+        Place::Folder(_) => {
+            let what = format!("{place} is no bucket");
+            return Err(Error::Internal { what });
+        }
     };
     let built = match engine {
         Engine::S3 => s3(bucket, endpoint(place, access), access)?,
@@ -51,6 +54,23 @@ pub(super) fn build(place: &Place, access: &Access) -> Result<Arc<dyn ObjectStor
     } else {
         Arc::new(PrefixStore::new(limited, prefix.as_str()))
     })
+}
+
+#[cfg(feature = "node")]
+pub(super) use crate::node::client::Node as NodeEngine;
+
+/// The engine that asks a node, of which so many requests are under way at the same time.
+#[cfg(feature = "node")]
+pub(super) fn node_engine(node: &Node, access: &Access) -> Result<LimitStore<NodeEngine>> {
+    Ok(LimitStore::new(
+        NodeEngine::new(node, access)?,
+        REQUESTS_MAX,
+    ))
+}
+
+#[cfg(not(feature = "node"))]
+fn node_engine(node: &Node, _: &Access) -> Result<object_store::memory::InMemory> {
+    Err(left_out(&node.to_string(), "node"))
 }
 
 /// Where the engine of a place is, if a variable says so instead of the vendor.

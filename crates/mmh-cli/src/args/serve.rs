@@ -1,0 +1,80 @@
+//! Arguments of the server and of its tokens.
+
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "doc sentences here are help texts"
+)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// What a client may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Nothing.
+    None,
+    /// Read.
+    Read,
+    /// Read and write.
+    Write,
+}
+
+/// How a repository is served.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen; port 0 takes any that is free
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7443")]
+    pub(crate) listen: SocketAddr,
+    /// A file with the tokens of clients; `mmh token` adds to it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tokens: Option<PathBuf>,
+    /// What clients without a token may do
+    #[arg(long, value_enum, value_name = "ROLE", default_value = "none")]
+    pub(crate) anonymous: RoleArg,
+    /// Change nothing, whatever the tokens say
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// Let in clients whose key exchange is without ML-KEM, which a quantum computer may read later
+    #[arg(long)]
+    pub(crate) classic: bool,
+    /// The file with the node's own key, made if there is none [default: node.pem beside the
+    /// user's settings]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["certificate", "certificate_key"])]
+    pub(crate) node_key: Option<PathBuf>,
+    /// A certificate chain in PEM, for clients that go by the system's roots
+    #[arg(long, value_name = "FILE", requires = "certificate_key")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The key of that certificate in PEM
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub(crate) certificate_key: Option<PathBuf>,
+    /// Write a line for each request to standard error
+    #[arg(long)]
+    pub(crate) requests: bool,
+    /// Connections at the same time
+    #[arg(long, value_name = "N", default_value = "256",
+          value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) connections: u32,
+}
+
+/// A token that is to be made.
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// What its bearer may do
+    #[arg(value_enum, value_name = "read|write", value_parser = real_role)]
+    pub(crate) role: RoleArg,
+    /// The file of tokens, made if there is none
+    pub(crate) file: PathBuf,
+    /// Whose it is, for logs
+    #[arg(default_value = "")]
+    pub(crate) name: String,
+}
+
+fn real_role(text: &str) -> Result<RoleArg, String> {
+    match text {
+        "read" => Ok(RoleArg::Read),
+        "write" => Ok(RoleArg::Write),
+        _ => Err("use `read` or `write`".to_owned()),
+    }
+}
