@@ -26,6 +26,9 @@ pub enum Error {
         /// The caller's limit in bytes.
         limit: u64,
     },
+    /// A frame was to get names for what it does not refer to, or too few.
+    #[error("the frame refers to more, or to less, than names were given for")]
+    OtherReferences,
     /// The frame has a version that this build does not know.
     #[error("frame version {found} is unknown; this build reads version {newest}")]
     UnknownVersion {
@@ -114,6 +117,7 @@ impl Error {
             Self::MissingReference { .. } => ErrorKind::NotFound,
             Self::ChunkTooLarge { .. }
             | Self::RangeOutside { .. }
+            | Self::OtherReferences
             | Self::UnknownLevel { .. }
             | Self::UnknownEngine { .. } => ErrorKind::Invalid,
             Self::VerifyFailed { .. } | Self::Unencodable { .. } | Self::Zstd { .. } => {

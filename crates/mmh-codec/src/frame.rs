@@ -72,6 +72,28 @@ pub fn references(frame: &[u8]) -> Result<References> {
     Ok(Header::read(&mut Input::new(frame))?.references)
 }
 
+/// The same frame, referring to the same content by other names: for a place where names are made
+/// in another way. Nothing is decoded.
+///
+/// # Errors
+/// As [`references`]; Invalid if there are more or fewer names than the frame has.
+pub fn with_references(frame: &[u8], names: &References) -> Result<Vec<u8>> {
+    let mut input = Input::new(frame);
+    let header = Header::read(&mut input)?;
+    if header.references.bits() != names.bits() {
+        return Err(Error::OtherReferences);
+    }
+    let mut out = Vec::with_capacity(frame.len());
+    let references = *names;
+    Header {
+        references,
+        ..header
+    }
+    .put(&mut out);
+    out.extend_from_slice(input.finish());
+    Ok(out)
+}
+
 /// Bytes of the longest header: version, method, length and a reference.
 pub const HEADER_LEN_MAX: usize = 2 + 5 + 32;
 

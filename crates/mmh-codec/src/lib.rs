@@ -32,7 +32,7 @@ pub use codec::{Decoder, Encoder};
 pub use error::{Error, Result};
 pub use frame::{
     CHECK_LEN, ContentId, FRAME_OVERHEAD_MAX, FRAME_VERSION, FrameInfo, HEADER_LEN_MAX,
-    METHOD_BITS, Method, PlaneInfo, References, frame_info, references,
+    METHOD_BITS, Method, PlaneInfo, References, frame_info, references, with_references,
 };
 pub use plane::BLOCK_LEN;
 pub use settings::{Base, Context, Hint, Level, Settings};

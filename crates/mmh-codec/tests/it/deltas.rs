@@ -1,8 +1,11 @@
 //! Deltas against the model: both readers make the same of every frame and base.
 
 use mmh_codec::samples::{Noise, moved, weights};
-use mmh_codec::{BLOCK_LEN, Base, Context, Decoder, Encoder, Hint, Method, Settings, frame_info};
-use mmh_core::Dtype;
+use mmh_codec::{
+    BLOCK_LEN, Base, Context, Decoder, Encoder, HEADER_LEN_MAX, Hint, Method, References, Settings,
+    frame_info, references, with_references,
+};
+use mmh_core::{Dtype, ErrorKind};
 use proptest::prelude::*;
 
 use crate::model;
@@ -240,5 +243,40 @@ fn ranges_of_deltas() {
                 assert!(out == raw[start..end], "{dtype} {start} {end}");
             }
         }
+    }
+}
+
+/// A frame may name its base as another place does; its content is the same, and nothing else
+/// changes.
+#[test]
+fn a_base_may_get_another_name() {
+    let base = weights(Dtype::BF16, 96, 5000, 5);
+    let raw = moved(&base, Dtype::BF16, 3, 64);
+    let (method, frame) = frame_of(&raw, &base, &Hint::tensor(Dtype::BF16, 64));
+    assert_eq!(method, Method::Delta);
+    let new = References {
+        base: Some([7; 32]),
+    };
+    let renamed = with_references(&frame, &new).unwrap();
+    assert_eq!(references(&renamed).unwrap(), new);
+    let old = references(&frame).unwrap();
+    assert_eq!(with_references(&renamed, &old).unwrap(), frame);
+    let context = Context {
+        base: Some(Base {
+            id: [7; 32],
+            raw: &base,
+        }),
+    };
+    let mut out = Vec::new();
+    let mut decoder = Decoder::new();
+    decoder
+        .decode_with(&renamed, &context, LIMIT, &mut out)
+        .unwrap();
+    assert!(out == raw);
+    let none = with_references(&frame, &References::default()).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::Invalid);
+    for len in 0..HEADER_LEN_MAX {
+        let cut = with_references(&frame[..len], &new);
+        assert_eq!(cut.is_ok(), references(&frame[..len]).is_ok(), "{len}");
     }
 }
