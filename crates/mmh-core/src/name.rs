@@ -208,6 +208,12 @@ impl RefName {
         })
     }
 
+    /// Whether people chose its name: of a branch or a tag. Others are named by an id.
+    #[must_use]
+    pub fn is_by_people(&self) -> bool {
+        matches!(self.kind, RefKind::Branch | RefKind::Tag)
+    }
+
     /// The branch's or tag's own name.
     #[must_use]
     pub fn rev(&self) -> &str {

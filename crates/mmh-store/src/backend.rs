@@ -17,6 +17,7 @@ use crate::cache::{Cache, private_folder};
 use crate::error::{Error, Result};
 use crate::log_engine::{LogEngine, ObjectLog};
 use crate::staging::{LocalStaging, MemoryStaging, Staging};
+use crate::sync::Peer;
 use crate::vault::Vault;
 use place::Place;
 pub(crate) use place::without_user;
@@ -43,6 +44,8 @@ pub struct Backend {
     /// Whom to ask what only a node can tell.
     #[cfg(feature = "node")]
     node: Option<crate::node::client::Node>,
+    /// Who answers for the repository, if it is alive there.
+    peer: Option<Arc<dyn Peer>>,
 }
 
 impl Backend {
@@ -77,6 +80,7 @@ impl Backend {
             elsewhere: false,
             #[cfg(feature = "node")]
             node: None,
+            peer: None,
         })
     }
 
@@ -105,6 +109,7 @@ impl Backend {
             elsewhere: false,
             #[cfg(feature = "node")]
             node: None,
+            peer: None,
         }
     }
 
@@ -192,6 +197,20 @@ impl Backend {
         }
     }
 
+    /// The same place, where somebody answers for the repository.
+    #[must_use]
+    pub fn with_peer(self, peer: Arc<dyn Peer>) -> Self {
+        Self {
+            peer: Some(peer),
+            ..self
+        }
+    }
+
+    /// Who answers for the repository, if anybody does.
+    pub(crate) fn peer(&self) -> Option<&Arc<dyn Peer>> {
+        self.peer.as_ref()
+    }
+
     /// Where the log lives: beside the packs unless [`Backend::with_log`] said otherwise.
     #[must_use]
     pub fn log_engine(&self) -> Arc<dyn LogEngine> {
@@ -213,7 +232,8 @@ impl Backend {
     }
 
     /// Whether it is an engine elsewhere, whose promises are tried and not believed.
-    pub(crate) fn is_elsewhere(&self) -> bool {
+    #[must_use]
+    pub fn is_elsewhere(&self) -> bool {
         self.elsewhere
     }
 

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gc::note::{BoundaryNote, PrunedNote};
 use crate::keys::SLOT_LEN_MAX;
+use crate::lease::Lease;
 use crate::names;
 use crate::objects::SEAL_LEN;
 use crate::pack::{Source, read_footer};
@@ -32,60 +33,108 @@ pub(crate) async fn copy(
             place: dest.name().to_owned(),
         });
     }
-    if let Some(log) = &store.config().log {
-        // The copy would have the same id, and write into the same log.
-        return Err(Error::UnsupportedBackend {
-            place: store.backend().name().to_owned(),
-            reason: format!("its log lives in {log}; such a repository cannot be copied yet"),
-        });
-    }
+    check_log_is_beside(store)?;
+    // Where no lease may be taken, what is collected meanwhile is missed, and that is said.
+    let lease = store.lease_if_allowed("clone").await?;
     let copy = Copy {
         from: store.backend(),
         // Opens what it checks; writes what it is given.
         dest: &dest.clone().with_vault(store.backend().vault().clone()),
+        lease: lease.as_ref(),
         progress,
         cancel,
     };
-    let log = copy.from.log_engine();
-    let entries = log.list(names::LOG, None).await?;
-    let checkpoints = log.list(names::CHECKPOINTS, None).await?;
-    let mut bytes = copy.packs().await?;
-    bytes += copy.small(names::INDEX, usize::MAX).await?;
-    let vault = copy.from.vault();
-    let entry_max = vault.object_len_max::<Operation>();
-    bytes += copy.log(&entries, entry_max).await?;
-    let checkpoint_max = vault.object_len_max::<Checkpoint>();
-    bytes += copy.log(&checkpoints, checkpoint_max).await?;
-    // After the entries, so that none is missing that no marker covers.
-    let markers = log.list(names::BOUNDARIES, None).await?;
-    bytes += copy
-        .log(&markers, vault.object_len_max::<BoundaryNote>())
-        .await?;
-    let last =
-        |listed: &[(String, u64)]| listed.last().and_then(|(name, _)| names::parse_seq(name));
-    if last(&markers).is_some_and(|marker| last(&checkpoints) <= Some(marker)) {
-        // The log was cut meanwhile, beyond what was listed of it.
-        return Err(Error::Busy { attempts: 1 });
+    let done = copy.all().await;
+    if let Some(lease) = &lease {
+        // It ends by itself otherwise.
+        let _later = lease.release().await.is_err();
     }
-    bytes += copy
-        .small(names::PRUNED, vault.object_len_max::<PrunedNote>())
-        .await?;
-    bytes += copy.small(names::KEYS, SLOT_LEN_MAX).await?;
-    bytes += copy
-        .object(names::CONFIG, Config::LEN_MAX + SEAL_LEN)
-        .await?;
-    progress.end();
-    Ok(bytes)
+    done
+}
+
+/// Makes an empty repository with the id, the configuration and the keys of this one. One that was
+/// made so before and is still empty, or has only got some names, is left as it is.
+pub(crate) async fn found(store: &Store, dest: &Backend) -> Result<()> {
+    check_log_is_beside(store)?;
+    let from = store.backend();
+    let read = from.read(names::CONFIG, Config::LEN_MAX + SEAL_LEN).await?;
+    let config = read.ok_or_else(|| Error::NoSuchObject {
+        what: names::CONFIG.to_owned(),
+    })?;
+    match dest.read(names::CONFIG, Config::LEN_MAX + SEAL_LEN).await? {
+        Some(there) if there == config => return Ok(()),
+        Some(_) => {
+            return Err(Error::AlreadyARepository {
+                place: dest.name().to_owned(),
+            });
+        }
+        None => {}
+    }
+    for (name, _) in from.list(names::KEYS).await? {
+        if let Some(slot) = from.read(&name, SLOT_LEN_MAX).await? {
+            dest.write(&name, slot).await?;
+        }
+    }
+    dest.write(names::CONFIG, config).await
+}
+
+/// Refuses a repository whose log lives elsewhere.
+fn check_log_is_beside(store: &Store) -> Result<()> {
+    let Some(log) = &store.config().log else {
+        return Ok(());
+    };
+    // The copy would have the same id, and write into the same log.
+    Err(Error::UnsupportedBackend {
+        place: store.backend().name().to_owned(),
+        reason: format!(
+            "its log lives in {log}, and a clone would write into it; make a repository with \
+             `mmh init` and `mmh pull` into it"
+        ),
+    })
 }
 
 struct Copy<'a> {
     from: &'a Backend,
     dest: &'a Backend,
+    lease: Option<&'a Lease>,
     progress: &'a dyn Progress,
     cancel: &'a Cancel,
 }
 
 impl Copy<'_> {
+    async fn all(&self) -> Result<u64> {
+        let log = self.from.log_engine();
+        let entries = log.list(names::LOG, None).await?;
+        let checkpoints = log.list(names::CHECKPOINTS, None).await?;
+        let mut bytes = self.packs().await?;
+        bytes += self.small(names::INDEX, usize::MAX).await?;
+        let vault = self.from.vault();
+        let entry_max = vault.object_len_max::<Operation>();
+        bytes += self.log(&entries, entry_max).await?;
+        let checkpoint_max = vault.object_len_max::<Checkpoint>();
+        bytes += self.log(&checkpoints, checkpoint_max).await?;
+        // After the entries, so that none is missing that no marker covers.
+        let markers = log.list(names::BOUNDARIES, None).await?;
+        bytes += self
+            .log(&markers, vault.object_len_max::<BoundaryNote>())
+            .await?;
+        let last =
+            |listed: &[(String, u64)]| listed.last().and_then(|(name, _)| names::parse_seq(name));
+        if last(&markers).is_some_and(|marker| last(&checkpoints) <= Some(marker)) {
+            // The log was cut meanwhile, beyond what was listed of it.
+            return Err(Error::Busy { attempts: 1 });
+        }
+        bytes += self
+            .small(names::PRUNED, vault.object_len_max::<PrunedNote>())
+            .await?;
+        bytes += self.small(names::KEYS, SLOT_LEN_MAX).await?;
+        bytes += self
+            .object(names::CONFIG, Config::LEN_MAX + SEAL_LEN)
+            .await?;
+        self.progress.end();
+        Ok(bytes)
+    }
+
     /// Copies packs that are not there yet.
     async fn packs(&self) -> Result<u64> {
         let listed = self.from.list(names::PACKS).await?;
@@ -93,6 +142,9 @@ impl Copy<'_> {
         self.progress.begin("copy", Some(total));
         for (name, len) in &listed {
             self.cancel.check()?;
+            if let Some(lease) = self.lease {
+                lease.renew().await;
+            }
             if let Some(pack) = names::parse_pack(name) {
                 self.progress.item(name);
                 if self.dest.len(name).await? != Some(*len) {

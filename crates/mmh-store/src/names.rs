@@ -42,6 +42,17 @@ pub(crate) fn damaged(id: &PackId) -> String {
     format!("{DAMAGED}/{}", id.digest())
 }
 
+/// The pack that was set aside under that name, if it is the name of one.
+pub(crate) fn parse_damaged(name: &str) -> Option<PackId> {
+    let hex = name.strip_prefix(DAMAGED)?.strip_prefix('/')?;
+    parse_hex(hex).map(PackId::from_digest)
+}
+
+/// `mmh/tombs/damaged-<id>`: the tomb of a pack that was set aside.
+pub(crate) fn damaged_tomb(pack: &PackId) -> String {
+    format!("{TOMBS}/damaged-{}", pack.digest())
+}
+
 /// The pack of that name, if it is the name of one.
 pub(crate) fn parse_pack(name: &str) -> Option<PackId> {
     let (folder, hex) = name

@@ -51,8 +51,12 @@ impl Reader {
         self.vault().id(raw)
     }
 
-    /// The frame of a chunk as it is kept, without what sealed it.
-    pub(crate) fn frame(&self, id: &ChunkId) -> Result<Bytes> {
+    /// The frame of a chunk as it is kept, without what sealed it. That it decodes to the chunk is
+    /// not checked.
+    ///
+    /// # Errors
+    /// As [`ChunkSource::get`].
+    pub fn frame(&self, id: &ChunkId) -> Result<Bytes> {
         match self.find(id)? {
             Found::Frame(frame) => Ok(frame),
             Found::Content(_) => Err(Error::NoSuchChunk { chunk: *id }),
@@ -62,6 +66,15 @@ impl Reader {
     async fn locate_published(&self, id: &ChunkId) -> Result<Option<(PackId, Entry)>> {
         let index = self.store.index();
         if let Some(at) = index.locate(id).await? {
+            if !frame::has_references(at.entry.method) {
+                return Ok(Some((at.pack, at.entry)));
+            }
+            // A copy that needs no other chunk is part of no circle, and less work.
+            let copies = index.locate_all(id).await?;
+            let free = copies
+                .iter()
+                .find(|at| !frame::has_references(at.entry.method));
+            let at = free.unwrap_or(&at);
             return Ok(Some((at.pack, at.entry)));
         }
         // Another process may have published it since the runs were listed.
@@ -153,7 +166,7 @@ impl Reader {
 
 impl Store {
     /// Reads a record.
-    async fn fetch(&self, pack: PackId, entry: &Entry) -> Result<Bytes> {
+    pub(crate) async fn fetch(&self, pack: PackId, entry: &Entry) -> Result<Bytes> {
         let (name, len) = (names::pack(&pack), entry.record_len());
         let read = self.backend().read_piece(&name, entry.offset, len).await;
         read.map_err(|error| match error {

@@ -324,15 +324,20 @@ fn fetch(sources: &[Store], id: &ChunkId, handle: &Handle) -> Result<Option<(u32
         if named(&reader.references(id)?).next().is_none() {
             return Ok(Some((raw_len, reader.frame(id)?.to_vec())));
         }
-        let mut frame = Vec::new();
-        Encoder::new(Settings::default())
-            .encode(&raw, &Hint::bytes(), &mut frame)
-            .map_err(|e| Error::Internal {
-                what: format!("chunk {id} cannot be encoded: {e}"),
-            })?;
-        return Ok(Some((raw_len, frame)));
+        return Ok(Some((raw_len, plain_frame(id, &raw)?)));
     }
     Ok(None)
+}
+
+/// A frame of a chunk that refers to no other.
+pub(crate) fn plain_frame(id: &ChunkId, raw: &[u8]) -> Result<Vec<u8>> {
+    let mut frame = Vec::new();
+    let mut encoder = Encoder::new(Settings::default());
+    let encoded = encoder.encode(raw, &Hint::bytes(), &mut frame);
+    encoded.map_err(|e| Error::Internal {
+        what: format!("chunk {id} cannot be encoded: {e}"),
+    })?;
+    Ok(frame)
 }
 
 /// Whether another store says that it does not have a chunk, or not whole.

@@ -271,6 +271,15 @@ impl Store {
         self.commit_relying(commit, None).await
     }
 
+    /// Like [`Store::commit`], after a [`Store::receiver`] was flushed; a read key is enough.
+    ///
+    /// # Errors
+    /// Those of [`Store::commit`].
+    pub async fn commit_received(&self, commit: Commit) -> Result<Operation> {
+        let ports = (&*self.0.clock, &*self.0.entropy);
+        self.0.log.commit(commit, None, ports).await
+    }
+
     /// Like [`Store::commit`]; of what was collected since only these packs count.
     pub(crate) async fn commit_relying(
         &self,
@@ -299,8 +308,17 @@ impl Store {
         self.writer_for("write", handle).await
     }
 
+    /// Begins to take what a repository with the same keys sends: it cuts nothing, so that a read
+    /// key is enough.
+    ///
+    /// # Errors
+    /// Denied for a read-only place; Unavailable; Corrupt.
+    pub async fn receiver(&self, handle: Handle) -> Result<Writer> {
+        self.writer_for("sync", handle).await
+    }
+
     pub(crate) async fn writer_for(&self, purpose: &str, handle: Handle) -> Result<Writer> {
-        let lease = self.lease(purpose).await?;
+        let lease = self.take_lease(purpose).await?;
         self.recover().await?;
         let pen = Arc::new(Pen::new(self.clone(), lease));
         let mut pens = self.0.pens.lock().unwrap_or_else(PoisonError::into_inner);
@@ -316,6 +334,10 @@ impl Store {
     /// Denied for a read-only place; Unavailable; Corrupt.
     pub async fn lease(&self, purpose: &str) -> Result<Lease> {
         self.check_writes("take a lease")?;
+        self.take_lease(purpose).await
+    }
+
+    async fn take_lease(&self, purpose: &str) -> Result<Lease> {
         let seq = self.0.log.view().await?.seq;
         let ports = (&self.0.clock, &*self.0.entropy);
         Lease::take(&self.0.backend, ports, purpose, seq).await
@@ -489,6 +511,16 @@ impl Store {
         cancel: &Cancel,
     ) -> Result<u64> {
         crate::copy::copy(self, dest, progress, cancel).await
+    }
+
+    /// Makes an empty repository in another place, with the id, the configuration and the keys of
+    /// this one: the beginning of a clone of some names. If it was made before, nothing is done.
+    ///
+    /// # Errors
+    /// Invalid if there is another repository; Unsupported if the log of this one lives elsewhere;
+    /// Unavailable.
+    pub async fn found_at(&self, dest: &Backend) -> Result<()> {
+        crate::copy::found(self, dest).await
     }
 
     /// Counts what the repository holds.

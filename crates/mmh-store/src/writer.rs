@@ -20,14 +20,13 @@ use crate::block_on::block_on;
 use crate::chunk::ChunkSink;
 use crate::error::{Error, Result};
 use crate::frame::{self, FRAME_LEN_MAX, REFERENCE_DEPTH_MAX};
-use crate::index::Located;
 use crate::lease::Lease;
 use crate::log::Commit;
-use crate::names;
 use crate::pack::{Entry, Growing, Kind, PACK_RECORDS_MAX, publish};
+use crate::presence::Presence;
 use crate::staging::StagedFile;
 use crate::store::Store;
-use crate::vault::Vault;
+use crate::vault::{Passed, Vault};
 
 /// Entries that may wait for the next index run: at about 250 bytes each at the worst moment,
 /// when they are sorted, 32 MiB.
@@ -50,8 +49,7 @@ pub(crate) struct Pen {
     /// Held while an index run is published, so that each section is indexed once.
     indexing: Mutex<()>,
     lease: Lease,
-    /// Packs that were looked at: whether they may be relied on, and are.
-    relied: Mutex<HashMap<PackId, bool>>,
+    presence: Presence,
     own: Mutex<Own>,
 }
 
@@ -113,6 +111,15 @@ pub(crate) struct PendingChunk {
     pub pack: Option<PackId>,
 }
 
+/// What is put of a chunk.
+#[derive(Debug, Clone, Copy)]
+enum Form<'a> {
+    /// Its frame.
+    Frame(&'a [u8]),
+    /// What the vault made of its frame.
+    Stored(&'a [u8]),
+}
+
 /// A pack that is full and was taken out of the state to be published.
 struct Full {
     section: u32,
@@ -158,7 +165,7 @@ impl Pen {
             settled,
             indexing: Mutex::new(()),
             lease,
-            relied: Mutex::default(),
+            presence: Presence::default(),
             own: Mutex::default(),
         }
     }
@@ -167,61 +174,14 @@ impl Pen {
         self.store.backend().vault()
     }
 
-    /// Whether a pack may be relied on: it has no tomb, and is there. Looked up once by name, in
-    /// this order: a tomb goes only after its pack.
-    async fn relies_on(&self, pack: &PackId) -> Result<bool> {
-        if let Some(known) = locked(&self.relied).get(pack) {
-            return Ok(*known);
-        }
-        let backend = self.store.backend();
-        let condemned = backend.len(&names::tomb(pack)).await?.is_some();
-        let good = !condemned && backend.len(&names::pack(pack)).await?.is_some();
-        locked(&self.relied).insert(*pack, good);
-        Ok(good)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a published copy of the chunk may be relied on, and what its frame refers to too.
-    async fn holds(&self, id: &ChunkId, depth: usize) -> Result<bool> {
-        let Some(at) = self.store.index().locate(id).await? else {
-            return Ok(false);
-        };
-        if self.relies_on(&at.pack).await? && self.holds_references(&at, depth).await? {
-            return Ok(true);
-        }
-        for other in self.store.index().locate_all(id).await? {
-            if other.pack != at.pack
-                && self.relies_on(&other.pack).await?
-                && self.holds_references(&other, depth).await?
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    async fn holds_references(&self, at: &Located, depth: usize) -> Result<bool> {
-        if !frame::has_references(at.entry.method) {
-            return Ok(true);
-        }
-        if depth == REFERENCE_DEPTH_MAX {
-            return Ok(false);
-        }
-        let read = self.store.frame_at(at).await;
-        let references = read.map(|frame| mmh_codec::references(&frame));
-        let Ok(Ok(references)) = references else {
-            // Damaged: the chunk is stored again.
-            return Ok(false);
-        };
-        for (_, id) in frame::named(&references) {
-            if self.find(&id).is_none() && !Box::pin(self.holds(&id, depth + 1)).await? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) async fn holds(&self, id: &ChunkId) -> Result<bool> {
+        let pending = |id: &ChunkId| self.find(id).is_some();
+        self.presence.holds(&self.store, id, &pending).await
     }
 
     /// Finds a chunk that is not in the index yet.
@@ -297,7 +257,7 @@ impl Pen {
             state.n_moving -= 1;
             self.settled.notify_all();
             let pack = result.map_err(|error| state.fail(error))?;
-            locked(&self.relied).insert(pack, true);
+            self.presence.add(pack);
             if let Some(section) = state.sections.get_mut(&section) {
                 section.pack = Some(pack);
             }
@@ -399,10 +359,7 @@ impl Writer {
     pub fn commit(&self, mut commit: Commit) -> Result<Operation> {
         self.flush()?;
         commit.since = Some(self.pen.lease.seq());
-        let relied = locked(&self.pen.relied);
-        let packs = relied.iter().filter(|(_, good)| **good);
-        let packs: BTreeSet<PackId> = packs.map(|(pack, _)| *pack).collect();
-        drop(relied);
+        let packs = self.pen.presence.relied();
         let store = &self.pen.store;
         let done = block_on(&self.handle, store.commit_relying(commit, Some(&packs)))?;
         *locked(&self.pen.own) = Own::default();
@@ -435,8 +392,25 @@ impl Writer {
 
     /// Puts a chunk although the index may have it.
     pub(crate) fn put_again(&self, id: ChunkId, raw_len: u32, frame: &[u8]) -> Result<()> {
-        self.put_entry(new_entry(id, raw_len, frame)?, frame, true)
-            .map(drop)
+        let entry = new_entry(id, raw_len, frame)?;
+        self.put_entry(entry, Form::Frame(frame), true).map(drop)
+    }
+
+    /// Puts a chunk although the index may have it, in the form in which a store with the same keys
+    /// keeps it; the entry is that of its frame.
+    pub(crate) fn put_stored(&self, entry: Entry, stored: &[u8]) -> Result<()> {
+        self.renew_lease();
+        self.put_entry(entry, Form::Stored(stored), true).map(drop)
+    }
+
+    /// What others may look into.
+    pub(crate) fn pen(&self) -> &Arc<Pen> {
+        &self.pen
+    }
+
+    /// The store that it writes to.
+    pub(crate) fn store(&self) -> &Store {
+        &self.pen.store
     }
 
     /// Makes sure that what a frame refers to stays: what lies only in packs that nobody may rely
@@ -463,7 +437,7 @@ impl Writer {
         Ok(())
     }
 
-    fn put_entry(&self, mut entry: Entry, frame: &[u8], again: bool) -> Result<bool> {
+    fn put_entry(&self, mut entry: Entry, form: Form<'_>, again: bool) -> Result<bool> {
         let mut stored = None;
         loop {
             let epoch = {
@@ -477,7 +451,10 @@ impl Writer {
             // Not under the lock, and only once it is known to be needed.
             let stored = match &stored {
                 Some(stored) => stored,
-                None => stored.insert(self.pen.vault().seal_frame(&entry.id, frame)?),
+                None => stored.insert(match form {
+                    Form::Frame(frame) => self.pen.vault().seal_frame(&entry.id, frame)?,
+                    Form::Stored(bytes) => Passed::Same(bytes),
+                }),
             };
             entry.stored_len = u32_len(stored);
             let mut state = self.pen.state();
@@ -524,7 +501,7 @@ impl ChunkSink for Writer {
         if self.pen.find(id).is_some() {
             return Ok(true);
         }
-        block_on(&self.handle, self.pen.holds(id, 0))
+        block_on(&self.handle, self.pen.holds(id))
     }
 
     fn put(&self, id: ChunkId, raw_len: u32, frame: &[u8]) -> Result<bool> {
@@ -532,7 +509,7 @@ impl ChunkSink for Writer {
         if frame::has_references(entry.method) {
             self.keep_references(frame, 0)?;
         }
-        self.put_entry(entry, frame, false)
+        self.put_entry(entry, Form::Frame(frame), false)
     }
 }
 

@@ -9,6 +9,7 @@
 //! deleted. So safety rests on the log alone; tombs, leases and clocks only see to it that nobody
 //! is sent back without need.
 
+mod damaged;
 mod marks;
 pub(crate) mod note;
 mod pruned;
@@ -109,6 +110,10 @@ pub struct GcReport {
     pub waiting_bytes: u64,
     /// Packs that were left alone because they are damaged.
     pub damaged_packs: u64,
+    /// Packs that a repair had set aside, and that were deleted.
+    pub deleted_set_aside: u64,
+    /// Their bytes.
+    pub deleted_set_aside_bytes: u64,
     /// Leases that are held.
     pub leases: u64,
     /// Snapshots that lost their trees, in this run for the first time.
@@ -188,6 +193,7 @@ impl Store {
             }
         }
         run.delete(&condemned).await?;
+        run.tend_set_aside().await?;
         run.end(&marks, pruned).await.map_err(E::from)
     }
 }

@@ -47,7 +47,10 @@ impl Store {
     }
 
     /// Adds to the lists; durable on return. Returns how many were in none.
-    pub(super) async fn add_pruned(&self, more: &BTreeSet<SnapshotId>) -> Result<u64> {
+    ///
+    /// # Errors
+    /// Denied; Corrupt; Unavailable.
+    pub async fn add_pruned(&self, more: &BTreeSet<SnapshotId>) -> Result<u64> {
         let (old, mut all) = self.read_pruned().await?;
         let before = all.len();
         all.extend(more);

@@ -294,6 +294,10 @@ impl<'a> Run<'a> {
         Ok(copies.iter().any(|at| !plan.leaving.contains(&at.pack)))
     }
 
+    pub(super) fn report_mut(&mut self) -> &mut GcReport {
+        &mut self.report
+    }
+
     fn writer(&self) -> Result<&Writer> {
         self.writer.as_ref().ok_or_else(|| Error::Internal {
             what: "a dry run writes".to_owned(),

@@ -196,7 +196,7 @@ impl Run<'_> {
     }
 
     /// Whether a tomb is old enough, and nobody is at work who may have begun before it.
-    fn is_ripe(&self, tomb_ms: u64) -> bool {
+    pub(super) fn is_ripe(&self, tomb_ms: u64) -> bool {
         let age = self.now_ms.saturating_sub(tomb_ms);
         age >= self.options.grace_ms && self.oldest_lease_ms.is_none_or(|ms| ms > tomb_ms)
     }

@@ -19,10 +19,10 @@ use crate::common::{Memory, runtime, verify};
 /// Numbers in a version.
 const N: usize = 6000;
 /// Bytes of a version.
-const LEN: u32 = 12_000;
+pub(crate) const LEN: u32 = 12_000;
 
 /// The `n`-th version of some BF16 weights: each a few small steps from the one before.
-fn version(n: u64) -> Vec<u8> {
+pub(crate) fn version(n: u64) -> Vec<u8> {
     let mut numbers: Vec<u16> = noise(1, 4 * N)
         .chunks_exact(4)
         .map(|b| 0x3c00 + u16::from(b[0]) + (u16::from(b[1]) << 8 & 0x8100))
@@ -35,12 +35,12 @@ fn version(n: u64) -> Vec<u8> {
     numbers.iter().flat_map(|n| n.to_le_bytes()).collect()
 }
 
-fn id(n: u64) -> ChunkId {
+pub(crate) fn id(n: u64) -> ChunkId {
     ChunkId::of(&version(n))
 }
 
 /// The frame of a version; as the difference from `base`, under the name `named`.
-fn frame_as(n: u64, base: Option<(u64, ChunkId)>) -> Vec<u8> {
+pub(crate) fn frame_as(n: u64, base: Option<(u64, ChunkId)>) -> Vec<u8> {
     let (mut frame, raw) = (Vec::new(), base.map(|(base, _)| version(base)));
     let base = base.zip(raw.as_deref()).map(|((_, named), raw)| Base {
         id: *named.digest().as_bytes(),
@@ -55,13 +55,13 @@ fn frame_as(n: u64, base: Option<(u64, ChunkId)>) -> Vec<u8> {
     frame
 }
 
-fn put(sink: &impl ChunkSink, n: u64, base: Option<u64>) {
+pub(crate) fn put(sink: &impl ChunkSink, n: u64, base: Option<u64>) {
     let frame = frame_as(n, base.map(|base| (base, id(base))));
     assert!(sink.put(id(n), LEN, &frame).unwrap());
 }
 
 /// A store of versions, each the difference from the one before.
-async fn chain(n: u64) -> (Memory, Store) {
+pub(crate) async fn chain(n: u64) -> (Memory, Store) {
     let memory = Memory::new();
     let store = small_store(memory.backend.clone()).await;
     let writer = store.writer(Handle::current()).await.unwrap();

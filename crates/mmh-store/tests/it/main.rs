@@ -21,3 +21,4 @@ mod refs;
 mod salvage;
 mod sealed;
 mod sim;
+mod sync;

@@ -313,3 +313,38 @@ fn a_cancelled_run_leaves_all_in_order() {
         assert!(second.deleted_packs > 0);
     });
 }
+
+/// A pack that a repair set aside stays while something that is needed may be in it alone, and then
+/// until a second run.
+#[test]
+fn packs_set_aside_go_when_nothing_is_missing() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let place = Place::new().await;
+        let store = place.open().await;
+        publish(&store, "m", &[1, 2, 3]).await;
+        let aside = format!("mmh/damaged/{}", "ab".repeat(32));
+        place.memory.write(&aside, vec![7; 1000]).await;
+        place.memory.write("mmh/damaged/README", vec![7]).await;
+        let there = async || place.memory.names("mmh/damaged").await.contains(&aside);
+        // The only copy of what is needed has gone: perhaps somebody can still save it.
+        let pack = place.memory.names("mmh/packs").await.remove(0);
+        let bytes = place.memory.read(&pack).await;
+        place.memory.delete(&pack).await;
+        assert!(gc(&store, &at_once()).await.is_err());
+        place.clock.turn_beyond_leases();
+        assert!(gc(&store, &at_once()).await.is_err());
+        assert!(there().await);
+        place.memory.write(&pack, bytes).await;
+        let [first, second] = gc_twice(&place, &store).await;
+        assert_eq!(first.deleted_set_aside, 0);
+        assert_eq!(
+            (second.deleted_set_aside, second.deleted_set_aside_bytes),
+            (1, 1000)
+        );
+        assert!(!there().await);
+        assert_eq!(place.memory.names("mmh/damaged").await.len(), 1, "not ours");
+        assert_eq!(place.census().await[1], 0, "its tomb went with it");
+        assert_whole(&place, "afterwards").await;
+    });
+}
