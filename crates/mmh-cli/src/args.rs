@@ -7,6 +7,7 @@
 
 pub(crate) mod keys;
 pub(crate) mod serve;
+pub(crate) mod sync;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -19,6 +20,7 @@ use mmh_repo::Keep;
 use serve::{ServeArgs, TokenArgs};
 
 use keys::{KeyCommand, KeyFiles, SeedCommand, SlotArgs};
+use sync::{CloneArgs, RemoteCommand, SendArgs, SyncArgs};
 
 /// One content-addressed repository for models, checkpoints, datasets and knowledge.
 ///
@@ -351,13 +353,6 @@ pub(crate) enum Command {
     /// A sealed repository on a card: show, restore, split and combine seeds
     #[command(subcommand)]
     Seed(SeedCommand),
-    /// Copy the repository of a seed: same ids, names and history
-    Clone {
-        /// A file with the seed; `-` to type it or for standard input
-        seed: PathBuf,
-        /// Where the new repository goes
-        dir: String,
-    },
     /// Serve the repository to other machines, over HTTPS, until Ctrl-C
     ///
     /// Others reach it as `-R mmhs://PIN@host:port`, as it is shown here: everything that works on
@@ -370,6 +365,29 @@ pub(crate) enum Command {
     /// The file holds digests only. Clients give the token as MMH_NODE_TOKEN; for several nodes as
     /// `host:port=token,host:port=token`. Example: mmh token read tokens.txt laptop
     Token(TokenArgs),
+    /// Bring two repositories to the same state
+    ///
+    /// Branches move forward on the side that is behind; what diverged is told and left alone
+    /// (exit status 6). Only what is missing is sent, as it is stored. Interrupted, it goes on
+    /// where it stopped.
+    /// Example: mmh sync ~/models s3://bucket/models
+    Sync(SyncArgs),
+    /// Send names, with all they reach, to another repository
+    ///
+    /// Examples: mmh push; mmh push backup acme/m; mmh push s3://bucket/models --dry-run
+    Push(SendArgs),
+    /// Fetch names, with all they reach, from another repository
+    ///
+    /// Examples: mmh pull; mmh pull backup acme/m@v1; mmh pull ~/models --prune
+    Pull(SendArgs),
+    /// Copy a repository, from where it is or from where a seed says: same keys, names and history
+    ///
+    /// Examples: mmh clone s3://bucket/models here; mmh clone card here (a file with a seed);
+    /// mmh clone ~/models here --name acme/m
+    Clone(CloneArgs),
+    /// Name the places that this repository is sent to and fetched from
+    #[command(subcommand)]
+    Remote(RemoteCommand),
     /// Print a completion script for a shell
     Completions {
         /// Which shell

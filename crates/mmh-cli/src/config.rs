@@ -118,19 +118,19 @@ impl Environment for Process {
     }
 }
 
+/// This user's folder for settings.
+pub(crate) fn config_folder(env: &dyn Environment) -> Option<PathBuf> {
+    let home = || env.var("HOME").map(|home| Path::new(&home).join(".config"));
+    let folder = env.var("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home);
+    let folder = folder.or_else(|| env.var("APPDATA").map(PathBuf::from));
+    folder.map(|folder| folder.join("mmh"))
+}
+
 /// The settings files, weakest first.
 pub(crate) fn files(env: &dyn Environment) -> Vec<PathBuf> {
-    let user = env
-        .var("XDG_CONFIG_HOME")
-        .map(PathBuf::from)
-        .or_else(|| env.var("HOME").map(|home| Path::new(&home).join(".config")))
-        .or_else(|| env.var("APPDATA").map(PathBuf::from));
-    let system = Path::new("/etc").to_owned();
-    [Some(system), user]
-        .into_iter()
-        .flatten()
-        .map(|dir| dir.join("mmh/config.toml"))
-        .collect()
+    let system = Path::new("/etc/mmh").to_owned();
+    let folders = [Some(system), config_folder(env)].into_iter().flatten();
+    folders.map(|dir| dir.join("config.toml")).collect()
 }
 
 /// The folder for what may be lost, such as how far a scrub has come.

@@ -11,6 +11,7 @@ use mmh_repo::keys::{
 use zeroize::Zeroizing;
 
 use crate::args::keys::{KeyFiles, SlotArgs};
+use crate::args::sync::OtherKeys;
 use crate::config::Environment;
 use crate::failure::Failure;
 use crate::terminal;
@@ -43,6 +44,15 @@ impl Keyring {
                 .clone()
                 .or_else(|| var("MMH_PASSPHRASE_FILE")),
             seed: files.seed_file.clone().or_else(|| var("MMH_SEED_FILE")),
+        }
+    }
+
+    /// The files that were named for the other of two repositories.
+    pub(crate) fn of_other(keys: &OtherKeys) -> Self {
+        Self {
+            identities: keys.other_identity.clone(),
+            passphrase: keys.other_passphrase_file.clone(),
+            seed: keys.other_seed_file.clone(),
         }
     }
 

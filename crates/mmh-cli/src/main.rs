@@ -9,6 +9,7 @@ mod failure;
 mod keys;
 mod output;
 mod progress;
+mod remotes;
 mod session;
 mod terminal;
 

@@ -57,7 +57,8 @@ impl Output {
                 text.push_str(&format!("{value}\n"));
                 continue;
             }
-            let what = format!("pack {pack}: {n} damaged blocks of {len} bytes");
+            let blocks = count(n, "damaged block");
+            let what = format!("pack {pack}: {blocks} of {len} bytes");
             text.push_str(&match unwritten {
                 None => format!("{} {what}\n", styled(GOOD, "healed")),
                 Some(why) => {
@@ -125,6 +126,30 @@ pub(crate) fn size(bytes: u64) -> String {
         _ if value < 99.95 => format!("{value:.1} {unit}"),
         _ => format!("{value:.0} {unit}"),
     }
+}
+
+/// A counted noun: `1 file`, `2 files`, `0 entries`.
+pub(crate) fn count(n: impl Into<u64>, noun: &str) -> String {
+    let n = n.into();
+    if n == 1 {
+        return format!("1 {noun}");
+    }
+    let vowel = |c: char| "aeiou".contains(c);
+    match noun.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(vowel) => format!("{n} {stem}ies"),
+        _ if noun.ends_with(['s', 'x']) || noun.ends_with("ch") => format!("{n} {noun}es"),
+        _ => format!("{n} {noun}s"),
+    }
+}
+
+/// The same for a length in memory.
+pub(crate) fn count_of<T>(all: &[T], noun: &str) -> String {
+    count(all.len() as u64, noun)
+}
+
+/// The verb that goes with a count: `is` for one, `are` for others.
+pub(crate) fn verb<'a>(n: impl Into<u64>, one: &'a str, many: &'a str) -> &'a str {
+    if n.into() == 1 { one } else { many }
 }
 
 /// A signed number of bytes.
@@ -214,6 +239,25 @@ mod tests {
         assert_eq!(size(999_999), "1.00 MB");
         assert_eq!(size(u64::MAX), "18.4 EB");
         assert_eq!(signed_size(-5), "-5 B");
+    }
+
+    #[test]
+    fn nouns_follow_their_numbers() {
+        for (n, noun, text) in [
+            (0u64, "file", "0 files"),
+            (1, "file", "1 file"),
+            (2, "entry", "2 entries"),
+            (3, "key", "3 keys"),
+            (4, "branch", "4 branches"),
+            (5, "index", "5 indexes"),
+        ] {
+            assert_eq!(count(n, noun), text);
+        }
+        assert_eq!(count_of(&[1, 2], "pack"), "2 packs");
+        assert_eq!(
+            (verb(1u64, "is", "are"), verb(0u64, "is", "are")),
+            ("is", "are")
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use mmh_repo::{Access, Backend, Components, Repository, Settings, Store, entropy
 use tokio::runtime::Runtime;
 
 use crate::args::Global;
+use crate::args::sync::OtherKeys;
 use crate::config::{Config, Setting};
 use crate::failure::Failure;
 use crate::keys::Keyring;
@@ -169,17 +170,29 @@ impl Session {
         }
     }
 
-    /// Opens another repository, to read from.
+    /// Opens another repository.
     ///
     /// # Errors
     /// NotFound, Unsupported, Corrupt, each naming the place.
     pub(crate) fn open_other(&self, place: &str) -> Result<Repository, Failure> {
+        self.open_other_by(place, &OtherKeys::default())
+    }
+
+    /// Opens another repository, with keys of its own if any are named.
+    ///
+    /// # Errors
+    /// As [`Session::open_other`]; Denied.
+    pub(crate) fn open_other_by(
+        &self,
+        place: &str,
+        keys: &OtherKeys,
+    ) -> Result<Repository, Failure> {
+        let mut components = self.components();
+        if !keys.is_empty() {
+            components.key = Arc::new(Keyring::of_other(keys));
+        }
         let backend = Backend::parse_existing(place, &self.access_to_others())?;
-        Ok(Repository::open(
-            backend,
-            self.settings(),
-            self.components(),
-        )?)
+        Ok(Repository::open(backend, self.settings(), components)?)
     }
 
     /// Tells what was healed, and ends without waiting for reads that nobody needs any more.

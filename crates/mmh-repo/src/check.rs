@@ -1,6 +1,6 @@
 //! Checking: is every byte there and right, and if not, which names and files are hit.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use mmh_core::name::Target;
@@ -173,6 +173,28 @@ impl Repository {
             ..CheckReport::default()
         };
         self.conclude(walk, report)
+    }
+
+    /// Which places below a ref damaged chunks hit; snapshots in `known` are not walked.
+    pub(crate) fn hits(
+        &self,
+        name: &str,
+        tip: SnapshotId,
+        known: &BTreeSet<SnapshotId>,
+        lost: &BTreeMap<ChunkId, String>,
+    ) -> Result<Vec<Finding>> {
+        let mut pruned = self.pruned()?;
+        for tip in self.refs()?.refs.values() {
+            pruned.remove(tip);
+        }
+        let mut walk = Walk {
+            snapshots: known.iter().copied().collect(),
+            bad: lost.iter().map(|(id, why)| (*id, why.clone())).collect(),
+            pruned,
+            ..Walk::default()
+        };
+        self.walk_history(tip, name, &mut walk)?;
+        Ok(walk.findings.into_iter().collect())
     }
 
     /// Reads the chunks that wait, and notes those that are not right.

@@ -7,21 +7,17 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use mmh_core::name::RefKind;
-use mmh_core::object::{ChunkRef, File, PageRef, Segment, SegmentPage, Segments};
-use mmh_core::tree::{Body, Node};
-use mmh_core::{ErrorKind, FileId, SnapshotId, TreeId, limits};
+use mmh_core::{ChunkId, ErrorKind, ObjectId, SnapshotId, TreeId};
 use mmh_store::{GcOptions, GcReport, GcRoots, Marks};
-use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 use crate::keep::Keep;
 use crate::objects;
+use crate::reach::{self, Kind, Visit};
 use crate::repository::Repository;
 
 /// How often a collection begins again because another one was faster.
 const OVERTAKEN_MAX: usize = 3;
-/// File objects that are in memory at once.
-const FILES_AT_ONCE: usize = 64;
 
 impl Repository {
     /// Collects garbage: what neither names with the history that `keep` chooses, nor operations
@@ -123,7 +119,7 @@ impl Marker<'_> {
                 continue;
             }
             if let Some(known) = self.known.get(&id) {
-                self.tree(known.tree, 0, marks)?;
+                reach::walk(self.repo, known.tree, marks)?;
             }
         }
         for id in self.known.keys().filter(|id| !self.kept.contains(*id)) {
@@ -168,68 +164,19 @@ impl Marker<'_> {
         all.sort_by_key(|(id, time_ms)| (*id != tip, std::cmp::Reverse(*time_ms), *id));
         all
     }
-
-    /// Marks a page of a folder and everything below.
-    fn tree(&self, page: TreeId, depth: usize, marks: &mut Marks) -> Result<()> {
-        let deepest = limits::TREE_DEPTH_MAX * (limits::TREE_PAGE_DEPTH_MAX + 1);
-        if !marks.walk(page.object().chunk()) {
-            return Ok(());
-        }
-        if depth > deepest {
-            return Err(Error::Corrupt(format!("tree {page} is nested too deep")));
-        }
-        self.repo.shop.components.cancel.check()?;
-        let tree = objects::tree_page(self.repo.source(), page).map_err(|e| needed(&page, e))?;
-        match tree.body {
-            Body::Pages(pages) => pages
-                .iter()
-                .try_for_each(|page| self.tree(page.1, depth + 1, marks)),
-            Body::Entries(entries) => {
-                let mut files = Vec::new();
-                for entry in &entries {
-                    match &entry.node {
-                        Node::Dir { id } => self.tree(*id, depth + 1, marks)?,
-                        Node::File { id, .. } if marks.walk(id.object().chunk()) => files.push(*id),
-                        Node::File { .. } | Node::Link { .. } => {}
-                    }
-                }
-                files
-                    .chunks(FILES_AT_ONCE)
-                    .try_for_each(|files| self.files(files, marks))
-            }
-        }
-    }
-
-    /// Marks what files are made of; they are read in parallel.
-    fn files(&self, ids: &[FileId], marks: &mut Marks) -> Result<()> {
-        let source = self.repo.source();
-        let components = &self.repo.shop.components;
-        let read = |id: &FileId| -> Result<File> {
-            components.cancel.check()?;
-            objects::file(source, *id).map_err(|e| needed(id, e))
-        };
-        let all = || ids.par_iter().map(read).collect::<Result<Vec<_>>>();
-        for file in components.pool.install(all)? {
-            match file.segments {
-                Segments::Inline(segments) => mark_segments(&segments, marks),
-                Segments::Pages(pages) => {
-                    for PageRef(page, _) in pages {
-                        if marks.walk(page.chunk()) {
-                            let read = objects::read::<SegmentPage>(source, page);
-                            let page = read.map_err(|e| needed(&page, e))?;
-                            mark_segments(&page.segments, marks);
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
-fn mark_segments(segments: &[Segment], marks: &mut Marks) {
-    for ChunkRef(id, _, _) in segments.iter().flat_map(|segment| &segment.chunks) {
-        marks.insert(*id);
+impl Visit for Marks {
+    fn object(&mut self, id: ObjectId, _: Kind) -> bool {
+        self.walk(id.chunk())
+    }
+
+    fn chunk(&mut self, id: ChunkId) {
+        self.insert(id);
+    }
+
+    fn unread(&mut self, id: ObjectId, error: Error) -> Result<()> {
+        Err(needed(&id, error))
     }
 }
 

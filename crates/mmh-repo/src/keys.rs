@@ -3,8 +3,6 @@
 //! What may be read and what not is in docs/threat-model.md. Secret text is wiped when dropped;
 //! nothing here prints it.
 
-use std::sync::Arc;
-
 use mmh_core::name::Target;
 use zeroize::Zeroizing;
 
@@ -14,8 +12,8 @@ pub use mmh_crypto::{ReadKey, RootSeed, Secret};
 pub use mmh_store::{KeySource, NoKey, Offer, Sealing, Slot, SystemEntropy, slot_name};
 
 use crate::error::{Error, Result};
-use crate::repository::{Backing, Components, Repository, Settings};
-use crate::{Access, Backend, objects};
+use crate::objects;
+use crate::repository::{Backing, Repository};
 
 /// Which secret leaves a repository, and where its data is.
 #[derive(Debug, Clone, Default)]
@@ -214,73 +212,6 @@ impl Repository {
 
 /// Log entries that are looked at at once.
 const LOG_PAGE: usize = 256;
-
-/// What a clone has.
-#[derive(Debug)]
-pub struct Cloned {
-    /// The new repository.
-    pub repository: Repository,
-    /// The place it was copied from.
-    pub from: String,
-    /// Bytes copied.
-    pub bytes: u64,
-}
-
-/// Copies a whole repository from the first of the seed's places that has it. Ids, names and
-/// history are the same; whoever has the seed opens both.
-///
-/// # Errors
-/// NotFound if no hint leads to the repository; Corrupt if what is there is damaged or older than
-/// the seed; Invalid if there is a repository at `dest` already.
-pub fn clone(
-    seed: &Seed,
-    dest: Backend,
-    settings: Settings,
-    components: Components,
-) -> Result<Cloned> {
-    let components = Components {
-        key: Arc::new(seed.key.clone()),
-        ..components
-    };
-    let access = Access {
-        log: None,
-        ..dest.access().clone()
-    };
-    let mut failures = Vec::new();
-    for hint in &seed.hints {
-        let opened = Backend::parse_existing(hint, &access)
-            .map_err(Error::from)
-            .and_then(|from| Repository::open(from, settings.clone(), components.clone()));
-        let source = match opened {
-            Ok(source) => source,
-            Err(error) => {
-                failures.push(format!("{}: {error}", mmh_core::error::shorten(hint)));
-                continue;
-            }
-        };
-        source.check_state(seed)?;
-        let c = &components;
-        let copied = source
-            .store()?
-            .copy_to(&dest, c.progress.as_ref(), &c.cancel);
-        let bytes = source.block_on(copied)?;
-        let repository = Repository::open(dest, settings, components)?;
-        repository.block_on(repository.store()?.recover())?;
-        let from = hint.clone();
-        return Ok(Cloned {
-            repository,
-            from,
-            bytes,
-        });
-    }
-    if failures.is_empty() {
-        failures.push("the seed names no place".to_owned());
-    }
-    Err(Error::not_found(
-        "a store for this seed",
-        &failures.join("; "),
-    ))
-}
 
 #[cfg(test)]
 mod tests {

@@ -60,7 +60,6 @@ impl ChunkSource for Memory {
         let base = base.zip(raw_base.as_deref());
         let context = mmh_codec::Context {
             base: base.map(|(id, raw)| mmh_codec::Base { id, raw }),
-            ..mmh_codec::Context::default()
         };
         let mut raw = Vec::new();
         mmh_codec::Decoder::new()

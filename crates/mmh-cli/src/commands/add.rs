@@ -8,7 +8,7 @@ use mmh_repo::{AddOptions, Backend, InitOptions, Repository};
 
 use crate::args::keys::SlotArgs;
 use crate::failure::Failure;
-use crate::output::{DIM, GOOD, HEAD, percent, plain, size, styled};
+use crate::output::{DIM, GOOD, HEAD, count_of, percent, plain, size, styled};
 use crate::session::Session;
 
 /// Makes a repository.
@@ -87,10 +87,10 @@ pub(crate) fn add(
                 styled(DIM, format!("left out: {}", plain(skipped)))
             )?;
         }
-        let (n, raw) = (report.files.len(), size(report.raw));
+        let (files, raw) = (count_of(&report.files, "file"), size(report.raw));
         writeln!(
             out,
-            "{n} files, {raw}; new here {} in {} ({})",
+            "{files}, {raw}; new here {} in {} ({})",
             styled(HEAD, size(report.new_raw)),
             styled(HEAD, size(report.new_stored)),
             percent(report.new_stored, report.new_raw)

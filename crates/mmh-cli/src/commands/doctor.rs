@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::config::{self, Process, Setting};
 use crate::failure::Failure;
-use crate::output::{BAD, DIM, GOOD, HEAD, size, styled};
+use crate::output::{BAD, DIM, GOOD, HEAD, count, size, styled};
 use crate::session::Session;
 
 /// Checks what can be checked without reading every byte.
@@ -98,10 +98,11 @@ fn print_facts(
 ) -> io::Result<()> {
     writeln!(
         out,
-        "{} {place}: {names} names, {} in {} packs",
+        "{} {place}: {}, {} in {}",
         styled(HEAD, "repository"),
+        count(names as u64, "name"),
         size(f.pack_bytes),
-        f.packs
+        count(f.packs, "pack")
     )?;
     writeln!(
         out,
@@ -109,12 +110,12 @@ fn print_facts(
         styled(
             DIM,
             format!(
-                "  format {}, {}, id {}, {} chunks, {} operations",
+                "  format {}, {}, id {}, {}, {}",
                 f.format,
                 if f.sealed { "sealed" } else { "not sealed" },
                 f.id,
-                f.chunks,
-                f.operations
+                count(f.chunks, "chunk"),
+                count(f.operations, "operation")
             )
         )
     )?;
@@ -146,10 +147,10 @@ fn rebuild(session: &Session, accept_missing: bool) -> Result<(), Failure> {
     session.output.report(&value, |out| {
         writeln!(
             out,
-            "{} {} chunks of {} packs",
+            "{} {} of {}",
             styled(GOOD, "indexed"),
-            report.chunks,
-            report.packs
+            count(report.chunks, "chunk"),
+            count(report.packs, "pack")
         )?;
         for pack in &report.rescued_packs {
             writeln!(

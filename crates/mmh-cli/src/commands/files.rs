@@ -12,7 +12,7 @@ use mmh_repo::{ExportOptions, ExportReport};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::output::{BAD, DIM, GOOD, plain, size, styled};
+use crate::output::{BAD, DIM, GOOD, count, plain, size, styled, verb};
 use crate::session::Session;
 
 /// Restores what a target names.
@@ -51,12 +51,12 @@ pub(crate) fn restored(session: &Session, report: &ExportReport) -> Result<(), F
         }
         let kept = match report.kept {
             0 => String::new(),
-            n => format!(", {n} were there already"),
+            n => format!(", {n} {} there already", verb(n, "was", "were")),
         };
-        let (written, bytes) = (report.written, size(report.bytes));
+        let (written, bytes) = (count(report.written, "file"), size(report.bytes));
         writeln!(
             out,
-            "{} {written} files written{kept}; {bytes}, all verified",
+            "{} {written} written{kept}; {bytes}, all verified",
             styled(GOOD, "restored")
         )
     })

@@ -3,7 +3,7 @@
 use mmh_repo::{GcOptions, GcReport, Keep};
 
 use crate::failure::Failure;
-use crate::output::{DIM, GOOD, size, styled};
+use crate::output::{DIM, GOOD, count, size, styled, verb};
 use crate::session::Session;
 
 /// Collects garbage, or says what there is.
@@ -19,8 +19,7 @@ pub(crate) fn gc(session: &Session, keep: &Keep, options: &GcOptions) -> Result<
 
 /// `3 packs, 12.0 MB`.
 fn packs(n: u64, bytes: u64) -> String {
-    let s = if n == 1 { "" } else { "s" };
-    format!("{n} pack{s}, {}", size(bytes))
+    format!("{}, {}", count(n, "pack"), size(bytes))
 }
 
 /// What a person wants to read of a report.
@@ -51,31 +50,43 @@ fn lines(report: &GcReport) -> Vec<String> {
     let mut notes = Vec::new();
     if report.waiting_packs > report.buried_packs {
         let waiting = packs(report.waiting_packs, report.waiting_bytes);
-        notes.push(format!("{waiting} wait for their time"));
+        let wait = verb(report.waiting_packs, "waits", "wait");
+        notes.push(format!("{waiting} {wait} for the next run"));
+    }
+    if report.deleted_set_aside > 0 {
+        let aside = packs(report.deleted_set_aside, report.deleted_set_aside_bytes);
+        notes.push(format!("{aside} that a repair had set aside, deleted"));
     }
     if report.leases > 0 {
         let n = report.leases;
+        let (others, are) = (count(n, "other"), verb(n, "is", "are"));
         notes.push(format!(
-            "{n} others are at work; what they may have seen stays"
+            "{others} {are} at work; what they may have seen stays"
         ));
     }
     if report.pruned_snapshots > 0 {
         let n = report.pruned_snapshots;
+        let (snapshots, give) = (count(n, "snapshot"), verb(n, "gives", "give"));
+        let (their, them) = (verb(n, "its", "their"), verb(n, "it", "them"));
         notes.push(format!(
-            "{n} snapshots give up their files; `mmh log` still lists them"
+            "{snapshots} {give} up {their} files; `mmh log` still lists {them}"
         ));
     }
     if report.damaged_packs > 0 {
         let n = report.damaged_packs;
+        let (packs, are) = (count(n, "pack"), verb(n, "is", "are"));
         notes.push(format!(
-            "{n} packs are damaged, so nothing was deleted; see `mmh verify`"
+            "{packs} {are} damaged, so nothing was deleted; see `mmh verify`"
         ));
     }
     if report.log_entries > 0 {
-        notes.push(format!("{} old entries left the log", report.log_entries));
+        let entries = count(report.log_entries, "old entry");
+        notes.push(format!("{entries} left the log"));
     }
     let alive = size(report.live_bytes);
-    notes.push(format!("{} chunks, {alive} are alive", report.live_chunks));
+    let n = report.live_chunks;
+    let (chunks, are) = (count(n, "chunk"), verb(n, "is", "are"));
+    notes.push(format!("{chunks}, {alive} {are} alive"));
     lines.extend(notes.iter().map(|note| styled(DIM, note)));
     lines
 }
@@ -104,6 +115,8 @@ mod tests {
             copied_bytes: 100,
             waiting_packs: 3,
             waiting_bytes: 6000,
+            deleted_set_aside: 1,
+            deleted_set_aside_bytes: 500,
             leases: 1,
             pruned_snapshots: 4,
             damaged_packs: 1,
@@ -117,10 +130,11 @@ mod tests {
             "deleted 1 pack, 2.00 kB\n\
              marked 2 packs, 5.00 kB, for a later run to delete\n\
              copied 100 B that are alive out of them\n\
-             3 packs, 6.00 kB wait for their time\n\
-             1 others are at work; what they may have seen stays\n\
+             3 packs, 6.00 kB wait for the next run\n\
+             1 pack, 500 B that a repair had set aside, deleted\n\
+             1 other is at work; what they may have seen stays\n\
              4 snapshots give up their files; `mmh log` still lists them\n\
-             1 packs are damaged, so nothing was deleted; see `mmh verify`\n\
+             1 pack is damaged, so nothing was deleted; see `mmh verify`\n\
              64 old entries left the log\n\
              7 chunks, 1.00 kB are alive"
         );

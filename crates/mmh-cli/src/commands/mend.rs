@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::config::{Process, cache_folder};
 use crate::failure::Failure;
-use crate::output::{BAD, DIM, GOOD, plain, size, styled};
+use crate::output::{BAD, DIM, GOOD, count, plain, size, styled, verb};
 use crate::session::Session;
 
 /// Reads every pack and heals what has rotted.
@@ -46,7 +46,7 @@ pub(crate) fn scrub(session: &Session, rate: Option<u64>, resume: bool) -> Resul
         "damaged_packs": ids(&report.damaged_packs), "damage": damage,
     });
     session.output.report(&value, |out| {
-        let read = format!("{} in {} packs", size(report.bytes), report.packs);
+        let read = format!("{} in {}", size(report.bytes), count(report.packs, "pack"));
         writeln!(out, "{} {read}", styled(GOOD, "read"))?;
         print_healed(out, &report.healed)?;
         for pack in &report.damaged_packs {
@@ -57,7 +57,8 @@ pub(crate) fn scrub(session: &Session, rate: Option<u64>, resume: bool) -> Resul
         }
         if report.without_parity > 0 {
             let n = report.without_parity;
-            writeln!(out, "{}", styled(DIM, format!("{n} packs have no parity")))?;
+            let what = format!("{} {} no parity", count(n, "pack"), verb(n, "has", "have"));
+            writeln!(out, "{}", styled(DIM, what))?;
         }
         if let Ok(Some(error)) = unkept.lock().as_deref() {
             let what = format!("cannot remember how far it came: {error}");
@@ -75,9 +76,10 @@ pub(crate) fn scrub(session: &Session, rate: Option<u64>, resume: bool) -> Resul
     if report.is_clean() {
         return Ok(());
     }
-    let n = report.damaged_packs.len() + report.damage.len();
+    let n = (report.damaged_packs.len() + report.damage.len()) as u64;
     let unseen = session.output.quiet && !session.output.json;
-    let what = format!("{n} packs or objects are damaged still; `mmh repair` mends what it can");
+    let (objects, are) = (count(n, "object"), verb(n, "is", "are"));
+    let what = format!("{objects} {are} damaged still; `mmh repair` mends what it can");
     Err(Failure::Damaged(unseen.then_some(what)))
 }
 
@@ -96,7 +98,12 @@ pub(crate) fn repair(session: &Session, from: &[String]) -> Result<(), Failure> 
         "lost_chunks": lost, "index_rebuilt": store.index_rebuilt, "findings": check.findings,
     });
     session.output.report(&value, |out| {
-        writeln!(out, "{} {} packs", styled(GOOD, "read"), store.packs)?;
+        writeln!(
+            out,
+            "{} {}",
+            styled(GOOD, "read"),
+            count(store.packs, "pack")
+        )?;
         print_healed(out, &store.healed)?;
         for pack in &store.set_aside {
             let what = format!("pack {} could not be healed", pack.digest());
@@ -108,7 +115,8 @@ pub(crate) fn repair(session: &Session, from: &[String]) -> Result<(), Failure> 
         let (kept, fetched) = (store.kept_chunks, store.fetched_chunks);
         if kept + fetched > 0 || !lost.is_empty() {
             let n = lost.len();
-            let what = format!("{kept} chunks kept, {fetched} fetched, {n} lost");
+            let kept = count(kept, "chunk");
+            let what = format!("{kept} kept, {fetched} fetched, {n} lost");
             writeln!(out, "{} {what}", styled(GOOD, "saved"))?;
         }
         if store.index_rebuilt {
@@ -128,10 +136,11 @@ pub(crate) fn repair(session: &Session, from: &[String]) -> Result<(), Failure> 
     if check.is_clean() {
         return Ok(());
     }
-    let n = check.findings.len();
+    let n = check.findings.len() as u64;
+    let (places, are) = (count(n, "place"), verb(n, "is", "are"));
     let unseen = session.output.quiet && !session.output.json;
     Err(Failure::Damaged(
-        unseen.then(|| format!("{n} places are hit still")),
+        unseen.then(|| format!("{places} {are} hit still")),
     ))
 }
 
@@ -152,7 +161,8 @@ fn healed(all: &[Healed]) -> Vec<Value> {
 fn print_healed(out: &mut dyn std::io::Write, all: &[Healed]) -> std::io::Result<()> {
     for h in all {
         let (pack, n, len) = (h.pack.digest(), h.blocks + h.parity_blocks, h.block_len);
-        let what = format!("pack {pack}: {n} damaged blocks of {len} bytes");
+        let blocks = count(n, "damaged block");
+        let what = format!("pack {pack}: {blocks} of {len} bytes");
         match &h.unwritten {
             None => writeln!(out, "{} {what}", styled(GOOD, "healed"))?,
             Some(why) => writeln!(out, "{} {what}: {}", styled(BAD, "not written"), plain(why))?,

@@ -2,6 +2,7 @@
 
 mod add;
 mod bench;
+mod clone;
 mod doctor;
 mod files;
 mod gc;
@@ -13,6 +14,7 @@ mod portable;
 mod seed;
 mod serve;
 mod stat;
+mod sync;
 mod verify;
 
 use std::io::Write;
@@ -186,9 +188,13 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
         } => doctor::doctor(session, rebuild_index, accept_missing),
         Command::Key(command) => key::key(session, command),
         Command::Seed(command) => seed::seed(session, command),
-        Command::Clone { seed, dir } => seed::clone(session, &seed, &dir),
         Command::Serve(args) => serve::serve(session, &args),
         Command::Token(args) => serve::token(session, &args),
+        Command::Sync(args) => sync::sync(session, args),
+        Command::Push(args) => sync::send(session, sync::Way::Push, args),
+        Command::Pull(args) => sync::send(session, sync::Way::Pull, args),
+        Command::Clone(args) => clone::clone(session, &args),
+        Command::Remote(command) => sync::remote(session, command),
         Command::Completions { .. } => Ok(()),
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use mmh_repo::{PackOptions, UnpackOptions};
 
 use crate::failure::Failure;
-use crate::output::{DIM, GOOD, percent, plain, size, styled};
+use crate::output::{DIM, GOOD, count, percent, plain, size, styled};
 use crate::session::Session;
 
 /// Packs a file or folder.
@@ -29,9 +29,9 @@ pub(crate) fn pack(
         let share = percent(report.stored, report.raw);
         writeln!(
             out,
-            "{} {} files, {raw} → {stored} ({share})",
+            "{} {}, {raw} → {stored} ({share})",
             styled(GOOD, "packed"),
-            report.files
+            count(report.files, "file")
         )
     })
 }

@@ -1,9 +1,8 @@
-//! `seed` and `clone`: a whole repository from one string, or from some of several shares.
+//! `seed`: a whole repository from one string, or from some of several shares.
 
 use std::path::{Path, PathBuf};
 
 use mmh_core::name::Target;
-use mmh_repo::Backend;
 use mmh_repo::keys::{self, Parsed, Scope, Seed, SeedKey, SeedOptions};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -11,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::args::keys::{SeedCommand, SlotArgs};
 use crate::failure::Failure;
 use crate::keys::read_secret;
-use crate::output::{DIM, GOOD, plain, size, styled};
+use crate::output::{DIM, GOOD, styled};
 use crate::session::Session;
 use crate::terminal;
 
@@ -60,7 +59,7 @@ fn is_read_only(seed: &Seed) -> bool {
     matches!(seed.key, SeedKey::Read(_))
 }
 
-fn scope(seed: &Seed) -> String {
+pub(super) fn scope(seed: &Seed) -> String {
     match &seed.scope {
         Scope::Repository => "repository".to_owned(),
         Scope::Name(name) => name.to_string(),
@@ -69,7 +68,7 @@ fn scope(seed: &Seed) -> String {
 }
 
 /// Reads a seed from a file, standard input, or a person.
-fn read(file: Option<&Path>) -> Result<Parsed, Failure> {
+pub(super) fn read(file: Option<&Path>) -> Result<Parsed, Failure> {
     let text: Zeroizing<String> = match file {
         // Every process of the machine sees the arguments of this one.
         Some(file) if file.to_string_lossy().starts_with("mmh1") && !file.exists() => {
@@ -87,7 +86,7 @@ fn read(file: Option<&Path>) -> Result<Parsed, Failure> {
 }
 
 /// Says how badly a seed was written, so that the card can be mended.
-fn mended(parsed: &Parsed) -> Option<String> {
+pub(super) fn mended(parsed: &Parsed) -> Option<String> {
     let at: Vec<String> = parsed
         .corrected
         .iter()
@@ -149,28 +148,4 @@ fn combine(
         hints,
     };
     print(session, &seed)
-}
-
-/// Copies the repository of a seed.
-pub(crate) fn clone(session: &Session, file: &Path, dir: &str) -> Result<(), Failure> {
-    let parsed = read(Some(file))?;
-    let dest = Backend::parse(dir, &session.config.access())?;
-    let (settings, components) = (session.settings(), session.components());
-    let cloned = keys::clone(&parsed.seed, dest, settings, components)?;
-    let names = cloned.repository.names()?.len();
-    let value = json!({
-        "repository": dir, "from": cloned.from, "bytes": cloned.bytes, "names": names,
-        "scope": scope(&parsed.seed), "corrected": parsed.corrected.len(),
-    });
-    session.output.report(&value, |out| {
-        if let Some(mended) = mended(&parsed) {
-            writeln!(out, "{}", styled(DIM, mended))?;
-        }
-        let (from, bytes) = (plain(&cloned.from), size(cloned.bytes));
-        writeln!(
-            out,
-            "{} {from}: {names} names, {bytes}",
-            styled(GOOD, "cloned")
-        )
-    })
 }

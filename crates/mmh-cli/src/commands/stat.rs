@@ -7,7 +7,7 @@ use mmh_repo::StatReport;
 use mmh_repo::stat::Saving;
 
 use crate::failure::Failure;
-use crate::output::{DIM, HEAD, percent, signed_size, size, styled, table};
+use crate::output::{DIM, HEAD, count, percent, signed_size, size, styled, table};
 use crate::session::Session;
 
 /// The columns of a saving; the first is for what it is of.
@@ -58,8 +58,8 @@ fn print(out: &mut dyn Write, report: &StatReport, files: bool) -> io::Result<()
     )?;
     for (method, m) in &report.methods {
         let line = format!(
-            "  {method:<8} {:>8} chunks  {:>9} → {:>9}  {}",
-            m.chunks,
+            "  {method:<8} {:>15}  {:>9} → {:>9}  {}",
+            count(m.chunks, "chunk"),
             size(m.raw),
             size(m.stored),
             percent(m.stored, m.raw)

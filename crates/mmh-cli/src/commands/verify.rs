@@ -1,9 +1,10 @@
 //! `verify`: is every byte there and right.
 
 use mmh_core::name::Target;
+use mmh_repo::CheckReport;
 
 use crate::failure::Failure;
-use crate::output::{BAD, DIM, GOOD, plain, size, styled};
+use crate::output::{BAD, DIM, GOOD, count, plain, size, styled, verb};
 use crate::session::Session;
 
 /// Checks some targets, or everything.
@@ -31,27 +32,46 @@ pub(crate) fn verify(session: &Session, targets: &[Target]) -> Result<(), Failur
         for remark in &report.remarks {
             writeln!(out, "{}", styled(DIM, remark))?;
         }
-        let (files, chunks, bytes) = (report.files, report.chunks, size(report.bytes));
-        let read = format!("{files} files, {chunks} chunks, {bytes} compared with their digests");
+        let (files, chunks) = (count(report.files, "file"), count(report.chunks, "chunk"));
+        let bytes = size(report.bytes);
+        let read = format!("{files}, {chunks}, {bytes} compared with their digests");
         if report.is_clean() {
             writeln!(out, "{} {read}", styled(GOOD, "all right:"))
         } else {
-            let n = report.findings.len();
-            writeln!(
-                out,
-                "{read}; {}",
-                styled(BAD, format!("{n} places do not hold"))
-            )
+            writeln!(out, "{read}; {}", styled(BAD, broken(&report)))
         }
     })?;
     if report.is_clean() {
         Ok(())
     } else {
-        let n = report.findings.len();
         // Without `-q` the places were listed already.
         let unseen = session.output.quiet && !session.output.json;
-        Err(Failure::Damaged(
-            unseen.then(|| format!("{n} places do not hold")),
-        ))
+        Err(Failure::Damaged(unseen.then(|| broken(&report))))
+    }
+}
+
+/// `2 places do not hold`.
+fn broken(report: &CheckReport) -> String {
+    let n = report.findings.len() as u64;
+    format!("{} {} not hold", count(n, "place"), verb(n, "does", "do"))
+}
+
+#[cfg(test)]
+mod tests {
+    use mmh_repo::check::Finding;
+
+    use super::*;
+
+    #[test]
+    fn one_place_does_and_two_do() {
+        let finding = Finding {
+            target: String::new(),
+            problem: String::new(),
+        };
+        let mut report = CheckReport::default();
+        report.findings.push(finding.clone());
+        assert_eq!(broken(&report), "1 place does not hold");
+        report.findings.push(finding);
+        assert_eq!(broken(&report), "2 places do not hold");
     }
 }

@@ -77,6 +77,45 @@ fn a_repository_in_a_bucket() {
     assert!(!doctor.contains("hush"), "{doctor}");
 }
 
+/// Between this machine and a bucket, one bucket and another; killed on the way.
+#[test]
+fn names_go_to_a_bucket_and_come_back() {
+    let Some(server) = Server::moto() else { return };
+    let s = Scratch::new();
+    let run = |args: &[&str]| command(&s, &server, args);
+    let (one, two) = ("s3://models/sync/one", "s3://models/sync/two");
+    for place in ["here", one, two] {
+        ok(run(&["-R", place, "init"]));
+    }
+    s.write("m/weights.bin", &noise(3 << 20, 7));
+    s.write("m/README.md", b"# near\n");
+    ok(run(&["-R", "here", "add", "m", "--to", "a/b"]));
+    let mut killed = run(&["-R", "here", "push", one]);
+    let mut child = killed.spawn().unwrap();
+    // Whenever that is: nothing half is named there, and the next one goes on.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let pushed = ok(run(&["-R", "here", "push", one]));
+    assert!(pushed.contains("sent "), "{pushed}");
+    ok(run(&["sync", one, two]));
+    ok(run(&["-R", "back", "init"]));
+    ok(run(&["-R", "back", "pull", two]));
+    let log = |place: &str| ok(run(&["-R", place, "log", "a/b", "--json"]));
+    for place in [one, two, "back"] {
+        assert_eq!(log(place), log("here"), "{place}");
+        assert!(ok(run(&["-R", place, "verify"])).starts_with("all right"));
+    }
+    let again: serde_json::Value =
+        serde_json::from_str(&ok(run(&["-R", "here", "push", one, "--json"]))).unwrap();
+    assert_eq!(
+        (&again["report"]["chunks"], &again["report"]["same"]),
+        (&0.into(), &1.into())
+    );
+    let cloned = ok(run(&["clone", one, "clone", "--name", "a/b"]));
+    assert!(cloned.contains("1 name"), "{cloned}");
+    assert_eq!(log("clone"), log("here"));
+}
+
 #[test]
 fn a_repository_in_a_bucket_with_its_log_in_postgres() {
     let (Some(server), Some(database)) = (Server::moto(), Server::postgres()) else {

@@ -22,5 +22,6 @@ mod server;
 mod session;
 mod shapes;
 mod support;
+mod sync;
 mod together;
 mod transcripts;

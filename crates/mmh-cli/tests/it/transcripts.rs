@@ -138,7 +138,7 @@ program   1.00 kB  CID  z
 $ show acme/m:l
 link to c.json
 $ add m/sub --to acme/m:more/deep
-1 files, 1.00 kB; new here 0 B in 0 B (-)
+1 file, 1.00 kB; new here 0 B in 0 B (-)
 committed models/acme/m@heads/main CID
 $ diff acme/m@dev acme/m
 + more/deep/z  1.00 kB
@@ -358,9 +358,9 @@ fn portable_files_statistics_and_checks() {
         "\
 $ -q pack m/c.json c.mmh
 $ unpack c.mmh c.out
-restored 1 files written; 8 B, all verified
+restored 1 file written; 8 B, all verified
 $ unpack c.mmh m
-restored 0 files written, 1 were there already; 8 B, all verified
+restored 0 files written, 1 was there already; 8 B, all verified
 $ pack -q m m.mmh
 $ pack -q m m.mmh
 error: m.mmh exists already; replace it with `--force`
@@ -392,7 +392,7 @@ $ -R m.mmh get trees/folder:sub/z m/c.json
 error: m/c.json exists with other content; move it away, or use `--overwrite`
 [6]
 $ -R m.mmh get trees/folder:sub/z m/c.json --overwrite
-restored 1 files written; 1.00 kB, all verified
+restored 1 file written; 1.00 kB, all verified
 $ add m --to acme/m
 2 files, 2.00 kB; new here 1.00 kB in 22 B (2.20 %)
 committed models/acme/m@heads/main CID
@@ -405,18 +405,18 @@ sub/z   1.00 kB     0 B  0.00 %     1.00 kB     0 B     0 B  unknown
 together      raw  stored       %  duplicates  coding  deltas
           2.00 kB    22 B  1.10 %     1.00 kB   978 B     0 B
 22 B of 2.00 kB kept: 1.00 kB saved as duplicates, 978 B by coding, 0 B by deltas, 0 B by derivation
-  zstd            1 chunks    1.00 kB →      22 B  2.20 %
+  zstd             1 chunk    1.00 kB →      22 B  2.20 %
   on disk, with history and indexes: SIZE
 $ verify
-all right: 1 files, 6 chunks, 1.73 kB compared with their digests
+all right: 1 file, 6 chunks, 1.73 kB compared with their digests
 $ verify acme/m:sub
-all right: 1 files, 2 chunks, 1.20 kB compared with their digests
+all right: 1 file, 2 chunks, 1.20 kB compared with their digests
 $ inspect m/sub/z
 tensor         dtype  shape      raw   coded  bits  → bits  method  base  coders
 (other bytes)                1.00 kB  2.20 %                zstd
 unknown 1.00 kB → 22 B (2.20 %), level default
 $ doctor --rebuild-index
-indexed 6 chunks of 1 packs
+indexed 6 chunks of 1 pack
 ",
     );
 }
@@ -435,7 +435,7 @@ fn space_is_freed_in_two_steps() {
         &s,
         "\
 $ add w --to acme/w
-1 files, 16.0 kB; new here 16.0 kB in 16.0 kB (100.03 %)
+1 file, 16.0 kB; new here 16.0 kB in 16.0 kB (100.03 %)
 committed models/acme/w@heads/main CID
 $ rm acme/w
 removed acme/w; `mmh undo` brings it back

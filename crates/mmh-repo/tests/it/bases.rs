@@ -33,7 +33,7 @@ fn tensor(name: &str, training: u64, steps: u64) -> SampleTensor {
     tensor
 }
 
-fn model(prefix: &str, steps: u64) -> Vec<u8> {
+pub(crate) fn model(prefix: &str, steps: u64) -> Vec<u8> {
     let name = |i: u64| format!("{prefix}{i}");
     let tensors: Vec<_> = (0..3).map(|i| tensor(&name(i), 50 + i, steps)).collect();
     safetensors::file(&tensors)

@@ -21,4 +21,5 @@ mod saving;
 mod scratch;
 mod sealed;
 mod settings;
+mod syncing;
 mod whole;

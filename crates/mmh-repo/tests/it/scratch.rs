@@ -48,18 +48,22 @@ impl Scratch {
     }
 
     pub(crate) fn init(&self) -> Repository {
-        let backend = Backend::local(self.path("repo")).unwrap();
-        Repository::init(backend, settings(), self.components()).unwrap()
+        self.init_at("repo", InitOptions::default())
+    }
+
+    /// A repository in a folder of this name.
+    pub(crate) fn init_at(&self, name: &str, options: InitOptions) -> Repository {
+        let backend = Backend::local(self.path(name)).unwrap();
+        Repository::init_with(backend, options, settings(), self.components()).unwrap()
     }
 
     /// A repository in which damage stays.
     pub(crate) fn init_without_parity(&self) -> Repository {
-        let backend = Backend::local(self.path("repo")).unwrap();
         let options = InitOptions {
             parity: 0,
             ..InitOptions::default()
         };
-        Repository::init_with(backend, options, settings(), self.components()).unwrap()
+        self.init_at("repo", options)
     }
 
     pub(crate) fn open(&self) -> Repository {
@@ -67,7 +71,11 @@ impl Scratch {
     }
 
     pub(crate) fn open_with(&self, components: Components) -> Repository {
-        let backend = Backend::local(self.path("repo")).unwrap();
+        self.open_at("repo", components)
+    }
+
+    pub(crate) fn open_at(&self, name: &str, components: Components) -> Repository {
+        let backend = Backend::local(self.path(name)).unwrap();
         Repository::open(backend, settings(), components).unwrap()
     }
 

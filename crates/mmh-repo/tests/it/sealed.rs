@@ -7,6 +7,7 @@ use std::sync::Arc;
 use mmh_core::{Dtype, ErrorKind};
 use mmh_crypto::testing::Counter;
 use mmh_formats::samples::{SampleTensor, safetensors};
+use mmh_repo::clone::clone_seed;
 use mmh_repo::keys::{
     self, Identity, KeySource, RootSeed, Sealing, Secret, Seed, SeedKey, SeedOptions,
 };
@@ -209,7 +210,7 @@ fn a_badly_written_seed_clones_an_identical_repository() {
         "acme/more",
     );
     let dest = Backend::local(scratch.path("clone")).unwrap();
-    let cloned = keys::clone(&parsed.seed, dest, settings(), scratch.components()).unwrap();
+    let cloned = clone_seed(&parsed.seed, &[], dest, settings(), scratch.components()).unwrap();
     assert_eq!(
         all_of(&scratch, &cloned.repository),
         all_of(&scratch, &repo)
@@ -226,7 +227,7 @@ fn a_badly_written_seed_clones_an_identical_repository() {
         "acme/own",
     );
     let twice = Backend::local(scratch.path("clone")).unwrap();
-    let twice = keys::clone(&seed, twice, settings(), scratch.components());
+    let twice = clone_seed(&seed, &[], twice, settings(), scratch.components());
     assert_eq!(twice.unwrap_err().kind(), ErrorKind::Invalid);
 }
 
@@ -253,7 +254,7 @@ fn a_clone_goes_on_where_it_stopped() {
     let seed = repo.seed(None, SeedOptions::default()).unwrap();
     let clone_to = |components: Components| {
         let dest = Backend::local(scratch.path("clone")).unwrap();
-        keys::clone(&seed, dest, settings(), components)
+        clone_seed(&seed, &[], dest, settings(), components)
     };
     let stopped = components(&scratch, root());
     stopped.cancel.cancel();
@@ -286,7 +287,7 @@ fn a_damaged_pack_is_not_cloned() {
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, bytes).unwrap();
     let dest = Backend::local(scratch.path("clone")).unwrap();
-    let error = keys::clone(&seed, dest, settings(), scratch.components()).unwrap_err();
+    let error = clone_seed(&seed, &[], dest, settings(), scratch.components()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
     assert!(!scratch.path("clone").join(name).exists());
 }
@@ -350,7 +351,7 @@ fn seeds_name_what_they_are_about_and_where_to_look() {
         ..name
     };
     let dest = Backend::local(scratch.path("clone")).unwrap();
-    let error = keys::clone(&lost, dest, settings(), scratch.components()).unwrap_err();
+    let error = clone_seed(&lost, &[], dest, settings(), scratch.components()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
 }
 
@@ -375,4 +376,59 @@ fn what_is_not_sealed_has_no_seed() {
     let repo = scratch.init();
     let error = repo.seed(None, SeedOptions::default()).unwrap_err();
     assert!(matches!(error, Error::Invalid(_)), "{error}");
+}
+
+/// A seed for one name or snapshot brings that and nothing else, and with a read key the clone is
+/// brought up to date too.
+#[test]
+fn a_clone_has_what_its_seed_is_for() {
+    let scratch = Scratch::new();
+    let repo = init(&scratch);
+    let put = |to: &str, seed: u64| {
+        let folder = scratch.files(&format!("in{seed}"), &[("w", noise(100_000, seed))]);
+        add(&repo, &folder, to);
+    };
+    put("acme/m", 1);
+    let first = repo.resolve(&target("acme/m")).unwrap().id;
+    let old = repo.seed(Some(&target("acme/m@main")), SeedOptions::default());
+    put("acme/m", 2);
+    put("acme/other", 3);
+    let read_only = SeedOptions {
+        read_only: true,
+        ..SeedOptions::default()
+    };
+    let name = repo.seed(Some(&target("acme/m")), read_only).unwrap();
+    let clone = |seed: &Seed, names: &[&str], to: &str| {
+        let names: Vec<_> = names.iter().map(|name| target(name)).collect();
+        let dest = Backend::local(scratch.path(to)).unwrap();
+        clone_seed(seed, &names, dest, settings(), scratch.components())
+    };
+    let one = clone(&name, &[], "one").unwrap();
+    assert!(one.report.is_some_and(|report| report.is_complete()));
+    let one = one.repository;
+    assert_eq!(one.names().unwrap().len(), 1);
+    assert_eq!(scratch.restore(&one, "acme/m")["w"], noise(100_000, 2));
+    assert!(one.check_all().unwrap().is_clean());
+    put("acme/m", 4);
+    let sent = repo.send(&one, &mmh_repo::SyncOptions::default()).unwrap();
+    assert_eq!(sent.refs.len(), 2);
+    assert_eq!(scratch.restore(&one, "acme/m")["w"], noise(100_000, 4));
+    let folder = scratch.files("new", &[("w", noise(10, 9))]);
+    let added = one.add(
+        &[folder],
+        &target("acme/x"),
+        &mmh_repo::AddOptions::default(),
+    );
+    assert_eq!(
+        added.unwrap_err().kind(),
+        ErrorKind::Denied,
+        "it still cannot cut"
+    );
+    let stranger = clone(&name, &["acme/other"], "stranger").unwrap_err();
+    assert_eq!(stranger.kind(), ErrorKind::Denied, "{stranger}");
+    // No name has the snapshot any more.
+    let then = clone(&old.unwrap(), &[], "then").unwrap().repository;
+    assert_eq!(then.resolve(&target("acme/m")).unwrap().id, first);
+    assert_eq!(then.log(&target("acme/m")).unwrap().count(), 1);
+    assert!(then.check_all().unwrap().is_clean());
 }
