@@ -160,16 +160,19 @@ impl Backend {
         let _said_later = private_folder(&folder).is_err();
         let staging = Arc::new(LocalStaging::in_folder(&folder.join("staging")));
         let cache = Cache::new(folder.join("pieces"), access.cache_len_max);
-        Ok(Self {
+        let backend = Self {
             cache: Some(Arc::new(cache)),
             elsewhere: true,
-            #[cfg(feature = "node")]
-            node: match place {
-                Place::Node(node) => Some(crate::node::client::Node::new(node, access)?),
-                _ => None,
-            },
             ..Self::custom(&name, objects, staging)
-        })
+        };
+        #[cfg(feature = "node")]
+        if let Place::Node(node) = place {
+            let node = crate::node::client::Node::new(node, access)?;
+            let peer = Arc::new(node.clone());
+            let node = Some(node);
+            return Ok(Self { node, ..backend }.with_peer(peer));
+        }
+        Ok(backend)
     }
 
     pub(crate) fn with_access(self, access: &Access) -> Self {

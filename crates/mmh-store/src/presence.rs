@@ -2,6 +2,7 @@
 //! tomb, with everything that its frame refers to. FORMAT.md, "Garbage collection".
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mmh_core::{ChunkId, PackId};
@@ -12,13 +13,18 @@ use crate::index::Located;
 use crate::names;
 use crate::store::Store;
 
-/// Packs that were looked at: whether they may be relied on, and are.
+/// What a commit relies on.
 #[derive(Debug, Default)]
-pub(crate) struct Presence(Mutex<HashMap<PackId, bool>>);
+pub(crate) struct Presence {
+    /// Packs that were looked at: whether they may be relied on, and are.
+    packs: Mutex<HashMap<PackId, bool>>,
+    /// Others said that chunks are there, but not in which packs.
+    any: AtomicBool,
+}
 
 impl Presence {
     fn looked(&self) -> MutexGuard<'_, HashMap<PackId, bool>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Relies on a pack that was just published.
@@ -26,11 +32,19 @@ impl Presence {
         self.looked().insert(pack, true);
     }
 
-    /// The packs that are relied on.
-    pub(crate) fn relied(&self) -> BTreeSet<PackId> {
+    /// Relies on whatever is there: no pack may be collected before the commit.
+    pub(crate) fn rely_on_any(&self) {
+        self.any.store(true, Ordering::Relaxed);
+    }
+
+    /// The packs that are relied on; `None` if that may be any.
+    pub(crate) fn relied(&self) -> Option<BTreeSet<PackId>> {
+        if self.any.load(Ordering::Relaxed) {
+            return None;
+        }
         let looked = self.looked();
         let packs = looked.iter().filter(|(_, good)| **good);
-        packs.map(|(pack, _)| *pack).collect()
+        Some(packs.map(|(pack, _)| *pack).collect())
     }
 
     /// Whether a pack may be relied on: it has no tomb, and is there. Looked up once by name, in

@@ -157,6 +157,11 @@ impl State {
 }
 
 impl Pen {
+    /// Relies on whatever is there, for the commit that comes next: see [`Presence::rely_on_any`].
+    pub(crate) fn rely_on_any(&self) {
+        self.presence.rely_on_any();
+    }
+
     pub(crate) fn new(store: Store, lease: Lease) -> Self {
         let (state, settled) = (Mutex::default(), Condvar::new());
         Self {
@@ -361,7 +366,7 @@ impl Writer {
         commit.since = Some(self.pen.lease.seq());
         let packs = self.pen.presence.relied();
         let store = &self.pen.store;
-        let done = block_on(&self.handle, store.commit_relying(commit, Some(&packs)))?;
+        let done = block_on(&self.handle, store.commit_relying(commit, packs.as_ref()))?;
         *locked(&self.pen.own) = Own::default();
         Ok(done)
     }

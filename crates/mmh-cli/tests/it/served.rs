@@ -104,6 +104,44 @@ fn a_repository_is_used_by_way_of_a_node() {
     assert!(lines.iter().any(put), "{said}");
 }
 
+/// Two repositories push to a third at the same moment, and each pulls what the other brought.
+#[test]
+fn two_repositories_meet_on_a_node() {
+    let scratch = Scratch::new();
+    for (n, repo) in [(1, "one"), (2, "two")] {
+        scratch.ok(&["init", repo]);
+        scratch.write(&format!("in{n}/w.bin"), &noise(2_000_000, n));
+        scratch.write(&format!("in{n}/same.bin"), &noise(1_000_000, 9));
+    }
+    scratch.ok(&["-R", "one", "add", "in1", "--to", "acme/one"]);
+    scratch.ok(&["-R", "two", "add", "in2", "--to", "acme/two"]);
+    let server = Server::start(&scratch, &["--anonymous", "write", "--requests"]);
+    let url = server.url.as_str();
+    let pushes = ["one", "two"].map(|repo| {
+        let mut push = scratch.command(&["-R", repo, "push", url]);
+        push.stdout(Stdio::piped()).stderr(Stdio::piped());
+        push.spawn().unwrap()
+    });
+    for push in pushes {
+        let ran = ran(push.wait_with_output().unwrap());
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    scratch.ok(&["verify"]);
+    for (repo, other, n) in [("one", "acme/two", 2), ("two", "acme/one", 1)] {
+        scratch.ok(&["-R", repo, "pull", url]);
+        scratch.ok(&["-R", repo, "verify"]);
+        let out = format!("out-{repo}");
+        scratch.ok(&["-R", repo, "get", other, &out]);
+        let read = std::fs::read(scratch.path(&format!("{out}/w.bin"))).unwrap();
+        assert_eq!(read, noise(2_000_000, n));
+    }
+    let said = server.stop();
+    assert!(
+        said.contains("/mmh/v1/missing"),
+        "what is missing is asked, not looked up: {said}"
+    );
+}
+
 #[test]
 fn tokens_are_made_kept_as_digests_and_asked_for() {
     let scratch = Scratch::new();

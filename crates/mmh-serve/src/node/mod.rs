@@ -3,6 +3,7 @@
 //! It needs no key of a sealed repository, but for reconciliation, which reads the index.
 
 mod body;
+mod missing;
 mod objects;
 mod reconcile;
 mod slices;
@@ -21,7 +22,7 @@ use lru::LruCache;
 use mmh_core::{ErrorKind, PackId};
 use mmh_store::node::{Outlined, wire};
 use mmh_store::{Backend, OpenOptions, Store};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::limits::Limits;
@@ -101,6 +102,7 @@ impl Node {
             .route(&format!("{}{{*name}}", wire::SLICES), get(slices::get))
             .route(wire::LIST, get(objects::list))
             .route(wire::COPY, post(objects::copy))
+            .route(wire::MISSING, post(missing::post))
             .route(wire::RECONCILE, post(reconcile::post))
             .layer(from_fn_with_state(Arc::clone(&node), admit))
             .with_state(node)
@@ -109,6 +111,13 @@ impl Node {
     fn outlines(&self) -> std::sync::MutexGuard<'_, Outlines> {
         self.outlines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Room in memory for a body of so many bytes, for as long as the permit lives.
+async fn room(node: &Node, len: u64) -> Result<SemaphorePermit<'_>, Refusal> {
+    let units = u32::try_from(len.div_ceil(BODY_UNIT)).unwrap_or(u32::MAX);
+    let room = node.room.acquire_many(units).await;
+    room.map_err(|_| Refusal::new(ErrorKind::Unavailable, "the node is stopping"))
 }
 
 /// The handlers' view of a node.
@@ -128,8 +137,9 @@ async fn admit(State(node): Shared, request: Request, next: Next) -> Response {
         .get(AUTHORIZATION)
         .map(|value| value.as_bytes());
     let (role, token) = node.tokens.role(header);
-    // Reconciling reads, though it is a POST.
-    let reads = request.method().is_safe() || path == wire::RECONCILE;
+    // These ask, though they are POSTs.
+    let asks = [wire::MISSING, wire::RECONCILE].contains(&path.as_str());
+    let reads = request.method().is_safe() || asks;
     let needed = if reads { Role::Reader } else { Role::Writer };
     let token = token.to_owned();
     let admitted = match (role, needed) {

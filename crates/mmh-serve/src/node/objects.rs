@@ -20,7 +20,7 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
 use super::body::{Incoming, too_long};
-use super::{BODY_UNIT, Node, Shared, parameter, served, text};
+use super::{Node, Shared, parameter, room, served, text};
 use crate::reply::{Refusal, Reply};
 
 /// Bytes that are read of an object, or written of a body, at once.
@@ -143,9 +143,7 @@ async fn in_one_piece(
     if len_max > wire::BODY_LEN_MAX {
         return Err(too_long(wire::BODY_LEN_MAX));
     }
-    let units = u32::try_from(len_max.div_ceil(BODY_UNIT)).unwrap_or(u32::MAX);
-    let room = node.room.acquire_many(units).await;
-    let _room = room.map_err(|_| Refusal::new(ErrorKind::Unavailable, "the node is stopping"))?;
+    let _room = room(node, len_max).await?;
     let mut incoming = Incoming::new(body, &node.limits, len_max);
     let (bytes, _) = incoming.gather(usize::MAX).await?;
     let (path, create) = (Path::from(name), mode == PutMode::Create);

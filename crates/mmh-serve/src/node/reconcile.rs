@@ -77,18 +77,17 @@ fn send(key: &[u8; KEY_LEN], set: Vec<Digest>, sender: &mpsc::Sender<Bytes>) {
 impl Node {
     /// The chunks that the index names now.
     async fn set(&self) -> Result<Vec<Digest>, Refusal> {
-        let store = self.store.get_or_try_init(|| self.open()).await;
-        match store {
-            Ok(store) => Ok(store.chunk_set().await?),
-            // Who is sealed and has no key here cannot tell; clients go by the index then.
-            Err(error) => {
-                let text = format!("this node cannot reconcile: {error}");
-                Err(Refusal::new(ErrorKind::Unsupported, text))
-            }
-        }
+        Ok(self.store().await?.chunk_set().await?)
     }
 
-    async fn open(&self) -> mmh_store::Result<Store> {
-        Store::open(self.backend.clone(), self.keys.clone()).await
+    /// The repository, open.
+    pub(super) async fn store(&self) -> Result<&Store, Refusal> {
+        let open = || Store::open(self.backend.clone(), self.keys.clone());
+        let store = self.store.get_or_try_init(open).await;
+        // Who is sealed and has no key here cannot tell; clients go by the index then.
+        store.map_err(|error| {
+            let text = format!("this node cannot read its index: {error}");
+            Refusal::new(ErrorKind::Unsupported, text)
+        })
     }
 }

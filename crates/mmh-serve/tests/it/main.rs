@@ -7,6 +7,7 @@ mod conformance;
 mod engine;
 mod hostile;
 mod liar;
+mod missing;
 mod reconcile;
 mod sliced;
 mod tls;

@@ -19,6 +19,8 @@ pub const LIST: &str = "/mmh/v1/list";
 pub const COPY: &str = "/mmh/v1/copy";
 /// Symbols of the set of chunks.
 pub const RECONCILE: &str = "/mmh/v1/reconcile";
+/// Which of some chunks are missing.
+pub const MISSING: &str = "/mmh/v1/missing";
 
 /// In answers with slices: bytes of the file that the pack's id stands for.
 pub const CONTENT_LEN: &str = "mmh-content-len";
@@ -35,6 +37,8 @@ pub const REFUSAL_LEN_MAX: usize = 4 << 10;
 pub const BODY_LEN_MAX: u64 = 64 << 20;
 /// Longest object that is taken: a pack of 4 GiB with half as much parity, and room.
 pub const OBJECT_LEN_MAX: u64 = 8 << 30;
+/// Most chunks that one request asks after: 32 MiB of ids.
+pub const MISSING_MAX: usize = 1 << 20;
 /// Most digests of a set that is reconciled: about 1.2 GB of memory on either side.
 pub const SET_LEN_MAX: usize = 1 << 24;
 

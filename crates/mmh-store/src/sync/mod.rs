@@ -48,7 +48,11 @@ impl Store {
     /// Corrupt or unreachable index.
     pub async fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>> {
         if let Some(peer) = self.backend().peer() {
-            return peer.missing(ids).await;
+            match peer.missing(ids).await {
+                // It lives, but cannot read its index: sealed, and without a key.
+                Err(error) if error.kind() == ErrorKind::Unsupported => {}
+                answer => return answer,
+            }
         }
         self.index().refresh().await?;
         self.missing_by_index(ids).await
@@ -98,10 +102,17 @@ impl Writer {
     /// # Errors
     /// Corrupt or unreachable index.
     pub async fn missing(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>> {
-        if self.store().backend().peer().is_some() {
-            return self.store().missing(ids).await;
-        }
         let pen = self.pen();
+        if let Some(peer) = self.store().backend().peer() {
+            match peer.missing(ids).await {
+                Err(error) if error.kind() == ErrorKind::Unsupported => {}
+                answer => {
+                    // It does not say which packs hold the rest.
+                    pen.rely_on_any();
+                    return answer;
+                }
+            }
+        }
         let look = |id: ChunkId| {
             let pen = Arc::clone(pen);
             async move { Ok((id, pen.find(&id).is_some() || pen.holds(&id).await?)) }

@@ -1,13 +1,18 @@
 //! Asking a node how its set of chunks differs from ours.
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use mmh_core::ChunkId;
 use object_store::Result;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, Response};
 
 use super::{Node, corrupt, lost};
+use crate::error::Error;
 use crate::node::sketch::{Difference, KEY_LEN, Peeler, SYMBOL_LEN, Sketcher, Symbol};
 use crate::node::wire;
+use crate::sync::Peer;
 
 /// What an exchange found.
 #[derive(Debug)]
@@ -66,6 +71,49 @@ impl Node {
     }
 }
 
+impl Peer for Node {
+    fn missing<'a>(
+        &'a self,
+        ids: &'a [ChunkId],
+    ) -> BoxFuture<'a, crate::error::Result<Vec<ChunkId>>> {
+        let ask = async move {
+            let mut missing = Vec::new();
+            for some in ids.chunks(wire::MISSING_MAX) {
+                let answer = self.missing_of(some).await;
+                missing.extend(answer.map_err(Error::engine(self))?);
+            }
+            Ok(missing)
+        };
+        ask.boxed()
+    }
+}
+
+impl Node {
+    /// Which of these sorted chunks the node lacks, in one request.
+    async fn missing_of(&self, ids: &[ChunkId]) -> Result<Vec<ChunkId>> {
+        let body: Bytes = ids.iter().flat_map(|id| *id.as_bytes()).collect();
+        let request = || {
+            let request = self.request(Method::POST, wire::MISSING);
+            let request = request.header(CONTENT_TYPE, "application/octet-stream");
+            request.body(body.clone())
+        };
+        let mut response = self.ask("mmh/index", request).await?;
+        let mut answer = BytesMut::new();
+        while let Some(some) = more(&mut response).await? {
+            answer.extend_from_slice(&some);
+            if answer.len() > body.len() {
+                return Err(corrupt("more chunks are missing than were asked after"));
+            }
+        }
+        let (missing, rest) = answer.as_chunks::<32>();
+        let mut asked = ids.iter();
+        let named = |id: &[u8; 32]| asked.find(|asked| asked.as_bytes() == id).copied();
+        let missing: Option<Vec<ChunkId>> = missing.iter().map(named).collect();
+        let missing = missing.filter(|_| rest.is_empty());
+        missing.ok_or_else(|| corrupt("chunks are missing that were not asked after"))
+    }
+}
+
 type State = (Peeler, Sketcher);
 
 /// Takes symbols in, on a thread for computing.
@@ -86,6 +134,6 @@ fn split_symbols(buffer: &mut BytesMut) -> Vec<Symbol> {
     symbols.map(Symbol::from_bytes).collect()
 }
 
-async fn more(response: &mut Response) -> Result<Option<bytes::Bytes>> {
+async fn more(response: &mut Response) -> Result<Option<Bytes>> {
     response.chunk().await.map_err(|error| lost(&error))
 }

@@ -1,5 +1,8 @@
 //! Others at work meanwhile, step by step: writers that are stalled, readers that are late.
 
+use futures::future::BoxFuture;
+use mmh_store::Peer;
+
 use super::*;
 use crate::common::{assert_all, put_all, runtime, verify};
 
@@ -62,6 +65,41 @@ fn a_stalled_writer_is_told_that_what_it_relied_on_was_collected() {
         assert_whole(&place, "without the late one").await;
         publish(&place.open().await, "late", &[7, 8]).await;
         assert_whole(&place, "with the late one").await;
+    });
+}
+
+/// The other side, which answers by its own index.
+#[derive(Debug)]
+struct Says(Store);
+
+impl Peer for Says {
+    fn missing<'a>(&'a self, ids: &'a [ChunkId]) -> BoxFuture<'a, Result<Vec<ChunkId>>> {
+        Box::pin(self.0.missing(ids))
+    }
+}
+
+/// The other side does not say which packs the chunks are in, so that none may be collected.
+#[test]
+fn a_writer_that_was_told_what_is_there_is_told_what_was_collected() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let (place, store) = with_dead(0..40).await;
+        let says = Arc::new(Says(place.open().await));
+        let backend = place.memory.backend.clone().with_peer(says);
+        let other = place.open_at(backend, Broken::default()).await.unwrap();
+        let writer = other.writer(Handle::current()).await.unwrap();
+        let mut ids = [7, 8].map(|seed| ChunkId::of(&raw(seed)));
+        ids.sort_unstable();
+        assert_eq!(writer.missing(&ids).await.unwrap(), [], "they are there");
+        let (book, _) = put(&writer, &book(&[7, 8])).unwrap();
+        writer.flush().unwrap();
+        place.clock.turn_beyond_leases();
+        let [_, second] = gc_twice(&place, &store).await;
+        assert!(second.deleted_packs > 0);
+        let id = SnapshotId::from_digest(*book.digest());
+        let done = writer.commit(commit(vec![change("late", None, Some(id))]));
+        assert!(is_collected(&done), "{done:?}");
+        assert_whole(&place, "without the late one").await;
     });
 }
 
