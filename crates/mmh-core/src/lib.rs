@@ -9,6 +9,7 @@ pub mod id;
 pub mod limits;
 pub mod name;
 pub mod object;
+pub mod pattern;
 pub mod ports;
 pub mod range;
 pub mod tensor;
@@ -17,6 +18,7 @@ pub mod verified;
 
 pub use error::{Error, ErrorKind, Result};
 pub use id::{ChunkId, Digest, FileId, ObjectId, PackId, RecordId, SnapshotId, TreeId};
+pub use pattern::NamePattern;
 pub use range::ByteRange;
 pub use tensor::{Dtype, TensorInfo};
 pub use verified::Verified;

@@ -56,7 +56,7 @@ impl RepoName {
     }
 }
 
-fn check_component(text: &str, part: &str) -> Result<()> {
+pub(crate) fn check_component(text: &str, part: &str) -> Result<()> {
     let fail = |reason| Err(bad("name", text, reason));
     if part.is_empty() || part.len() > 96 {
         return fail("each part has 1 to 96 characters");

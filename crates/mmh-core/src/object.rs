@@ -414,12 +414,15 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RecordSignature {
-    /// The algorithm, such as `Ed25519+ML-DSA-65`.
+    /// The algorithm, such as `MLDSA65-Ed25519-SHA512`.
     pub algorithm: String,
     /// Which key, as the signer names it.
     pub key_id: String,
     /// The signature's bytes.
     pub signature: serde_bytes::ByteBuf,
+    /// What a root says of the key, for readers who know the root alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<serde_bytes::ByteBuf>,
 }
 
 impl Canonical for Record {

@@ -44,6 +44,7 @@ pub struct Resource {
 pub struct Statement {
     model: String,
     resources: Vec<Resource>,
+    ignored: Vec<String>,
 }
 
 impl Statement {
@@ -63,6 +64,7 @@ impl Statement {
         Ok(Self {
             model: model.to_owned(),
             resources,
+            ignored: Vec::new(),
         })
     }
 
@@ -70,6 +72,21 @@ impl Statement {
     #[must_use]
     pub fn model(&self) -> &str {
         &self.model
+    }
+
+    /// Says that files at or below these paths are not signed, whether they are there or not.
+    #[must_use]
+    pub fn ignoring(self, paths: &[&str]) -> Self {
+        let ignored = paths.iter().map(|path| (*path).to_owned()).collect();
+        Self { ignored, ..self }
+    }
+
+    /// Whether a file is one that the signer left out on purpose.
+    #[must_use]
+    pub fn ignores(&self, path: &str) -> bool {
+        self.ignored
+            .iter()
+            .any(|folder| is_at_or_below(path, folder))
     }
 
     /// The files, by name.
@@ -106,7 +123,7 @@ impl Statement {
                     method: "files".to_owned(),
                     hash_type: "sha256".to_owned(),
                     allow_symlinks: false,
-                    ignore_paths: Vec::new(),
+                    ignore_paths: self.ignored.clone(),
                 },
                 resources: self.resources.iter().map(resource).collect(),
             },
@@ -131,12 +148,22 @@ impl Statement {
             return Err(malformed("it has not one subject"));
         };
         let resources: Result<Vec<Resource>> = resources.into_iter().map(resource_of).collect();
-        let parsed = Self::new(&subject.name, resources?)?;
+        let parsed = Self {
+            ignored: serialization.ignore_paths,
+            ..Self::new(&subject.name, resources?)?
+        };
         if parsed.digest() != subject.digest.sha256 {
             return Err(malformed("its digest is not that of its files"));
         }
         Ok(parsed)
     }
+}
+
+/// Whether a path is `folder` or lies in it.
+#[must_use]
+pub fn is_at_or_below(path: &str, folder: &str) -> bool {
+    let rest = path.strip_prefix(folder);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Signs `statement` with `key`, and with `second` besides if there is one.
@@ -261,7 +288,7 @@ impl Bundle {
 }
 
 /// How bundles name a P-256 key: SHA-256 of its PEM.
-fn key_hint(key: &p256::VerifyingKey) -> String {
+pub(crate) fn key_hint(key: &p256::VerifyingKey) -> String {
     hex(digest(&SHA256, key.to_pem().as_bytes()).as_ref())
 }
 

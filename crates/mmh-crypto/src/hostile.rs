@@ -3,12 +3,12 @@
 use crate::age::{self, Identity, armor};
 use crate::keys::RootSeed;
 use crate::seed::{Scope, Seed, SeedKey};
-use crate::sign::{self, Signer, composite};
+use crate::sign::{self, Signer, certificate, composite};
 use crate::testing::Counter;
 use crate::{Error, Result, Secret, bundle, seal, seed, share, xwing};
 
 /// The fuzz bodies, by the first byte of an input.
-const BODIES: [fn(&[u8]); 7] = [
+const BODIES: [fn(&[u8]); 8] = [
     age::fuzz_decrypt,
     seal::fuzz_open,
     |bytes| seed::fuzz_parse(&String::from_utf8_lossy(bytes)),
@@ -16,6 +16,7 @@ const BODIES: [fn(&[u8]); 7] = [
     |bytes| share::fuzz_combine(&String::from_utf8_lossy(bytes)),
     sign::fuzz_sign,
     |bytes| bundle::fuzz_bundle(&String::from_utf8_lossy(bytes)),
+    certificate::fuzz_certificate,
 ];
 
 /// Gives hostile bytes to the parser that the first of them names.
@@ -68,6 +69,7 @@ pub fn samples() -> Result<Vec<(&'static str, Vec<u8>)>> {
         ("age-passphrase", 0, passphrase),
         ("age-x25519", 0, x25519),
         ("bundle", 6, include_bytes!("../testdata/bundle/stock.sig").to_vec()),
+        ("certificate", 7, include_bytes!("../testdata/certificate.cbor").to_vec()),
         ("public-key", 5, key.public_key().to_bytes()),
         ("sealed", 1, sealed),
         ("seed", 2, seed.to_text()?.as_bytes().to_vec()),

@@ -5,7 +5,7 @@
 //! | [`keys`] | one root seed, and the keys that follow from it | BLAKE3 |
 //! | [`seal`], [`padding`] | chunks and structure for other people's disks | AES-256-GCM, Padmé |
 //! | [`age`], [`xwing`] | key slots for recipients and passphrases | age v1, X-Wing, HPKE, scrypt, Argon2id |
-//! | [`sign`] | composite signatures, hash-based roots, records | ML-DSA, Ed25519, SLH-DSA, LAMPS, DSSE |
+//! | [`sign`], [`pem`] | composite signatures, hash-based roots, certificates, records | ML-DSA, Ed25519, SLH-DSA, LAMPS, DSSE |
 //! | [`bundle`] | signed models for stock tools | OpenSSF Model Signing, ECDSA |
 //! | [`seed`] | `mmh1…` strings that correct typing errors | BCH code of BIP 93 |
 //! | [`share`] | k of n lists of words | SLIP-39 |
@@ -23,6 +23,7 @@ pub mod hostile;
 mod kdf;
 pub mod keys;
 pub mod padding;
+pub mod pem;
 pub mod seal;
 mod secret;
 pub mod seed;

@@ -13,13 +13,18 @@
 //! # Ok::<(), mmh_crypto::Error>(())
 //! ```
 
+pub mod certificate;
 pub mod composite;
+pub mod key;
 pub mod root;
 
 use std::fmt;
 
 use mmh_core::Digest;
 use mmh_core::object::{Record, RecordSignature};
+
+pub use certificate::{Certificate, Objection, Terms};
+pub use key::{AnyPublicKey, KeyType, SecretKey};
 
 use crate::error::{Error, Result};
 
@@ -58,6 +63,14 @@ impl Algorithm {
             Self::SlhDsaSha2128s => 2,
         }
     }
+
+    fn of_number(number: u8) -> Result<Self> {
+        let known = Self::ALL.into_iter().find(|known| known.number() == number);
+        known.ok_or_else(|| Error::Unsupported {
+            what: "signature algorithm",
+            name: number.to_string(),
+        })
+    }
 }
 
 impl std::str::FromStr for Algorithm {
@@ -82,6 +95,25 @@ impl fmt::Display for KeyId {
     }
 }
 
+impl std::str::FromStr for KeyId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let malformed = || Error::malformed("key id", "it has not 64 hexadecimal digits");
+        let digits = text.as_bytes();
+        let is_digit = |b: &u8| b.is_ascii_digit() || (b'a'..=b'f').contains(b);
+        if digits.len() != 64 || !digits.iter().all(is_digit) {
+            return Err(malformed());
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| malformed())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| malformed())?;
+        }
+        Ok(Self(Digest::from_bytes(bytes)))
+    }
+}
+
 /// A public key of either algorithm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -101,16 +133,11 @@ impl PublicKey {
         let Some((&number, key)) = bytes.split_first() else {
             return Err(Error::malformed(PUBLIC_KEY, "it is empty"));
         };
-        let algorithm = Algorithm::ALL.into_iter().find(|a| a.number() == number);
-        match algorithm {
-            Some(Algorithm::MlDsa65Ed25519) => {
+        match Algorithm::of_number(number)? {
+            Algorithm::MlDsa65Ed25519 => {
                 composite::VerifyingKey::from_bytes(key).map(Self::Composite)
             }
-            Some(Algorithm::SlhDsaSha2128s) => root::VerifyingKey::from_bytes(key).map(Self::Root),
-            None => Err(Error::Unsupported {
-                what: "signature algorithm",
-                name: number.to_string(),
-            }),
+            Algorithm::SlhDsaSha2128s => root::VerifyingKey::from_bytes(key).map(Self::Root),
         }
     }
 
@@ -164,44 +191,43 @@ pub trait Signer: fmt::Debug {
     fn sign(&self, context: &[u8], message: &[u8]) -> Result<Vec<u8>>;
 }
 
-/// Adds the signature of `signer` to `record`.
+/// Adds the signature of `signer` to `record`, in the place of one that it made before. Beside it
+/// stands what a root says of the key, if anything.
 ///
 /// # Errors
 /// As [`Signer::sign`].
-pub fn sign_record(signer: &dyn Signer, record: &mut Record) -> Result<()> {
+pub fn sign_record(
+    signer: &dyn Signer,
+    certificate: Option<&Certificate>,
+    record: &mut Record,
+) -> Result<()> {
     let signature = signer.sign(RECORD_CONTEXT, &record_message(record))?;
     let key = signer.public_key();
+    let key_id = key.id().to_string();
+    record.signatures.retain(|other| other.key_id != key_id);
     record.signatures.push(RecordSignature {
         algorithm: key.algorithm().name().to_owned(),
-        key_id: key.id().to_string(),
+        key_id,
         signature: signature.into(),
+        certificate: certificate.map(|certificate| certificate.to_bytes().into()),
     });
     Ok(())
 }
 
-/// The keys among `keys` whose signatures on `record` verify. Signatures by other keys are passed
-/// over; a wrong one by a key among them is an error, for somebody meant to deceive.
+/// Checks one signature of `record` by `key`.
 ///
 /// # Errors
-/// Corrupt, if a signature that names one of `keys` does not verify.
-pub fn verify_record(record: &Record, keys: &[PublicKey]) -> Result<Vec<KeyId>> {
-    let message = record_message(record);
-    let mut signers = Vec::new();
-    for signature in &record.signatures {
-        let key = keys
-            .iter()
-            .find(|key| key.id().to_string() == signature.key_id);
-        let Some(key) = key else { continue };
-        let algorithm = key.algorithm().name();
-        if signature.algorithm != algorithm {
-            return Err(Error::BadSignature { algorithm });
-        }
-        key.verify(RECORD_CONTEXT, &message, &signature.signature)?;
-        if !signers.contains(&key.id()) {
-            signers.push(key.id());
-        }
+/// Corrupt, if it names another key or algorithm, or does not verify.
+pub fn verify_record(record: &Record, signature: &RecordSignature, key: &PublicKey) -> Result<()> {
+    let algorithm = key.algorithm().name();
+    if signature.algorithm != algorithm || signature.key_id != key.id().to_string() {
+        return Err(Error::BadSignature { algorithm });
     }
-    Ok(signers)
+    key.verify(
+        RECORD_CONTEXT,
+        &record_message(record),
+        &signature.signature,
+    )
 }
 
 /// What is signed: the subject, and the record's payload in DSSE's unambiguous encoding.

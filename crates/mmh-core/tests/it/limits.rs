@@ -73,6 +73,7 @@ fn signature() -> RecordSignature {
         algorithm: String::new(),
         key_id: String::new(),
         signature: serde_bytes::ByteBuf::new(),
+        certificate: None,
     }
 }
 

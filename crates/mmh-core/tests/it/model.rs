@@ -357,6 +357,7 @@ fn record() -> Example {
             algorithm: "Ed25519".to_owned(),
             key_id: "release-2026".to_owned(),
             signature: serde_bytes::ByteBuf::from(vec![25; 64]),
+            certificate: None,
         }],
     };
     let signature = map([

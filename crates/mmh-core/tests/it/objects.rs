@@ -86,6 +86,7 @@ fn record() -> Record {
             algorithm: "Ed25519".to_owned(),
             key_id: "k".to_owned(),
             signature: serde_bytes::ByteBuf::from(vec![1, 2, 3]),
+            certificate: None,
         }],
     }
 }

@@ -4,8 +4,6 @@
 //! The one place in this crate that takes random bytes from the system itself: `ring` mixes them
 //! with the key and the message, so that a broken generator does not betray the key.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use ring::rand::SystemRandom;
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair,
@@ -14,6 +12,7 @@ use ring::signature::{
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
+use crate::pem;
 
 /// `SubjectPublicKeyInfo` of a P-256 key up to the uncompressed point (RFC 5480).
 const SPKI_HEAD: [u8; 26] = [
@@ -21,9 +20,8 @@ const SPKI_HEAD: [u8; 26] = [
     0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
 ];
 const POINT_LEN: usize = 65;
-/// Longest PEM that is looked at.
-const PEM_LEN_MAX: usize = 16 << 10;
-const COLUMNS: usize = 64;
+const SECRET_LABEL: &str = "PRIVATE KEY";
+const PUBLIC_LABEL: &str = "PUBLIC KEY";
 const WHAT: &str = "P-256 key";
 
 /// A secret key, or one that lives elsewhere.
@@ -39,7 +37,10 @@ pub trait Signer: std::fmt::Debug {
 }
 
 /// A secret key in memory.
-pub struct SigningKey(EcdsaKeyPair);
+pub struct SigningKey {
+    pkcs8: Zeroizing<Vec<u8>>,
+    key: EcdsaKeyPair,
+}
 
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -48,29 +49,48 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
+    /// Draws a new one from the system's generator.
+    ///
+    /// # Errors
+    /// Unavailable, if the generator fails.
+    pub fn generate() -> Result<Self> {
+        let random = SystemRandom::new();
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &random);
+        let pkcs8 = pkcs8.map_err(|_| dry())?;
+        Self::from_pkcs8(Zeroizing::new(pkcs8.as_ref().to_vec()))
+    }
+
     /// Reads what `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` writes.
     ///
     /// # Errors
     /// Invalid, if it is no such key, or encrypted.
     pub fn from_pem(text: &str) -> Result<Self> {
-        let der = Zeroizing::new(unwrap_pem(text, "PRIVATE KEY")?);
+        Self::from_pkcs8(pem::decode(SECRET_LABEL, text)?)
+    }
+
+    fn from_pkcs8(pkcs8: Zeroizing<Vec<u8>>) -> Result<Self> {
         let random = SystemRandom::new();
-        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &der, &random);
-        key.map(Self).map_err(|error| malformed(&error.to_string()))
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pkcs8, &random);
+        let key = key.map_err(|error| malformed(&error.to_string()))?;
+        Ok(Self { pkcs8, key })
+    }
+
+    /// The key in PEM, as it was read; as secret as the key.
+    #[must_use]
+    pub fn to_pem(&self) -> Zeroizing<String> {
+        pem::encode(SECRET_LABEL, &self.pkcs8)
     }
 }
 
 impl Signer for SigningKey {
     fn public_key(&self) -> VerifyingKey {
-        let point = self.0.public_key().as_ref().try_into();
+        let point = self.key.public_key().as_ref().try_into();
         VerifyingKey(point.expect("an uncompressed point of 65 bytes"))
     }
 
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
-        let signature = self.0.sign(&SystemRandom::new(), message);
-        let signature = signature
-            .map_err(|_| Error::Entropy(std::io::Error::other("the system's generator failed")))?;
-        Ok(signature.as_ref().to_vec())
+        let signature = self.key.sign(&SystemRandom::new(), message);
+        Ok(signature.map_err(|_| dry())?.as_ref().to_vec())
     }
 }
 
@@ -84,7 +104,7 @@ impl VerifyingKey {
     /// # Errors
     /// Invalid, if it is no P-256 key with an uncompressed point.
     pub fn from_pem(text: &str) -> Result<Self> {
-        let der = unwrap_pem(text, "PUBLIC KEY")?;
+        let der = pem::decode(PUBLIC_LABEL, text)?;
         let point = der.strip_prefix(&SPKI_HEAD[..]);
         let point: Option<[u8; POINT_LEN]> = point.and_then(|point| point.try_into().ok());
         point
@@ -96,17 +116,8 @@ impl VerifyingKey {
     /// The key in PEM, as OpenSSL writes it.
     #[must_use]
     pub fn to_pem(self) -> String {
-        let body = STANDARD.encode([&SPKI_HEAD[..], &self.0].concat());
-        let mut text = "-----BEGIN PUBLIC KEY-----\n".to_owned();
-        let mut rest = body.as_str();
-        while !rest.is_empty() {
-            let (line, next) = rest.split_at(rest.len().min(COLUMNS));
-            text.push_str(line);
-            text.push('\n');
-            rest = next;
-        }
-        text.push_str("-----END PUBLIC KEY-----\n");
-        text
+        let der = [&SPKI_HEAD[..], &self.0].concat();
+        pem::encode(PUBLIC_LABEL, &der).as_str().to_owned()
     }
 
     /// Checks a signature in DER over SHA-256 of `message`.
@@ -122,23 +133,8 @@ impl VerifyingKey {
     }
 }
 
-/// The bytes between the lines that begin and end a `label`.
-fn unwrap_pem(text: &str, label: &str) -> Result<Vec<u8>> {
-    if text.len() > PEM_LEN_MAX {
-        return Err(malformed("it is too long"));
-    }
-    let begin = format!("-----BEGIN {label}-----");
-    let end = format!("-----END {label}-----");
-    let body = text
-        .trim()
-        .strip_prefix(&begin)
-        .and_then(|rest| rest.strip_suffix(&end))
-        .ok_or_else(|| malformed(&format!("it is not a {label} in PEM")))?;
-    let body: Zeroizing<String> =
-        Zeroizing::new(body.chars().filter(|c| !c.is_ascii_whitespace()).collect());
-    STANDARD
-        .decode(body.as_bytes())
-        .map_err(|_| malformed("it is not Base64"))
+fn dry() -> Error {
+    Error::Entropy(std::io::Error::other("the system's generator failed"))
 }
 
 fn malformed(reason: &str) -> Error {

@@ -305,26 +305,6 @@ fn files_of_stock_tools_open() {
     }
 }
 
-/// What we write, the program `age` reads, where it is installed.
-#[test]
-fn the_stock_program_opens_ours() {
-    let identity = &identities()[1];
-    let file = age::encrypt(&[recipient(identity)], b"root seed", &Counter::new(6)).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (key_path, file_path) = (folder.path().join("key"), folder.path().join("file"));
-    fs::write(&key_path, identity.to_secret_text().unwrap().as_bytes()).unwrap();
-    fs::write(&file_path, &file).unwrap();
-    let run = std::process::Command::new("age")
-        .arg("--decrypt")
-        .arg("--identity")
-        .args([&key_path, &file_path])
-        .output();
-    match run {
-        Ok(output) => assert_eq!(output.stdout, b"root seed", "{output:?}"),
-        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound),
-    }
-}
-
 /// A file as text, so that tests can change its header.
 fn with_header(file: &[u8], change: impl Fn(&str) -> String) -> Vec<u8> {
     let end = file

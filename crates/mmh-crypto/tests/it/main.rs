@@ -2,6 +2,7 @@
 
 mod age;
 mod bundle;
+mod certificate;
 mod hostile;
 mod model;
 mod seal;

@@ -9,7 +9,8 @@ use mmh_core::object::{Record, RecordTag};
 use mmh_core::{Digest, ErrorKind, ObjectId};
 use mmh_crypto::Secret;
 use mmh_crypto::sign::{
-    Algorithm, PublicKey, Signer, composite, fuzz_sign, pae, root, sign_record, verify_record,
+    Algorithm, KeyId, PublicKey, Signer, composite, fuzz_sign, pae, root, sign_record,
+    verify_record,
 };
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -325,34 +326,48 @@ fn pre_authentication_encoding_is_that_of_dsse() {
     assert_ne!(pae("a", b"b c"), pae("a b", b"c"));
 }
 
-/// A root vouches for a key, the key for a record.
+/// Several keys sign one record; who signs again replaces the own signature.
 #[test]
 fn records_are_signed_by_several_keys() {
     let (alice, bob) = (composite_key(1), root_key());
     let keys = [alice.public_key(), bob.public_key()];
     let mut signed = record();
-    assert!(verify_record(&signed, &keys).unwrap().is_empty());
-    sign_record(&alice, &mut signed).unwrap();
-    sign_record(bob, &mut signed).unwrap();
-    assert_eq!(
-        verify_record(&signed, &keys).unwrap(),
-        [keys[0].id(), keys[1].id()]
-    );
-    // Unknown keys are passed over.
-    assert_eq!(verify_record(&signed, &keys[1..]).unwrap(), [keys[1].id()]);
-    assert!(verify_record(&signed, &[]).unwrap().is_empty());
-    // The same signature twice is one signer.
-    let again = signed.signatures[0].clone();
-    signed.signatures.push(again);
-    assert_eq!(verify_record(&signed, &keys).unwrap().len(), 2);
+    sign_record(&alice, None, &mut signed).unwrap();
+    sign_record(bob, None, &mut signed).unwrap();
+    for (signature, key) in signed.signatures.iter().zip(&keys) {
+        verify_record(&signed, signature, key).unwrap();
+        assert_eq!(signature.key_id.parse::<KeyId>().unwrap(), key.id());
+    }
+    // Each is by its own key.
+    let crossed = verify_record(&signed, &signed.signatures[0], &keys[1]).unwrap_err();
+    assert_eq!(crossed.kind(), ErrorKind::Corrupt);
+    let before = signed.clone();
+    sign_record(&alice, None, &mut signed).unwrap();
+    assert_eq!(signed.signatures.len(), 2);
+    assert_eq!(signed.signatures[1], before.signatures[0]);
+}
+
+#[test]
+fn ids_of_keys_have_one_spelling() {
+    let id = composite_key(1).public_key().id();
+    assert_eq!(id.to_string().parse::<KeyId>().unwrap(), id);
+    let text = id.to_string();
+    for bad in [
+        "",
+        &text[1..],
+        &text.to_uppercase(),
+        &format!("+{}", &text[1..]),
+    ] {
+        assert!(bad.parse::<KeyId>().is_err(), "{bad}");
+    }
 }
 
 #[test]
 fn changed_records_are_refused() {
     let alice = composite_key(1);
-    let keys = [alice.public_key()];
+    let key = alice.public_key();
     let mut signed = record();
-    sign_record(&alice, &mut signed).unwrap();
+    sign_record(&alice, None, &mut signed).unwrap();
     let changes: [fn(&mut Record); 5] = [
         |r| r.subject = ObjectId::from_digest(Digest::of(b"another")),
         |r| r.payload.push(b' '),
@@ -363,7 +378,7 @@ fn changed_records_are_refused() {
     for change in changes {
         let mut changed = signed.clone();
         change(&mut changed);
-        let error = verify_record(&changed, &keys).unwrap_err();
+        let error = verify_record(&changed, &changed.signatures[0], &key).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
     }
 }

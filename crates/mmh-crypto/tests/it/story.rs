@@ -4,7 +4,8 @@ use mmh_core::object::{Record, RecordTag};
 use mmh_core::{Digest, ErrorKind, ObjectId};
 use mmh_crypto::age::{self, Cost, Identity, Passphrase, Recipient};
 use mmh_crypto::seed::{Scope, Seed, SeedKey};
-use mmh_crypto::sign::{Signer, composite, root, sign_record, verify_record};
+use mmh_crypto::sign::certificate::PURPOSE_SNAPSHOT;
+use mmh_crypto::sign::{Certificate, Signer, Terms, composite, root, sign_record, verify_record};
 use mmh_crypto::testing::Counter;
 use mmh_crypto::{ReadKey, RootSeed, Secret, share};
 
@@ -143,23 +144,29 @@ fn trust_goes_from_a_root_to_a_key_to_a_record() {
     let repository = RootSeed::from_secret(Secret::from_bytes(&[5; 32]));
     let daily = composite::SigningKey::from_seed(repository.signing_seed());
     let authority = root::SigningKey::from_seed(Secret::from_bytes(&[1; 48]));
-    let statement = |about: &[u8], payload: Vec<u8>| Record {
+    let terms = Terms {
+        key: daily.public_key(),
+        names: vec!["acme/*".parse().unwrap()],
+        purposes: vec![PURPOSE_SNAPSHOT.to_owned()],
+        not_before_ms: 0,
+        not_after_ms: 1_000,
+    };
+    let certificate = Certificate::issue(&authority, terms).unwrap();
+    let mut record = Record {
         r#type: RecordTag::default(),
-        subject: ObjectId::from_digest(Digest::of(about)),
-        payload_type: "application/vnd.mmh.key".to_owned(),
-        payload: payload.into(),
+        subject: ObjectId::from_digest(Digest::of(b"model")),
+        payload_type: "application/vnd.in-toto+json".to_owned(),
+        payload: b"{}".to_vec().into(),
         signatures: Vec::new(),
     };
-    let public = daily.public_key();
-    let mut certificate = statement(b"repository", public.to_bytes());
-    sign_record(&authority, &mut certificate).unwrap();
-    let signers = verify_record(&certificate, &[authority.public_key()]).unwrap();
-    assert_eq!(signers, [authority.public_key().id()]);
+    sign_record(&daily, Some(&certificate), &mut record).unwrap();
 
-    let vouched = mmh_crypto::sign::PublicKey::from_bytes(&certificate.payload).unwrap();
-    let mut record = statement(b"model", b"{}".to_vec());
-    sign_record(&daily, &mut record).unwrap();
-    assert_eq!(verify_record(&record, &[vouched]).unwrap(), [public.id()]);
+    // A reader who knows the root alone.
+    let signature = &record.signatures[0];
+    let shown = Certificate::from_bytes(signature.certificate.as_ref().unwrap()).unwrap();
+    let terms = shown.verify(&authority.public_key()).unwrap();
+    verify_record(&record, signature, &terms.key).unwrap();
+    assert_eq!(terms.objection(&"acme/m".parse().unwrap(), 500), None);
 }
 
 /// A forgotten passphrase is replaced without touching a chunk.
