@@ -1,5 +1,6 @@
-//! `cargo xtask engines`: brings the servers that the tests of engines start by themselves: moto
-//! from pip, etcd, NATS and PostgreSQL from Debian's packages. What is installed is left alone.
+//! `cargo xtask engines`: brings what tests hold the program against. Servers that they start: moto
+//! from pip, etcd, NATS and PostgreSQL from Debian's packages. Stock tools: model-signing from pip,
+//! age from Debian. What is installed is left alone.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,17 +12,24 @@ use crate::corpus::python_name;
 use crate::shell::{Context as _, Failure, Outcome, cache, capture, output};
 
 /// The model of Amazon's services that stands in for S3, pinned: its answers are what is tested.
-const MOTO: &str = "moto[server]==5.2.5";
+const MOTO: &[&str] = &["moto[server]==5.2.5"];
+
+/// The stock tool of OpenSSF Model Signing, pinned, with a library that it needs and does not name.
+const MODEL_SIGNING: &[&str] = &["model-signing==1.1.1", "pyOpenSSL==26.4.0"];
 
 /// Programs that Debian's packages bring, unpacked into the cache.
-const UNPACKED: [(&str, &str); 2] = [("etcd", "etcd-server"), ("nats-server", "nats-server")];
+const UNPACKED: [(&str, &str); 3] = [
+    ("age", "age"),
+    ("etcd", "etcd-server"),
+    ("nats-server", "nats-server"),
+];
 
 /// `cargo xtask engines`
 pub(crate) fn command(args: Args) -> Outcome {
     args.finish()?;
     let missing = provide();
     if missing.is_empty() {
-        println!("all servers are there; the tests `engines::` start them");
+        println!("all servers and tools are there; tests start them");
         return Ok(());
     }
     Err(Failure::unavailable(missing.join("\n")))
@@ -36,7 +44,9 @@ pub(crate) fn provide() -> Vec<String> {
             missing.push(format!("{name} cannot be had: {failure}"));
         }
     };
-    note("moto", moto(&folder.join("python")));
+    note("moto", python(&folder.join("python"), MOTO));
+    let signing = python(&folder.join("signing"), MODEL_SIGNING);
+    note("model-signing", signing);
     for (program, package) in UNPACKED {
         note(package, unpack(&folder, program, package));
     }
@@ -44,13 +54,14 @@ pub(crate) fn provide() -> Vec<String> {
     missing
 }
 
-/// moto in a Python environment of its own, which says which version it holds.
-fn moto(folder: &Path) -> Outcome {
+/// Packages in a Python environment of their own, which says which versions it holds.
+fn python(folder: &Path, packages: &[&str]) -> Outcome {
     let stamp = folder.join("mmh-holds");
-    if fs::read_to_string(&stamp).is_ok_and(|text| text == MOTO) {
+    let holds = packages.join(" ");
+    if fs::read_to_string(&stamp).is_ok_and(|text| text == holds) {
         return Ok(());
     }
-    println!("installing {MOTO}");
+    println!("installing {holds}");
     capture(Command::new(python_name()).args(["-m", "venv"]).arg(folder))?;
     let mut pip = Command::new(folder.join("bin/python"));
     pip.args([
@@ -60,8 +71,8 @@ fn moto(folder: &Path) -> Outcome {
         "--quiet",
         "--disable-pip-version-check",
     ]);
-    capture(pip.arg("--prefer-binary").arg(MOTO))?;
-    fs::write(&stamp, MOTO).context(stamp.display())
+    capture(pip.arg("--prefer-binary").args(packages))?;
+    fs::write(&stamp, holds).context(stamp.display())
 }
 
 /// Where a program is: unpacked, or installed.
@@ -151,7 +162,8 @@ mod tests {
 
     #[test]
     fn what_is_brought_is_pinned() {
-        assert!(MOTO.contains("=="), "{MOTO}");
+        let pinned = |packages: &[&str]| packages.iter().all(|name| name.contains("=="));
+        assert!(pinned(MOTO) && pinned(MODEL_SIGNING));
         assert!(
             UNPACKED
                 .iter()

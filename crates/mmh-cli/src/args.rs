@@ -7,6 +7,7 @@
 
 pub(crate) mod keys;
 pub(crate) mod serve;
+pub(crate) mod sign;
 pub(crate) mod sync;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use mmh_repo::Keep;
 use serve::{ServeArgs, TokenArgs};
 
 use keys::{KeyCommand, KeyFiles, SeedCommand, SlotArgs};
+use sign::{SignArgs, TrustCommand, VerifyArgs};
 use sync::{CloneArgs, RemoteCommand, SendArgs, SyncArgs};
 
 /// One content-addressed repository for models, checkpoints, datasets and knowledge.
@@ -74,6 +76,10 @@ pub(crate) struct Global {
     /// Who you are, for snapshots and the operation log
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) author: Option<String>,
+    /// Read names although they are not signed as `mmh trust` demands, to look at them before you
+    /// sign
+    #[arg(long, global = true)]
+    pub(crate) untrusted: bool,
     /// What opens a sealed repository.
     #[command(flatten)]
     pub(crate) keys: KeyFiles,
@@ -247,11 +253,25 @@ pub(crate) enum Command {
         #[arg(short, long)]
         files: bool,
     },
-    /// Read everything and compare it with its digests
-    Verify {
-        /// NAME[@REV][:PATH]…; the whole repository without any
-        targets: Vec<Target>,
-    },
+    /// Read everything and compare it with its digests, or look at signatures
+    ///
+    /// Example: `mmh verify --signatures` tells of every branch and tag who signed it, and ends with
+    /// status 5 if one is not signed as your rules demand.
+    Verify(VerifyArgs),
+    /// Sign a snapshot, so that readers who trust your key know that it is yours
+    ///
+    /// The signature is kept in the repository and goes with copies of it. Whoever signs vouches for
+    /// all files: look at them first (`mmh diff`, `mmh --untrusted get`). Examples:
+    ///   mmh sign acme/minilm
+    ///   mmh sign acme/minilm@v1 --key release
+    ///   mmh sign acme/minilm --bundle model.sig --bundle-key stock
+    #[command(verbatim_doc_comment)]
+    Sign(SignArgs),
+    /// Who may sign which names; what is not signed so is not read
+    ///
+    /// Rules and keys are yours: they lie in your configuration folder, never in a repository.
+    #[command(subcommand)]
+    Trust(TrustCommand),
     /// Read every pack at a bounded rate and heal what has rotted
     ///
     /// Nothing is decoded, and no key is needed. What parity cannot heal is told and left for
@@ -347,7 +367,8 @@ pub(crate) enum Command {
         #[arg(long, requires = "rebuild_index")]
         accept_missing: bool,
     },
-    /// Who opens a sealed repository: list, add and remove key slots, make identities
+    /// Keys: those that sign (create, list, export, import, certify, delete), and those that open a
+    /// sealed repository (slots, add, remove, generate)
     #[command(subcommand)]
     Key(KeyCommand),
     /// A sealed repository on a card: show, restore, split and combine seeds

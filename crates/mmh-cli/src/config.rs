@@ -34,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) cache: Option<Setting<PathBuf>>,
     /// What the cache of one repository elsewhere may hold, in GiB.
     pub(crate) cache_gib: Setting<u64>,
+    /// The user's folder for settings, signing keys and rules of trust.
+    pub(crate) folder: Option<PathBuf>,
     /// The variables of engines elsewhere.
     pub(crate) variables: BTreeMap<String, String>,
 }
@@ -118,7 +120,7 @@ impl Environment for Process {
     }
 }
 
-/// This user's folder for settings.
+/// This user's folder for settings, signing keys and rules of trust.
 pub(crate) fn config_folder(env: &dyn Environment) -> Option<PathBuf> {
     let home = || env.var("HOME").map(|home| Path::new(&home).join(".config"));
     let folder = env.var("XDG_CONFIG_HOME").map(PathBuf::from).or_else(home);
@@ -177,6 +179,7 @@ impl Config {
                 value: CACHE_LEN_DEFAULT >> 30,
                 origin: "default".to_owned(),
             },
+            folder: config_folder(env),
             variables: env.starting(&ELSEWHERE),
         };
         for path in files(env) {
@@ -401,7 +404,9 @@ mod tests {
                 identity: Vec::new(),
                 passphrase_file: None,
                 seed_file: None,
+                key_passphrase_file: None,
             },
+            untrusted: false,
             repository: None,
             json: false,
             quiet: false,

@@ -72,6 +72,7 @@ impl Failure {
                 E::Conflict(_)
                 | E::Changed(_)
                 | E::Denied(_)
+                | E::Untrusted { .. }
                 | E::NothingToUndo
                 | E::Pruned { .. }
                 | E::BeyondUndo { .. },

@@ -27,6 +27,8 @@ pub(crate) struct Keyring {
     identities: Vec<PathBuf>,
     passphrase: Option<PathBuf>,
     seed: Option<PathBuf>,
+    /// What opens signing keys.
+    signing: Option<PathBuf>,
 }
 
 impl Keyring {
@@ -44,6 +46,10 @@ impl Keyring {
                 .clone()
                 .or_else(|| var("MMH_PASSPHRASE_FILE")),
             seed: files.seed_file.clone().or_else(|| var("MMH_SEED_FILE")),
+            signing: files
+                .key_passphrase_file
+                .clone()
+                .or_else(|| var("MMH_KEY_PASSPHRASE_FILE")),
         }
     }
 
@@ -53,11 +59,38 @@ impl Keyring {
             identities: keys.other_identity.clone(),
             passphrase: keys.other_passphrase_file.clone(),
             seed: keys.other_seed_file.clone(),
+            signing: None,
         }
     }
 
     fn is_empty(&self) -> bool {
         self.identities.is_empty() && self.passphrase.is_none() && self.seed.is_none()
+    }
+
+    /// What seals a new signing key.
+    pub(crate) fn new_signing_passphrase(&self) -> Result<Passphrase, Failure> {
+        let how = "give --key-passphrase-file or MMH_KEY_PASSPHRASE_FILE, run on a terminal to be \
+                   asked, or use --plain to keep the key as it is";
+        let text = new_passphrase(self.signing.as_deref(), how)?;
+        Ok(Passphrase::new(&text))
+    }
+
+    /// The passphrase of a signing key, from its file or a person.
+    pub(crate) fn signing_passphrase(&self, key: &str) -> mmh_repo::Result<Zeroizing<String>> {
+        if let Some(file) = &self.signing {
+            return Ok(passphrase_in(&secret_of(file)?));
+        }
+        if !terminal::is_watched() {
+            return Err(mmh_repo::Error::Denied(format!(
+                "the key `{key}` is sealed: name a file with its passphrase \
+                 (--key-passphrase-file, MMH_KEY_PASSPHRASE_FILE), or run on a terminal to be asked"
+            )));
+        }
+        let text = terminal::ask(&format!("passphrase of the key {key}"));
+        text.map_err(|source| {
+            let place = "the terminal".to_owned();
+            StoreError::Io { place, source }.into()
+        })
     }
 
     /// To whom a new slot is encrypted, and what it is called. Where no key was needed to come
@@ -88,7 +121,9 @@ impl Keyring {
             } else {
                 Cost::ARGON2ID
             };
-            let text = new_passphrase(file.map(PathBuf::as_path))?;
+            let how = "whom is it sealed for? Give --recipient, --new-passphrase-file or \
+                       MMH_PASSPHRASE_FILE, or run on a terminal to be asked";
+            let text = new_passphrase(file.map(PathBuf::as_path), how)?;
             to.push(Recipient::Passphrase(
                 Passphrase::new(&text).with_cost(cost),
             ));
@@ -139,8 +174,8 @@ impl KeySource for Keyring {
     }
 }
 
-/// Asks twice, or reads a file.
-fn new_passphrase(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
+/// Asks twice, or reads a file; where neither can be, `how` says what to do.
+fn new_passphrase(file: Option<&Path>, how: &str) -> Result<Zeroizing<String>, Failure> {
     let text = match file {
         Some(file) => passphrase_in(&read_secret(file)?),
         None if terminal::is_watched() => {
@@ -153,11 +188,7 @@ fn new_passphrase(file: Option<&Path>) -> Result<Zeroizing<String>, Failure> {
             text
         }
         None => {
-            return Err(Failure::invalid(
-                "whom is it sealed for? Give --recipient, --new-passphrase-file or \
-                 MMH_PASSPHRASE_FILE, or run on a terminal to be asked"
-                    .to_owned(),
-            ));
+            return Err(Failure::invalid(how.to_owned()));
         }
     };
     if text.is_empty() {
@@ -230,6 +261,7 @@ mod tests {
             identity: identity.iter().map(PathBuf::from).collect(),
             passphrase_file: None,
             seed_file: seed.map(PathBuf::from),
+            key_passphrase_file: None,
         }
     }
 

@@ -12,6 +12,7 @@ mod progress;
 mod remotes;
 mod session;
 mod terminal;
+mod trust;
 
 use std::io::Write;
 use std::process::ExitCode;

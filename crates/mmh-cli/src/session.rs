@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use mmh_core::ErrorKind;
 use mmh_core::ports::{Cancel, Progress, Silent, SystemClock};
+use mmh_repo::key_folder::KeyFolder;
 use mmh_repo::keys::SeedKey;
 use mmh_repo::{Access, Backend, Components, Repository, Settings, Store, entropy};
 use tokio::runtime::Runtime;
@@ -16,6 +17,7 @@ use crate::failure::Failure;
 use crate::keys::Keyring;
 use crate::output::Output;
 use crate::progress::Bar;
+use crate::trust;
 
 /// The state of one run of the program.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) config: Config,
     pub(crate) output: Output,
     pub(crate) keyring: Keyring,
+    /// Whether names are read that are not signed as the rules demand.
+    untrusted: bool,
     runtime: Runtime,
     components: Components,
     /// The store of the repository that was opened.
@@ -76,11 +80,13 @@ impl Session {
             engine: entropy::by_name(config.engine.value)
                 .map_err(|e| Failure::invalid(e.to_string()))?,
             key: Arc::new(keyring.clone()),
+            trust: Arc::default(),
         };
         Ok(Self {
             config,
             output,
             keyring,
+            untrusted: global.untrusted,
             runtime,
             components,
             opened: OnceLock::new(),
@@ -132,9 +138,57 @@ impl Session {
     /// Opens the repository.
     ///
     /// # Errors
-    /// NotFound, Unsupported, Corrupt.
+    /// NotFound, Unsupported, Corrupt; Invalid if the rules of trust cannot be read.
     pub(crate) fn open(&self) -> Result<Repository, Failure> {
+        if self.untrusted {
+            return self.open_to_look();
+        }
+        self.open_judging()
+    }
+
+    /// Opens the repository to look at names and history, whoever signed them.
+    ///
+    /// # Errors
+    /// NotFound, Unsupported, Corrupt.
+    pub(crate) fn open_to_look(&self) -> Result<Repository, Failure> {
         self.open_by(self.components())
+    }
+
+    /// Opens the repository with the rules of trust, whatever was typed.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub(crate) fn open_judging(&self) -> Result<Repository, Failure> {
+        self.open_by(Components {
+            trust: Arc::new(trust::policy(self)?),
+            ..self.components()
+        })
+    }
+
+    /// The user's folder for signing keys and rules of trust.
+    ///
+    /// # Errors
+    /// NotFound if the system says of no place for it.
+    pub(crate) fn folder(&self) -> Result<&Path, Failure> {
+        self.config.folder.as_deref().ok_or_else(|| {
+            let what = "there is no place for keys and rules of trust: set HOME or XDG_CONFIG_HOME";
+            Failure::Other(ErrorKind::NotFound, what.to_owned())
+        })
+    }
+
+    /// The user's signing keys.
+    ///
+    /// # Errors
+    /// As [`Session::folder`].
+    pub(crate) fn key_folder(&self) -> Result<KeyFolder, Failure> {
+        let keyring = self.keyring.clone();
+        let unlock = Box::new(move |name: &str| keyring.signing_passphrase(name));
+        Ok(KeyFolder::new(self.folder()?.join("keys"), unlock))
+    }
+
+    /// Milliseconds since 1970-01-01 UTC.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.components.clock.now_ms()
     }
 
     /// Opens the repository with this key.

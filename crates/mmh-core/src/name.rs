@@ -9,6 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result, shorten};
+use crate::id::SnapshotId;
 use crate::limits;
 
 /// The branch that is meant when none is named.
@@ -161,23 +162,25 @@ pub fn check_path(text: &str) -> Result<()> {
     text.split('/').try_for_each(check_file_name)
 }
 
-/// A branch or a tag.
+/// What a ref is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefKind {
-    /// Moves with every commit.
+    /// A branch: moves with every commit.
     Branch,
-    /// Stays.
+    /// A tag: stays.
     Tag,
+    /// Leads to who signed a snapshot, which it is called after. No revision that people name.
+    Signature,
 }
 
-/// One ref: `models/acme/minilm@heads/main` or `…@tags/v1`.
+/// One ref: `models/acme/minilm@heads/main`, `…@tags/v1` or `…@signatures/SNAPSHOT`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefName {
     /// The repository name.
     pub repo: RepoName,
-    /// Branch or tag.
+    /// What it is for.
     pub kind: RefKind,
-    /// Its name, checked by [`check_rev`].
+    /// Its name, checked by [`check_rev`]; of a signature the snapshot's id.
     rev: String,
 }
 
@@ -214,6 +217,16 @@ impl RefName {
         matches!(self.kind, RefKind::Branch | RefKind::Tag)
     }
 
+    /// Where the signatures of a snapshot under this name are found.
+    #[must_use]
+    pub fn signature(repo: RepoName, signed: SnapshotId) -> Self {
+        Self {
+            repo,
+            kind: RefKind::Signature,
+            rev: signed.to_string(),
+        }
+    }
+
     /// The branch's or tag's own name.
     #[must_use]
     pub fn rev(&self) -> &str {
@@ -226,6 +239,7 @@ impl fmt::Display for RefName {
         let kind = match self.kind {
             RefKind::Branch => "heads",
             RefKind::Tag => "tags",
+            RefKind::Signature => "signatures",
         };
         write!(f, "{}@{kind}/{}", self.repo, self.rev)
     }
@@ -244,6 +258,7 @@ impl FromStr for RefName {
         match rest.split_once('/').ok_or_else(shape)? {
             ("heads", rev) => Self::branch(parsed, rev),
             ("tags", rev) => Self::tag(parsed, rev),
+            ("signatures", id) => Ok(Self::signature(parsed, id.parse()?)),
             _ => Err(shape()),
         }
     }
@@ -363,6 +378,25 @@ mod tests {
         assert_eq!(text.parse::<RefName>().unwrap().to_string(), text);
         assert!("acme/minilm@heads/main".parse::<RefName>().is_err());
         assert!("models/acme/minilm@main".parse::<RefName>().is_err());
+    }
+
+    #[test]
+    fn signatures_are_called_after_what_is_signed() {
+        let signed = SnapshotId::of(b"x");
+        let name = RefName::signature("acme/m".parse().unwrap(), signed);
+        let text = format!("models/acme/m@signatures/{signed}");
+        assert_eq!(
+            (name.to_string(), name.kind),
+            (text.clone(), RefKind::Signature)
+        );
+        assert_eq!(text.parse::<RefName>().unwrap(), name);
+        for bad in ["", "main", &signed.to_string().to_uppercase()] {
+            assert!(
+                format!("models/acme/m@signatures/{bad}")
+                    .parse::<RefName>()
+                    .is_err()
+            );
+        }
     }
 
     proptest! {

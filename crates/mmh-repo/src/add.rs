@@ -173,7 +173,7 @@ impl Repository {
     /// The tensors at or below a target.
     fn base_set(&self, target: &Target) -> Result<BaseSet> {
         let mut set = BaseSet::default();
-        match self.node(target)? {
+        match self.find_node(target)? {
             Node::File { id, .. } => set.add_file(self.source(), id)?,
             Node::Dir { id } => {
                 let mut all = Vec::new();

@@ -152,7 +152,7 @@ pub fn unpack(
         return Err(Error::Invalid(what));
     };
     let target: Target = only.name.parse()?;
-    let root = repo.node(&target)?;
+    let root = repo.find_node(&target)?;
     if only.name != FILE_NAME {
         let done = repo.export(&root, "", output, options.export);
         return done.map_err(|e| on_top(e, &repo, &target));
@@ -190,7 +190,7 @@ fn on_top(error: Error, repo: &Repository, target: &Target) -> Error {
     let Error::Store(inner @ (E::Reference { .. } | E::NoSuchChunk { .. })) = &error else {
         return error;
     };
-    let message = repo.resolve(target).map(|tip| tip.snapshot.message);
+    let message = repo.find(target).map(|tip| tip.snapshot.message);
     let message = message.unwrap_or_default();
     let names = message.split_once(ON_TOP).map(|(_, names)| names);
     let Some(names) = names.filter(|_| inner.kind() == ErrorKind::NotFound) else {

@@ -278,7 +278,7 @@ impl Repository {
 
     fn walk_target(&self, target: &Target, walk: &mut Walk) -> Result<()> {
         let Some(path) = &target.path else {
-            let tip = self.resolve(target)?;
+            let tip = self.find(target)?;
             walk.snapshots.insert(tip.id);
             return self.walk_tree(tip.snapshot.tree, &format!("{target}:"), 0, walk);
         };
@@ -289,7 +289,7 @@ impl Repository {
                 ..target.clone()
             }
         );
-        match self.node(target)? {
+        match self.find_node(target)? {
             Node::Dir { id } => self.walk_tree(id, &format!("{prefix}/"), 0, walk),
             Node::File { id, size, .. } => self.walk_file(id, size, &prefix, walk),
             Node::Link { .. } => Ok(()),

@@ -86,6 +86,21 @@ pub enum Error {
     /// The repository does not allow it.
     #[error("{0}")]
     Denied(String),
+    /// The reader's policy demands signatures that are not there.
+    #[error(
+        "`{name}` must be signed {who}, and snapshot {snapshot} is not: {why}; see `mmh trust show \
+         {name}`"
+    )]
+    Untrusted {
+        /// The name.
+        name: String,
+        /// What it names.
+        snapshot: SnapshotId,
+        /// Who would have had to sign.
+        who: String,
+        /// What there is instead.
+        why: String,
+    },
     /// A newer version may do it.
     #[error("{0}")]
     Unsupported(String),
@@ -115,7 +130,7 @@ impl Error {
             | Self::NothingToUndo => ErrorKind::NotFound,
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::Conflict(_) | Self::Changed(_) => ErrorKind::Conflict,
-            Self::Denied(_) => ErrorKind::Denied,
+            Self::Denied(_) | Self::Untrusted { .. } => ErrorKind::Denied,
             Self::Unsupported(_) => ErrorKind::Unsupported,
             Self::Corrupt(_) => ErrorKind::Corrupt,
         }

@@ -8,6 +8,10 @@ use zeroize::Zeroizing;
 
 pub use mmh_crypto::age::{Cost, Identity, Passphrase, Recipient};
 pub use mmh_crypto::seed::{Parsed, Scope, Seed, SeedKey};
+pub use mmh_crypto::sign::certificate::PURPOSE_SNAPSHOT;
+pub use mmh_crypto::sign::{
+    AnyPublicKey, Certificate, KeyId, KeyType, PublicKey, SecretKey, Terms,
+};
 pub use mmh_crypto::{ReadKey, RootSeed, Secret};
 pub use mmh_store::{KeySource, NoKey, Offer, Sealing, Slot, SystemEntropy, slot_name};
 
@@ -137,7 +141,7 @@ impl Repository {
         let (scope, state) = match target {
             None => (Scope::Repository, self.refs()?.head),
             Some(target) => {
-                let tip = *self.resolve(target)?.id.digest();
+                let tip = *self.find(target)?.id.digest();
                 let name = Scope::Name(target.repo.clone());
                 let is_snapshot = target.rev.is_some();
                 (if is_snapshot { Scope::Snapshot } else { name }, Some(tip))

@@ -7,6 +7,7 @@
 pub mod add;
 pub mod archive;
 mod base;
+pub mod bundle;
 mod card;
 pub mod check;
 pub mod clone;
@@ -20,6 +21,7 @@ mod in_order;
 mod ingest;
 pub mod inspect;
 pub mod keep;
+pub mod key_folder;
 pub mod keys;
 pub mod list;
 pub mod measure;
@@ -33,8 +35,10 @@ mod recycle;
 pub mod refs;
 pub mod repair;
 pub mod repository;
+pub mod sign;
 pub mod stat;
 pub mod sync;
+pub mod trust;
 mod walk;
 mod workshop;
 

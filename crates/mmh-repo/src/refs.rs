@@ -40,14 +40,33 @@ pub struct NameInfo {
 const SHORT_ID_LEN_MIN: usize = 6;
 
 impl Repository {
-    /// Finds the snapshot of a target: its branch, else its tag, else the snapshot in the history
-    /// of the name with that id (CID, or at least six hexadecimal digits of the digest).
+    /// Finds the snapshot of a target, to read what it holds.
+    ///
+    /// # Errors
+    /// Those of [`Self::find`]; `Denied` if the policy of [`Components::trust`] demands signatures
+    /// that it does not have.
+    ///
+    /// [`Components::trust`]: crate::Components::trust
+    pub fn resolve(&self, target: &Target) -> Result<Resolved> {
+        let refs = self.refs()?;
+        let found = self.find_in(&refs, target)?;
+        self.vet(&refs, &target.repo, found.id)?;
+        Ok(found)
+    }
+
+    /// Finds the snapshot of a target, whoever signed it: its branch, else its tag, else the
+    /// snapshot in the history of the name with that id (CID, or at least six hexadecimal digits of
+    /// the digest). For those who deal with names and history and not with what is in files.
     ///
     /// # Errors
     /// `NotFound` for an unknown name or revision, and for a snapshot whose files were given up;
     /// `Invalid` for an ambiguous one.
-    pub fn resolve(&self, target: &Target) -> Result<Resolved> {
+    pub fn find(&self, target: &Target) -> Result<Resolved> {
         let refs = self.refs()?;
+        self.find_in(&refs, target)
+    }
+
+    fn find_in(&self, refs: &RefsView, target: &Target) -> Result<Resolved> {
         let rev = target.rev.as_deref().unwrap_or(DEFAULT_BRANCH);
         for name in [
             RefName::branch(target.repo.clone(), rev)?,
@@ -62,7 +81,7 @@ impl Repository {
                 });
             }
         }
-        let tips = tips_of(&refs, &target.repo);
+        let tips = tips_of(refs, &target.repo);
         if tips.is_empty() {
             return Err(Error::not_found("name", target.repo.short()));
         }
@@ -124,9 +143,9 @@ impl Repository {
     /// The history of a target, newest first.
     ///
     /// # Errors
-    /// Those of [`Self::resolve`].
+    /// Those of [`Self::find`].
     pub fn log(&self, target: &Target) -> Result<History<'_>> {
-        let tip = self.resolve(target)?.id;
+        let tip = self.find(target)?.id;
         self.history(vec![tip])
     }
 
@@ -137,15 +156,20 @@ impl Repository {
     pub fn names(&self) -> Result<Vec<NameInfo>> {
         let mut names: BTreeMap<String, NameInfo> = BTreeMap::new();
         for (r, id) in &self.refs()?.refs {
+            let is_branch = match r.kind {
+                RefKind::Branch => true,
+                RefKind::Tag => false,
+                RefKind::Signature => continue,
+            };
             let name = r.repo.to_string();
             let info = names.entry(name.clone()).or_insert_with(|| NameInfo {
                 name,
                 branches: BTreeMap::new(),
                 tags: BTreeMap::new(),
             });
-            let map = match r.kind {
-                RefKind::Branch => &mut info.branches,
-                RefKind::Tag => &mut info.tags,
+            let map = match is_branch {
+                true => &mut info.branches,
+                false => &mut info.tags,
             };
             map.insert(r.rev().to_owned(), id.to_string());
         }
@@ -177,7 +201,7 @@ impl Repository {
 
     fn create_ref_once(&self, name: &RefName, at: &Target, command: &str) -> Result<SnapshotId> {
         let refs = self.refs()?;
-        let id = self.resolve(at)?.id;
+        let id = self.find(at)?.id;
         // One name must not mean two things: a branch would hide the tag.
         for other in [
             RefName::branch(name.repo.clone(), name.rev())?,
@@ -235,7 +259,8 @@ impl Repository {
         }
         let refs = self.refs()?;
         let fits = |name: &RefName| {
-            name.repo == target.repo && target.rev.as_deref().is_none_or(|rev| rev == name.rev())
+            let is_rev = |rev: &str| rev == name.rev() && name.kind != RefKind::Signature;
+            name.repo == target.repo && target.rev.as_deref().is_none_or(is_rev)
         };
         let removed: Vec<RefChange> = refs
             .refs
@@ -259,7 +284,7 @@ impl Repository {
         edits: BTreeMap<String, Edit>,
         message: &str,
     ) -> Result<Operation> {
-        let tip = self.resolve(target)?;
+        let tip = self.find(target)?;
         let branch = tip
             .by
             .filter(|name| name.kind == RefKind::Branch)
@@ -381,7 +406,16 @@ impl Repository {
     /// # Errors
     /// `NotFound`; those of [`Self::resolve`].
     pub fn node(&self, target: &Target) -> Result<Node> {
-        let tree = self.resolve(target)?.snapshot.tree;
+        self.node_of(&self.resolve(target)?, target)
+    }
+
+    /// The same, whoever signed it.
+    pub(crate) fn find_node(&self, target: &Target) -> Result<Node> {
+        self.node_of(&self.find(target)?, target)
+    }
+
+    fn node_of(&self, found: &Resolved, target: &Target) -> Result<Node> {
+        let tree = found.snapshot.tree;
         let path = target.path.as_deref().unwrap_or_default();
         objects::find(self.source(), tree, path)?
             .ok_or_else(|| Error::not_found("path", &target.to_string()))
@@ -391,7 +425,7 @@ impl Repository {
 fn tips_of(refs: &RefsView, repo: &RepoName) -> Vec<SnapshotId> {
     refs.refs
         .iter()
-        .filter(|(name, _)| name.repo == *repo)
+        .filter(|(name, _)| name.repo == *repo && name.kind != RefKind::Signature)
         .map(|(_, id)| *id)
         .collect()
 }

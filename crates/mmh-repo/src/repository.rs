@@ -17,6 +17,7 @@ use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
 use crate::gear::Gear;
+use crate::trust::Policy;
 use crate::workshop::Workshop;
 
 /// Plain data that a user may set.
@@ -57,10 +58,13 @@ pub struct Components {
     pub engine: &'static dyn Engine,
     /// What opens sealed repositories.
     pub key: Arc<dyn KeySource>,
+    /// Which names must be signed, and by whom.
+    pub trust: Arc<Policy>,
 }
 
 impl Components {
-    /// Silent, uncancelled, with the system's clock and the fastest engine.
+    /// Silent, uncancelled, with the system's clock, the fastest engine and no key; no name must be
+    /// signed.
     #[must_use]
     pub fn new(runtime: Handle, pool: Arc<ThreadPool>) -> Self {
         let (progress, clock) = (Arc::new(Silent), Arc::new(SystemClock));
@@ -72,6 +76,7 @@ impl Components {
             clock,
             engine: best(),
             key: Arc::new(NoKey),
+            trust: Arc::default(),
         }
     }
 }

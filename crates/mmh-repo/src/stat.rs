@@ -132,7 +132,7 @@ impl Repository {
         let (mut files, mut alone) = (Vec::new(), Vec::new());
         let mut done: HashMap<(TreeId, RepoName), usize> = HashMap::new();
         for (i, target) in targets.iter().enumerate() {
-            let node = self.node(target)?;
+            let node = self.find_node(target)?;
             if let Node::Dir { id } = node {
                 let first = *done.entry((id, target.repo.clone())).or_insert(i);
                 if first != i {

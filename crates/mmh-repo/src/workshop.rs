@@ -8,6 +8,7 @@ use mmh_core::TensorInfo;
 use mmh_core::object::{Snapshot, SnapshotTag};
 use mmh_core::{SnapshotId, TreeId};
 use mmh_formats::read_at::FileSource;
+use mmh_formats::{Container, Layout};
 use mmh_store::{ChunkSink, ChunkerParams};
 use rayon::prelude::*;
 
@@ -96,17 +97,7 @@ impl Workshop {
         found: &[Found],
         bases: &Bases<'_>,
     ) -> Result<Vec<(String, Ingested)>> {
-        let ingest = Ingest {
-            sink,
-            encoders: &self.encoders,
-            progress: self.components.progress.as_ref(),
-            cancel: &self.components.cancel,
-            chunking: self.chunking,
-            gear: self.gear.as_ref(),
-            take_len: TAKE_LEN,
-            digests: self.digests,
-            bases: None,
-        };
+        let ingest = self.ingest_into(sink);
         let externals = externals(found)?;
         let one = |file: &Found, parallel: bool| -> Result<(String, Ingested)> {
             self.components.cancel.check()?;
@@ -134,6 +125,26 @@ impl Workshop {
         }
         all.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(all)
+    }
+
+    /// Stores bytes as a file.
+    pub(crate) fn ingest_bytes(&self, sink: &dyn ChunkSink, bytes: Vec<u8>) -> Result<Ingested> {
+        let layout = Layout::bytes(Container::Unknown, bytes.len() as u64);
+        self.ingest_into(sink).source(&bytes, &layout, false)
+    }
+
+    fn ingest_into<'a>(&'a self, sink: &'a dyn ChunkSink) -> Ingest<'a> {
+        Ingest {
+            sink,
+            encoders: &self.encoders,
+            progress: self.components.progress.as_ref(),
+            cancel: &self.components.cancel,
+            chunking: self.chunking,
+            gear: self.gear.as_ref(),
+            take_len: TAKE_LEN,
+            digests: self.digests,
+            bases: None,
+        }
     }
 
     pub(crate) fn write_snapshot(

@@ -9,7 +9,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use mmh_core::NamePattern;
 use mmh_core::name::Target;
+use mmh_repo::keys::KeyType;
+
+use super::Span;
 
 /// What opens a sealed repository.
 #[derive(Debug, Clone, Args)]
@@ -23,6 +27,9 @@ pub(crate) struct KeyFiles {
     /// A file with the seed of a sealed repository, `-` for standard input [env: MMH_SEED_FILE]
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) seed_file: Option<PathBuf>,
+    /// A file with the passphrase of your signing keys [env: MMH_KEY_PASSPHRASE_FILE]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) key_passphrase_file: Option<PathBuf>,
 }
 
 /// To whom a new key slot is encrypted; to a passphrase, which is asked for, unless said otherwise.
@@ -53,9 +60,73 @@ impl SlotArgs {
     }
 }
 
-/// Key slots and identities.
+/// Signing keys; key slots and identities.
 #[derive(Debug, Subcommand)]
 pub(crate) enum KeyCommand {
+    /// Make a signing key in your configuration folder
+    ///
+    /// A composite key signs snapshots every day; a root certifies composite keys for decades and is
+    /// best kept on another machine; a p256 key signs bundles for the stock tool of OpenSSF Model
+    /// Signing. A passphrase, which is asked for or read from --key-passphrase-file, seals it.
+    /// Example: mmh key create alice
+    Create {
+        /// What you call it
+        name: String,
+        /// What it is for: `composite`, `root` or `p256`
+        #[arg(long = "type", value_name = "TYPE", default_value = "composite")]
+        key_type: KeyType,
+        /// Keep it as it is: whoever reads the file can sign in your name
+        #[arg(long)]
+        plain: bool,
+    },
+    /// List signing keys: yours, those you have imported, and their certificates
+    List,
+    /// Print a public key, for whoever is to trust it
+    ///
+    /// Example: mmh key export alice > alice.pub
+    Export {
+        /// The key, by its name or id
+        key: String,
+        /// Write the secret key, sealed if it is sealed here, to FILE, which must not exist
+        #[arg(long, value_name = "FILE")]
+        secret: Option<PathBuf>,
+    },
+    /// Take over public keys, secret keys and certificates
+    ///
+    /// Ask the owner for the key's id by another way, and compare it with what is printed.
+    Import {
+        /// Files; `-` for standard input
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// What you call the key [default: the file's name]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Say, as a root, that a key may sign
+    ///
+    /// Readers who trust the root then trust the key, for these names and so long. Certifying again
+    /// renews. Example: mmh key certify alice --root acme --names 'acme/*' --valid 52w
+    Certify {
+        /// The composite key, by its name or id
+        key: String,
+        /// The root that says so
+        #[arg(long, value_name = "KEY")]
+        root: String,
+        /// Which names it may sign: a name, `acme/*`, or `*`
+        #[arg(long, required = true, value_name = "PATTERN")]
+        names: Vec<NamePattern>,
+        /// For how long, from now on
+        #[arg(long, value_name = "TIME", default_value = "365d")]
+        valid: Span,
+        /// Write the certificate, for the key's owner to import, to FILE, which must not exist
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Delete a signing key; what it signed stays signed
+    Delete {
+        /// The key's name
+        name: String,
+    },
     /// List the slots of a sealed repository
     Slots,
     /// Let somebody open the repository; no data is written again

@@ -180,7 +180,7 @@ pub(crate) fn ls(
 
 /// Compares two targets.
 pub(crate) fn diff(session: &Session, old: &Target, new: &Target) -> Result<(), Failure> {
-    let differences = session.open()?.diff(old, new)?;
+    let differences = session.open_to_look()?.diff(old, new)?;
     session
         .output
         .report(&differences, |out| print_differences(out, &differences))

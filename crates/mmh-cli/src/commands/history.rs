@@ -131,7 +131,7 @@ pub(crate) fn operations(session: &Session, count: Option<usize>) -> Result<(), 
 
 /// A snapshot with its changes, or a file with its tensors.
 pub(crate) fn show(session: &Session, target: &Target) -> Result<(), Failure> {
-    let repo = session.open()?;
+    let repo = session.open_to_look()?;
     if target.path.is_some() {
         return match repo.node(target)? {
             Node::File { id, .. } => show_file(session, &repo, id),
@@ -141,7 +141,7 @@ pub(crate) fn show(session: &Session, target: &Target) -> Result<(), Failure> {
             }),
         };
     }
-    let tip = repo.resolve(target)?;
+    let tip = repo.find(target)?;
     let at = |id: &SnapshotId| Target {
         repo: target.repo.clone(),
         rev: Some(id.to_string()),
@@ -287,7 +287,7 @@ fn list_refs(
         .into_iter()
         .find(|info| info.name == target.repo.as_str());
     let Some(info) = info else {
-        repo.resolve(target)?;
+        repo.find(target)?;
         return Ok(());
     };
     let list = if is_branch { info.branches } else { info.tags };

@@ -1,4 +1,4 @@
-//! `key`: who opens a sealed repository.
+//! `key`: who opens a sealed repository; signing keys are in a file of their own.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -8,6 +8,7 @@ use mmh_core::ErrorKind;
 use mmh_repo::keys::{Identity, SystemEntropy};
 use serde_json::json;
 
+use super::signing;
 use crate::args::keys::{KeyCommand, SlotArgs};
 use crate::failure::Failure;
 use crate::output::{DIM, GOOD, plain, styled};
@@ -16,6 +17,25 @@ use crate::session::Session;
 /// Runs one of the commands.
 pub(crate) fn key(session: &Session, command: KeyCommand) -> Result<(), Failure> {
     match command {
+        KeyCommand::Create {
+            name,
+            key_type,
+            plain,
+        } => signing::create(session, &name, key_type, plain),
+        KeyCommand::List => signing::list(session),
+        KeyCommand::Export { key, secret } => signing::export(session, &key, secret.as_deref()),
+        KeyCommand::Import { files, name } => signing::import(session, &files, name.as_deref()),
+        KeyCommand::Certify {
+            key,
+            root,
+            names,
+            valid,
+            output,
+        } => {
+            let terms = signing::Offer { names, valid };
+            signing::certify(session, (&key, &root), terms, output.as_deref())
+        }
+        KeyCommand::Delete { name } => signing::delete(session, &name),
         KeyCommand::Slots => slots(session),
         KeyCommand::Add { slot, read_only } => add(session, &slot, read_only),
         KeyCommand::Remove { name, force } => remove(session, &name, force),

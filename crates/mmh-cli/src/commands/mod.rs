@@ -13,8 +13,11 @@ mod mend;
 mod portable;
 mod seed;
 mod serve;
+mod sign;
+mod signing;
 mod stat;
 mod sync;
+mod trust;
 mod verify;
 
 use std::io::Write;
@@ -142,7 +145,9 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
             gc::gc(session, &keep, &options)
         }
         Command::Stat { targets, files } => stat::stat(session, &targets, files),
-        Command::Verify { targets } => verify::verify(session, &targets),
+        Command::Verify(args) => verify::verify(session, &args),
+        Command::Sign(args) => sign::sign(session, &args),
+        Command::Trust(command) => trust::trust(session, command),
         Command::Scrub { rate, resume } => mend::scrub(session, rate, resume),
         Command::Repair { from } => mend::repair(session, &from),
         Command::Bench {

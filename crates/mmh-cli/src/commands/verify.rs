@@ -1,14 +1,27 @@
-//! `verify`: is every byte there and right.
+//! `verify`: is every byte there and right; signatures and bundles are in a file of their own.
 
 use mmh_core::name::Target;
 use mmh_repo::CheckReport;
 
+use super::sign;
+use crate::args::sign::VerifyArgs;
 use crate::failure::Failure;
 use crate::output::{BAD, DIM, GOOD, count, plain, size, styled, verb};
 use crate::session::Session;
 
-/// Checks some targets, or everything.
-pub(crate) fn verify(session: &Session, targets: &[Target]) -> Result<(), Failure> {
+/// Checks bytes, signatures or a bundle.
+pub(crate) fn verify(session: &Session, args: &VerifyArgs) -> Result<(), Failure> {
+    if let (Some(bundle), Some(key)) = (&args.bundle, &args.bundle_key) {
+        return sign::bundle(session, &args.targets, bundle, key);
+    }
+    match args.signatures {
+        true => sign::signatures(session, &args.targets),
+        false => bytes(session, &args.targets),
+    }
+}
+
+/// Checks the bytes of some targets, or of everything.
+fn bytes(session: &Session, targets: &[Target]) -> Result<(), Failure> {
     let repo = session.open()?;
     let report = if targets.is_empty() {
         repo.check_all()?

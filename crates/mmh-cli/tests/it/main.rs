@@ -21,6 +21,7 @@ mod served;
 mod server;
 mod session;
 mod shapes;
+mod signing;
 mod support;
 mod sync;
 mod together;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use crate::server::program;
 use crate::support::{Ran, Scratch, noise, ran};
 
 /// A scratch folder with a sealed repository in `vault`, opened by the identity in `id`.
@@ -282,17 +283,17 @@ fn nothing_known_lies_on_the_disk() {
 #[test]
 fn stock_age_opens_a_slot() {
     let v = Vault::new();
-    let generated = Command::new("age-keygen").output();
-    let Ok(generated) = generated else {
-        println!("SKIPPED: age-keygen is not installed, so stock age did not open a slot");
+    let programs = ["age", "age-keygen"].map(|name| program(name, "age (Debian)"));
+    let [Some(age), Some(keygen)] = programs else {
         return;
     };
+    let generated = Command::new(keygen).output().unwrap();
     let identity = String::from_utf8(generated.stdout).unwrap();
     v.file("stock", &identity);
     let (_, recipient) = identity.split_once("public key: ").unwrap();
     let recipient = recipient.lines().next().unwrap();
     v.ok(&["key", "add", "--recipient", recipient, "--slot", "stock"]);
-    let opened = Command::new("age")
+    let opened = Command::new(&age)
         .args(["--decrypt", "--identity"])
         .arg(v.0.path("stock"))
         .arg(v.0.path("vault/mmh/keys/stock"))
@@ -301,5 +302,17 @@ fn stock_age_opens_a_slot() {
     let why = String::from_utf8_lossy(&opened.stderr).into_owned();
     assert!(opened.status.success(), "{why}");
     assert_eq!(opened.stdout.len(), 32, "the root seed");
+    assert_eq!(v.0.run(&["-R", "vault", "-i", "stock", "ls"]).code, 0);
+
+    // The other way: a slot that stock age has written opens here.
+    let seed = v.0.write("seed", &opened.stdout);
+    std::fs::remove_file(v.0.path("vault/mmh/keys/stock")).unwrap();
+    assert_eq!(v.0.run(&["-R", "vault", "-i", "stock", "ls"]).code, 5);
+    let sealed = Command::new(&age)
+        .args(["--recipient", recipient, "--output"])
+        .args([v.0.path("vault/mmh/keys/theirs"), seed])
+        .output()
+        .unwrap();
+    assert!(sealed.status.success(), "{sealed:?}");
     assert_eq!(v.0.run(&["-R", "vault", "-i", "stock", "ls"]).code, 0);
 }

@@ -48,6 +48,16 @@ fn table() -> Vec<(Error, ErrorKind, &'static str)> {
         ),
         (Error::Denied(text()), ErrorKind::Denied, "what and where"),
         (
+            Error::Untrusted {
+                name: "acme/m".to_owned(),
+                snapshot: SnapshotId::of(b"x"),
+                who: "by alice".to_owned(),
+                why: "it is not signed".to_owned(),
+            },
+            ErrorKind::Denied,
+            "must be signed by alice",
+        ),
+        (
             Error::Unsupported(text()),
             ErrorKind::Unsupported,
             "what and where",

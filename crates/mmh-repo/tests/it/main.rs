@@ -21,5 +21,6 @@ mod saving;
 mod scratch;
 mod sealed;
 mod settings;
+mod signing;
 mod syncing;
 mod whole;

@@ -56,10 +56,11 @@ fn brought() -> PathBuf {
 }
 
 /// A program: brought, or installed.
-fn program(name: &str, package: &str) -> Option<PathBuf> {
+pub(crate) fn program(name: &str, package: &str) -> Option<PathBuf> {
     let mut folders = vec![
         brought().join("root/usr/bin"),
         brought().join("root/usr/sbin"),
+        brought().join("signing/bin"),
     ];
     let path = variable("PATH").unwrap_or_default();
     folders.extend(std::env::split_paths(&path));
