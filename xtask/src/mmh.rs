@@ -119,7 +119,7 @@ impl Mmh {
             if child.try_wait().context(typed(&command))?.is_some() {
                 break;
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(2));
         }
         let time = start.elapsed();
         let out = child.wait_with_output().context(typed(&command))?;

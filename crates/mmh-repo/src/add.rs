@@ -48,7 +48,7 @@ pub struct AddedFile {
     /// Its length in bytes.
     pub size: u64,
     /// The container that was recognised.
-    pub container: String,
+    pub container: &'static str,
     /// Why it is kept as bytes although it looked like a container.
     pub note: Option<String>,
     /// Raw bytes that the repository did not have before.
@@ -81,7 +81,8 @@ pub struct AddReport {
 /// What is put on top of a branch.
 struct Addition<'a> {
     branch: &'a RefName,
-    edits: BTreeMap<String, Edit>,
+    /// Makes the edits anew for each attempt: of a million files a copy would weigh 200 MB.
+    edits: &'a dyn Fn() -> BTreeMap<String, Edit>,
     replace: bool,
     message: &'a str,
 }
@@ -125,12 +126,12 @@ impl Repository {
             let files = self.shop.ingest(&writer, &found, &bases)?;
             let addition = Addition {
                 branch: &branch,
-                edits: edits(&found, &files, to.path.as_deref()),
+                edits: &|| edits(&found, &files, to.path.as_deref()),
                 replace: options.replace,
                 message: &message,
             };
-            let mut report = report(&branch, files, skipped.clone());
             let (id, changed) = self.publish(writer, &addition)?;
+            let mut report = report(&branch, files, skipped.clone());
             report.snapshot = id.to_string();
             report.changed = changed;
             Ok(report)
@@ -237,7 +238,7 @@ impl Repository {
                 .map(|id| objects::snapshot(self.source(), id))
                 .transpose()?;
             let before = parent.map(|s| s.tree);
-            let tree = self.edit_tree(&writer, before.filter(|_| !replace), edits)?;
+            let tree = self.edit_tree(&writer, before.filter(|_| !replace), edits())?;
             if let (Some(id), true) = (old, before == Some(tree)) {
                 writer.finish()?;
                 return Ok((id, false));
@@ -266,14 +267,14 @@ impl Repository {
         &self,
         sink: &dyn ChunkSink,
         base: Option<TreeId>,
-        edits: &BTreeMap<String, Edit>,
+        edits: BTreeMap<String, Edit>,
     ) -> Result<TreeId> {
         let editor = Editor {
             source: self.source(),
             sink,
             encoders: &self.shop.encoders,
         };
-        editor.apply(base, edits.clone())
+        editor.apply(base, edits)
     }
 }
 
@@ -291,9 +292,13 @@ pub(crate) fn edits(
     files: &[(String, Ingested)],
     below: Option<&str>,
 ) -> BTreeMap<String, Edit> {
-    let ids: BTreeMap<&str, &Ingested> = files.iter().map(|(n, i)| (n.as_str(), i)).collect();
+    // They are in order of name.
+    let find = |name: &str| {
+        let at = files.binary_search_by(|(other, _)| other.as_str().cmp(name));
+        Some(&files.get(at.ok()?)?.1)
+    };
     let edit = |f: &Found| match &f.kind {
-        Kind::File { executable, .. } => ids.get(f.name.as_str()).map(|file| {
+        Kind::File { executable, .. } => find(&f.name).map(|file| {
             Edit::Put(Node::File {
                 id: file.id,
                 size: file.size,
@@ -341,7 +346,7 @@ fn report(branch: &RefName, files: Vec<(String, Ingested)>, skipped: Vec<String>
         .map(|(path, i)| AddedFile {
             path,
             size: i.size,
-            container: i.container.as_str().to_owned(),
+            container: i.container.as_str(),
             note: i.note,
             new_raw: i.new_raw,
             new_stored: i.new_stored,

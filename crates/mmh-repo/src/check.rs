@@ -6,12 +6,13 @@ use std::sync::Arc;
 use mmh_core::name::Target;
 use mmh_core::tree::{Entry, Node};
 use mmh_core::{ChunkId, ErrorKind, FileId, SnapshotId, TreeId, limits};
-use mmh_store::VerifyOptions;
+use mmh_store::{ChunkSource, VerifyOptions};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::objects;
+use crate::read::FileReader;
 use crate::repository::{Backing, Repository};
 
 /// Something that is damaged or missing.
@@ -52,13 +53,13 @@ impl CheckReport {
 
 /// What a walk over names, folders and files has seen. Each distinct object is looked at once,
 /// so that neither long histories nor hostile trees cost more than what is stored; for each
-/// distinct chunk it keeps some forty bytes.
-#[derive(Debug, Default)]
-struct Walk {
+/// distinct chunk it keeps 20 to 40 bytes.
+struct Walk<'a> {
+    source: &'a dyn ChunkSource,
     snapshots: HashSet<SnapshotId>,
     trees: HashSet<TreeId>,
-    files: HashSet<(FileId, u64)>,
-    chunks: HashSet<ChunkId>,
+    files: HashSet<(Key, u64)>,
+    chunks: HashSet<Key>,
     /// What is wrong with the chunks that are not right.
     bad: HashMap<ChunkId, String>,
     /// Chunks to be read, if this walk reads, with the places that want them.
@@ -68,6 +69,16 @@ struct Walk {
     /// Bytes read and compared.
     bytes: u64,
     findings: BTreeSet<Finding>,
+}
+
+/// The first half of an id. That two ids share it would need 2^64 attempts to bring about, and then
+/// at worst one of them is not looked at.
+type Key = [u8; 16];
+
+fn key(chunk: &ChunkId) -> Key {
+    let mut key = [0; 16];
+    key.copy_from_slice(&chunk.as_bytes()[..16]);
+    key
 }
 
 /// Chunks read at once by a walk that reads.
@@ -129,10 +140,18 @@ impl Repository {
         for tip in refs.refs.values() {
             pruned.remove(tip);
         }
+        let whole = match &self.backing {
+            Backing::Store(store) => {
+                let reader = store.reader_of_all(c.runtime.clone(), &c.cancel);
+                Some(self.block_on(reader)?)
+            }
+            Backing::Archive(..) => None,
+        };
+        let source = whole.as_ref().map_or(self.source(), |reader| reader);
         let mut walk = Walk {
             bad,
             pruned,
-            ..Walk::default()
+            ..Walk::new(source)
         };
         for (name, id) in &refs.refs {
             self.walk_history(*id, &name.to_string(), &mut walk)?;
@@ -157,7 +176,7 @@ impl Repository {
     pub fn check_targets(&self, targets: &[Target]) -> Result<CheckReport> {
         let mut walk = Walk {
             queue: Some(HashMap::new()),
-            ..Walk::default()
+            ..Walk::new(self.source())
         };
         let progress = &self.shop.components.progress;
         progress.begin("verifying", None);
@@ -191,14 +210,15 @@ impl Repository {
             snapshots: known.iter().copied().collect(),
             bad: lost.iter().map(|(id, why)| (*id, why.clone())).collect(),
             pruned,
-            ..Walk::default()
+            ..Walk::new(self.source())
         };
         self.walk_history(tip, name, &mut walk)?;
         Ok(walk.findings.into_iter().collect())
     }
 
     /// Reads the chunks that wait, and notes those that are not right.
-    fn read_queue(&self, walk: &mut Walk) -> Result<()> {
+    fn read_queue(&self, walk: &mut Walk<'_>) -> Result<()> {
+        let source = walk.source;
         let Some(queue) = walk.queue.as_mut() else {
             return Ok(());
         };
@@ -207,7 +227,7 @@ impl Repository {
         let components = &self.shop.components;
         let read = |(id, places): (ChunkId, Vec<Arc<str>>)| {
             components.cancel.check()?;
-            match self.source().get(&id) {
+            match source.get(&id) {
                 Ok(bytes) => {
                     components.progress.advance(bytes.len() as u64);
                     Ok((id, places, Ok(bytes.len() as u64)))
@@ -234,13 +254,13 @@ impl Repository {
 
     /// Takes note that a place wants a chunk: whether it is right is known already, is looked up,
     /// or will be when it is read.
-    fn want(&self, walk: &mut Walk, chunk: ChunkId, place: &Arc<str>) -> Result<()> {
+    fn want(&self, walk: &mut Walk<'_>, chunk: ChunkId, place: &Arc<str>) -> Result<()> {
         if let Some(problem) = walk.bad.get(&chunk) {
             let problem = problem.clone();
             walk.find(place, problem);
             return Ok(());
         }
-        let new = walk.chunks.insert(chunk);
+        let new = walk.chunks.insert(key(&chunk));
         if let Some(queue) = walk.queue.as_mut() {
             if new {
                 queue.insert(chunk, vec![Arc::clone(place)]);
@@ -257,7 +277,7 @@ impl Repository {
             };
         }
         if new {
-            let problem = match self.source().locate(&chunk) {
+            let problem = match walk.source.locate(&chunk) {
                 Ok(Some(_)) => return Ok(()),
                 Ok(None) => format!("chunk {chunk} is missing"),
                 Err(e) => damage(e.into())?,
@@ -268,7 +288,7 @@ impl Repository {
         Ok(())
     }
 
-    fn conclude(&self, walk: Walk, mut report: CheckReport) -> Result<CheckReport> {
+    fn conclude(&self, walk: Walk<'_>, mut report: CheckReport) -> Result<CheckReport> {
         self.shop.components.cancel.check()?;
         report.snapshots = walk.snapshots.len() as u64;
         report.files = walk.files.len() as u64;
@@ -276,7 +296,7 @@ impl Repository {
         Ok(report)
     }
 
-    fn walk_target(&self, target: &Target, walk: &mut Walk) -> Result<()> {
+    fn walk_target(&self, target: &Target, walk: &mut Walk<'_>) -> Result<()> {
         let Some(path) = &target.path else {
             let tip = self.find(target)?;
             walk.snapshots.insert(tip.id);
@@ -297,7 +317,7 @@ impl Repository {
     }
 
     /// Walks a snapshot and all it came from.
-    fn walk_history(&self, tip: SnapshotId, name: &str, walk: &mut Walk) -> Result<()> {
+    fn walk_history(&self, tip: SnapshotId, name: &str, walk: &mut Walk<'_>) -> Result<()> {
         let mut open = vec![tip];
         while let Some(id) = open.pop() {
             self.shop.components.cancel.check()?;
@@ -310,7 +330,7 @@ impl Repository {
                 format!("{name} (history, {id})")
             };
             self.want(walk, id.object().chunk(), &place.as_str().into())?;
-            match objects::snapshot(self.source(), id) {
+            match objects::snapshot(walk.source, id) {
                 Ok(snapshot) => {
                     open.extend(snapshot.parents);
                     if walk.pruned.contains(&id) {
@@ -325,7 +345,13 @@ impl Repository {
     }
 
     /// Walks a folder and all below it; `prefix` is its path with what it needs before a name.
-    fn walk_tree(&self, tree: TreeId, prefix: &str, depth: usize, walk: &mut Walk) -> Result<()> {
+    fn walk_tree(
+        &self,
+        tree: TreeId,
+        prefix: &str,
+        depth: usize,
+        walk: &mut Walk<'_>,
+    ) -> Result<()> {
         if !walk.trees.insert(tree) {
             return Ok(());
         }
@@ -334,7 +360,7 @@ impl Repository {
             walk.find(prefix, format!("tree {tree} is nested too deep"));
             return Ok(());
         }
-        let entries = match objects::entries(self.source(), tree) {
+        let entries = match objects::entries(walk.source, tree) {
             Ok(entries) => entries,
             Err(e) => {
                 walk.find(prefix, damage(e)?);
@@ -352,13 +378,14 @@ impl Repository {
         Ok(())
     }
 
-    fn walk_file(&self, id: FileId, size: u64, place: &str, walk: &mut Walk) -> Result<()> {
-        if !walk.files.insert((id, size)) {
+    fn walk_file(&self, id: FileId, size: u64, place: &str, walk: &mut Walk<'_>) -> Result<()> {
+        if !walk.files.insert((key(&id.object().chunk()), size)) {
             return Ok(());
         }
         let place: Arc<str> = place.into();
         self.want(walk, id.object().chunk(), &place)?;
-        let visited = self.open_file(id).and_then(|reader| {
+        let visited = objects::file(walk.source, id).and_then(|file| {
+            let reader = FileReader::new(walk.source, file);
             reader.check_size(size)?;
             reader.for_each_chunk(&mut |chunk, _| self.want(walk, chunk, &place))
         });
@@ -380,7 +407,22 @@ fn damage(error: Error) -> Result<String> {
     }
 }
 
-impl Walk {
+impl<'a> Walk<'a> {
+    fn new(source: &'a dyn ChunkSource) -> Self {
+        Self {
+            source,
+            snapshots: HashSet::new(),
+            trees: HashSet::new(),
+            files: HashSet::new(),
+            chunks: HashSet::new(),
+            bad: HashMap::new(),
+            queue: None,
+            pruned: BTreeSet::new(),
+            bytes: 0,
+            findings: BTreeSet::new(),
+        }
+    }
+
     fn find(&mut self, target: &str, problem: String) {
         self.findings.insert(Finding {
             target: target.to_owned(),

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use mmh_core::name::RefKind;
 use mmh_core::{ChunkId, ErrorKind, ObjectId, SnapshotId, TreeId};
-use mmh_store::{GcOptions, GcReport, GcRoots, Marks};
+use mmh_store::{GcOptions, GcReport, GcRoots, Marks, Reader};
 
 use crate::error::{Error, Result};
 use crate::keep::Keep;
@@ -34,8 +34,10 @@ impl Repository {
             ..options.clone()
         };
         for attempt in 1.. {
+            let source = store.reader_of_all(c.runtime.clone(), &c.cancel);
             let mut marker = Marker {
                 repo: self,
+                source: self.block_on(source)?,
                 keep,
                 pruned: self.block_on(store.pruned())?,
                 known: HashMap::new(),
@@ -85,6 +87,7 @@ struct Known {
 /// Marks what must stay; may be called again with later roots.
 struct Marker<'a> {
     repo: &'a Repository,
+    source: Reader,
     keep: &'a Keep,
     /// Those that lost their files before.
     pruned: BTreeSet<SnapshotId>,
@@ -119,7 +122,7 @@ impl Marker<'_> {
                 continue;
             }
             if let Some(known) = self.known.get(&id) {
-                reach::walk(self.repo, known.tree, marks)?;
+                reach::walk_by((self.repo, &self.source), known.tree, marks)?;
             }
         }
         for id in self.known.keys().filter(|id| !self.kept.contains(*id)) {
@@ -137,7 +140,7 @@ impl Marker<'_> {
             }
             self.repo.shop.components.cancel.check()?;
             marks.walk(id.object().chunk());
-            let snapshot = objects::snapshot(self.repo.source(), id).map_err(|e| needed(&id, e))?;
+            let snapshot = objects::snapshot(&self.source, id).map_err(|e| needed(&id, e))?;
             open.extend(&snapshot.parents);
             let known = Known {
                 tree: snapshot.tree,

@@ -4,6 +4,7 @@
 use mmh_core::object::{ChunkRef, File, PageRef, Segment, SegmentPage, Segments};
 use mmh_core::tree::{Body, Node};
 use mmh_core::{ChunkId, FileId, ObjectId, TreeId, limits};
+use mmh_store::ChunkSource;
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
@@ -11,7 +12,7 @@ use crate::objects;
 use crate::repository::Repository;
 
 /// File objects that are in memory at once.
-const FILES_AT_ONCE: usize = 64;
+const FILES_AT_ONCE: usize = 512;
 
 /// What an object is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,21 +38,30 @@ pub(crate) trait Visit {
     fn unread(&mut self, id: ObjectId, error: Error) -> Result<()>;
 }
 
+/// A repository, and what reads its objects: itself, or a reader for passes over everything.
+pub(crate) type Place<'a> = (&'a Repository, &'a dyn ChunkSource);
+
 /// Walks a folder and everything below it.
 pub(crate) fn walk(repo: &Repository, root: TreeId, visit: &mut dyn Visit) -> Result<()> {
-    tree(repo, root, 0, visit)
+    walk_by((repo, repo.source()), root, visit)
 }
 
-fn tree(repo: &Repository, page: TreeId, depth: usize, visit: &mut dyn Visit) -> Result<()> {
+/// As [`walk`], with a reader of its own.
+pub(crate) fn walk_by(place: Place<'_>, root: TreeId, visit: &mut dyn Visit) -> Result<()> {
+    tree(place, root, 0, visit)
+}
+
+fn tree(place: Place<'_>, page: TreeId, depth: usize, visit: &mut dyn Visit) -> Result<()> {
     let deepest = limits::TREE_DEPTH_MAX * (limits::TREE_PAGE_DEPTH_MAX + 1);
     if !visit.object(page.object(), Kind::Tree) {
         return Ok(());
     }
+    let (repo, source) = place;
     repo.shop.components.cancel.check()?;
     let read = if depth > deepest {
         Err(Error::Corrupt(format!("tree {page} is nested too deep")))
     } else {
-        objects::tree_page(repo.source(), page)
+        objects::tree_page(source, page)
     };
     let body = match read {
         Ok(tree) => tree.body,
@@ -60,12 +70,12 @@ fn tree(repo: &Repository, page: TreeId, depth: usize, visit: &mut dyn Visit) ->
     match body {
         Body::Pages(pages) => pages
             .iter()
-            .try_for_each(|page| tree(repo, page.1, depth + 1, visit)),
+            .try_for_each(|page| tree(place, page.1, depth + 1, visit)),
         Body::Entries(entries) => {
             let mut open = Vec::new();
             for entry in &entries {
                 match &entry.node {
-                    Node::Dir { id } => tree(repo, *id, depth + 1, visit)?,
+                    Node::Dir { id } => tree(place, *id, depth + 1, visit)?,
                     Node::File { id, .. } if visit.object(id.object(), Kind::File) => {
                         open.push(*id);
                     }
@@ -73,17 +83,17 @@ fn tree(repo: &Repository, page: TreeId, depth: usize, visit: &mut dyn Visit) ->
                 }
             }
             open.chunks(FILES_AT_ONCE)
-                .try_for_each(|ids| files(repo, ids, visit))
+                .try_for_each(|ids| files(place, ids, visit))
         }
     }
 }
 
 /// Visits what files are made of; they are read in parallel.
-fn files(repo: &Repository, ids: &[FileId], visit: &mut dyn Visit) -> Result<()> {
+fn files((repo, source): Place<'_>, ids: &[FileId], visit: &mut dyn Visit) -> Result<()> {
     let components = &repo.shop.components;
     let read = |id: &FileId| -> Result<File> {
         components.cancel.check()?;
-        objects::file(repo.source(), *id)
+        objects::file(source, *id)
     };
     let all = || ids.par_iter().map(read).collect::<Vec<_>>();
     for (id, file) in ids.iter().zip(components.pool.install(all)) {
@@ -94,7 +104,7 @@ fn files(repo: &Repository, ids: &[FileId], visit: &mut dyn Visit) -> Result<()>
                     if !visit.object(page, Kind::File) {
                         continue;
                     }
-                    match objects::read::<SegmentPage>(repo.source(), page) {
+                    match objects::read::<SegmentPage>(source, page) {
                         Ok(page) => segments_of(&page.segments, visit),
                         Err(error) => visit.unread(page, error)?,
                     }

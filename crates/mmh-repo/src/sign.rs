@@ -283,7 +283,7 @@ impl Repository {
                 executable: false,
             };
             let edits = BTreeMap::from([(RECORD_NAME.to_owned(), Edit::Put(node))]);
-            let tree = self.edit_tree(&writer, None, &edits)?;
+            let tree = self.edit_tree(&writer, None, edits.clone())?;
             let new = self
                 .shop
                 .write_snapshot(&writer, tree, Vec::new(), &command)?;

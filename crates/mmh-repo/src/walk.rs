@@ -56,7 +56,7 @@ pub(crate) fn walk(paths: &[PathBuf], options: WalkOptions) -> Result<(Vec<Found
             walker.entry(path, utf8(name, path)?, &meta)?;
         }
     }
-    walker.found.sort_by(|a, b| a.name.cmp(&b.name));
+    walker.found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     if let Some(pair) = walker.found.windows(2).find(|w| w[0].name == w[1].name) {
         let (a, b) = (pair[0].path.display(), pair[1].path.display());
         return Err(Error::Invalid(format!(
@@ -141,11 +141,13 @@ impl Walker {
             let below = item.path();
             let own = item.file_name();
             let own = utf8(&own, &below)?;
-            let full = if name.is_empty() {
+            let mut full = if name.is_empty() {
                 own.to_owned()
             } else {
                 format!("{name}/{own}")
             };
+            // There may be millions of them.
+            full.shrink_to_fit();
             let meta = if self.options.follow {
                 fs::metadata(&below)
             } else {

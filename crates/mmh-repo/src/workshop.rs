@@ -123,7 +123,7 @@ impl Workshop {
         for file in large {
             all.push(one(file, true)?);
         }
-        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         Ok(all)
     }
 

@@ -4,9 +4,11 @@
 //! from opening: what other runs know is still found, and only a chunk that none of them knows
 //! makes the damage an error.
 
+mod filter;
 mod format;
 mod merge;
 mod run;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -23,19 +25,25 @@ pub use format::{
 };
 pub(crate) use merge::Merged;
 pub(crate) use run::{Run, RunWriter};
+pub(crate) use whole::Whole;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::names;
 use crate::pack::Entry;
+use filter::Filter;
 use format::Block;
 
 /// Blocks kept in memory: 2048 of 12 KiB are 24 MiB.
 const CACHE_BLOCKS: NonZeroUsize = NonZeroUsize::new(2048).expect("it is not zero");
 /// More runs than this are merged.
 pub const RUNS_MAX: usize = 32;
-/// Runs that are left alone by a merge: the largest ones.
+/// Runs that may be left alone by a merge: the largest ones.
 const RUNS_KEPT: usize = 8;
+/// Bytes of filters that are kept in memory: those of 44 million chunks.
+const FILTERS_LEN_MAX: u64 = 64 << 20;
+/// A run with fewer blocks gets no filter: all of it is in memory soon.
+const FILTER_BLOCKS_MIN: u32 = 64;
 /// Runs that are opened at the same time.
 const OPEN_PARALLEL: usize = 8;
 /// How often a lookup starts again because a merge took its run away.
@@ -160,7 +168,8 @@ impl Index {
     async fn locate_all_once(&self, id: &ChunkId) -> Result<Vec<Located>> {
         let runs = self.runs();
         let mut found = Vec::new();
-        for run in runs.open.values() {
+        for run in runs.open.values().filter(|run| run.may_have(id)) {
+            let before = found.len();
             for no in run.blocks_of(id) {
                 match self.block(run, no).await {
                     Ok(block) => found.extend(run.find(&block, id)),
@@ -168,6 +177,9 @@ impl Index {
                     Err(Error::CorruptIndex { .. }) => {}
                     Err(error) => return Err(error),
                 }
+            }
+            if found.len() == before {
+                self.asked_in_vain(run).await;
             }
         }
         found.sort_unstable_by_key(|at| at.pack);
@@ -184,7 +196,7 @@ impl Index {
                 object: name.clone(),
                 reason: reason.clone(),
             });
-        for run in runs.open.values() {
+        for run in runs.open.values().filter(|run| run.may_have(id)) {
             for no in run.blocks_of(id).rev() {
                 match self.block(run, no).await {
                     Ok(block) => {
@@ -196,8 +208,23 @@ impl Index {
                     Err(error) => return Err(error),
                 }
             }
+            self.asked_in_vain(run).await;
         }
         damage.map_or(Ok(None), Err)
+    }
+
+    /// Takes note that a run was asked for a chunk that it does not have. Once that has cost as much
+    /// as reading all of it, that is done, for a filter.
+    async fn asked_in_vain(&self, run: &Run) {
+        if !run.deserves_filter(FILTER_BLOCKS_MIN) {
+            return;
+        }
+        let runs = self.runs();
+        let filters = runs.open.values().map(|run| run.filter_len());
+        if filters.sum::<u64>() + Filter::memory_len(run.n_entries()) <= FILTERS_LEN_MAX {
+            // What is wrong with a run is said to whoever needs what it has.
+            let _no_filter = run.load_filter(&self.backend).await.is_err();
+        }
     }
 
     async fn block(&self, run: &Run, no: u32) -> Result<Arc<Block>> {
@@ -255,14 +282,15 @@ impl Index {
         });
     }
 
-    /// Merges all runs but the largest ones into one. Another process may do the same at the
+    /// Merges the smaller runs into one. Another process may do the same at the
     /// same time: runs are deleted only after what replaces them is durable, and equal runs have
     /// equal names.
     async fn merge_small(&self) -> Result<()> {
         let runs = self.runs();
         let mut by_size: Vec<(&String, &Arc<Run>)> = runs.open.iter().collect();
         by_size.sort_by_key(|(name, run)| (run.n_entries(), (*name).clone()));
-        by_size.truncate(by_size.len().saturating_sub(RUNS_KEPT));
+        let lens: Vec<u64> = by_size.iter().map(|(_, run)| run.n_entries()).collect();
+        by_size.truncate(n_to_merge(&lens));
         let small: Vec<String> = by_size.iter().map(|(name, _)| (*name).clone()).collect();
         let inputs: Vec<&Run> = by_size.iter().map(|(_, run)| run.as_ref()).collect();
         match merge::merge(&self.backend, &inputs, &small, &BTreeSet::new()).await {
@@ -332,11 +360,25 @@ impl Index {
     }
 }
 
+/// How many of the runs with so many entries, sorted, are to be merged: all but the largest
+/// [`RUNS_KEPT`], and of those the ones that are not longer than what comes before them together. So
+/// an entry is mostly rewritten when its run at least doubles: some log2(n) times among n.
+fn n_to_merge(lens: &[u64]) -> usize {
+    let least = lens.len().saturating_sub(RUNS_KEPT);
+    let mut sum: u64 = lens[..least].iter().sum();
+    let more = lens[least..].iter().take_while(|len| {
+        let joins = **len <= sum;
+        sum += **len;
+        joins
+    });
+    least + more.count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn entry(n: u32) -> Entry {
+    pub(super) fn entry(n: u32) -> Entry {
         let id = ChunkId::of(&n.to_le_bytes());
         Entry {
             id,
@@ -347,16 +389,20 @@ mod tests {
         }
     }
 
-    fn pack(n: u8) -> PackId {
+    pub(super) fn pack(n: u8) -> PackId {
         PackId::of(&[n])
     }
 
-    async fn index() -> (Backend, Index) {
+    pub(super) async fn index() -> (Backend, Index) {
         let backend = Backend::memory();
         (backend.clone(), Index::open(backend).await.unwrap())
     }
 
-    async fn publish(index: &Index, in_pack: PackId, numbers: std::ops::Range<u32>) -> String {
+    pub(super) async fn publish(
+        index: &Index,
+        in_pack: PackId,
+        numbers: std::ops::Range<u32>,
+    ) -> String {
         let entries = numbers.map(|n| (in_pack, entry(n))).collect();
         index
             .publish_unmerged([in_pack].into(), entries)
@@ -383,6 +429,59 @@ mod tests {
             );
         }
         assert_eq!(again.locate(&ChunkId::of(b"none")).await.unwrap(), None);
+    }
+
+    /// Asked in vain often enough, a run has a filter, which hides nothing that the run has.
+    #[tokio::test]
+    async fn a_run_that_is_asked_in_vain_gets_a_filter() {
+        let (backend, index) = index().await;
+        let name = publish(&index, pack(1), 0..20_000).await;
+        let damaged = publish(&index, pack(2), 20_000..40_000).await;
+        let mut bytes = backend
+            .read(&damaged, 1 << 22)
+            .await
+            .unwrap()
+            .unwrap()
+            .to_vec();
+        bytes[100_000] ^= 1;
+        backend.write(&damaged, bytes).await.unwrap();
+        let has_filter = |name: &str| index.runs().open[name].filter_len() > 0;
+        assert!(!has_filter(&name));
+        for n in 40_000..40_500 {
+            let _none_or_damage = index.locate(&entry(n).id).await;
+        }
+        assert!(
+            has_filter(&name) && !has_filter(&damaged),
+            "a part of a run is no run"
+        );
+        for n in 0..20_000 {
+            let found = index.locate_all(&entry(n).id).await.unwrap();
+            assert_eq!(found.first().map(|at| at.entry), Some(entry(n)));
+        }
+        for n in 20_000..40_000 {
+            let found = index.locate(&entry(n).id).await;
+            assert!(!matches!(found, Ok(None)), "damage is not absence");
+        }
+    }
+
+    /// 100,000 small transactions: what merging writes is a small multiple of what is there.
+    #[test]
+    fn merging_rewrites_an_entry_a_few_times() {
+        let (mut runs, mut written, n) = (Vec::new(), 0u64, 100_000u64);
+        for _ in 0..n {
+            runs.push(1);
+            if runs.len() > RUNS_MAX {
+                runs.sort_unstable();
+                let merged: u64 = runs.drain(..n_to_merge(&runs)).sum();
+                written += merged;
+                runs.push(merged);
+            }
+        }
+        assert_eq!(runs.iter().sum::<u64>(), n);
+        assert!(written < 12 * n, "{written}");
+        assert_eq!(n_to_merge(&[]), 0);
+        assert_eq!(n_to_merge(&[1; 33]), 33);
+        assert_eq!(n_to_merge(&[&[1; 25][..], &[100; 8]].concat()), 25);
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! Reading, writing and listing of whole objects and ranges, with errors that name the object.
 
+use std::fs::File;
+
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::stream::BoxStream;
@@ -9,10 +11,15 @@ use object_store::path::Path;
 use object_store::{GetOptions, ObjectMeta, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::backend::Backend;
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
+use crate::staging::read_exact_at;
 
 /// Length in bytes of the BLAKE3 digest that follows the encoding of a small object.
 pub const SEAL_LEN: usize = 32;
+
+/// Longest piece in bytes that is read in the thread that wants it: more than any record.
+const HERE_MAX: usize = 8 << 20;
 
 /// An object's name and length in bytes.
 pub(crate) type Listed = (String, u64);
@@ -44,6 +51,9 @@ impl Backend {
 
     /// Reads exactly `len` bytes from `offset`.
     pub(crate) async fn read_range(&self, name: &str, offset: u64, len: u64) -> Result<Bytes> {
+        if let Some(bytes) = self.read_here(name, offset, len) {
+            return Ok(bytes);
+        }
         let path = Path::from(name);
         let end = offset.saturating_add(len);
         let short = |size: u64| Error::Corrupt {
@@ -59,6 +69,17 @@ impl Backend {
                 _ => Err(Error::engine(self.place(name))(source)),
             },
         }
+    }
+
+    /// Reads a piece of a file of this machine in the thread that wants it: handing it to another
+    /// thread and back takes ten times as long, if it is short. `None` if it cannot be had like that;
+    /// the engine then says why.
+    pub(crate) fn read_here(&self, name: &str, offset: u64, len: u64) -> Option<Bytes> {
+        let len = usize::try_from(len).ok().filter(|len| *len <= HERE_MAX)?;
+        let file = File::open(self.root()?.join(name)).ok()?;
+        let mut bytes = Buffer::of_len(len);
+        read_exact_at(&file, &mut bytes, offset).ok()?;
+        Some(bytes.share())
     }
 
     /// Like [`Backend::read_range`], from the cache if it is there. The caller proves the bytes and
@@ -131,9 +152,30 @@ impl Backend {
 
     /// Like [`Backend::list`], but only those after the name `after`.
     pub(crate) async fn list_after(&self, prefix: &str, after: &str) -> Result<Vec<Listed>> {
+        if let Some(all) = self.list_here(prefix, after) {
+            return Ok(all);
+        }
         let (prefix_path, after) = (Path::from(prefix), Path::from(after));
         let stream = self.objects().list_with_offset(Some(&prefix_path), &after);
         self.sorted(prefix, stream).await
+    }
+
+    /// Lists a folder of this machine that has no folders in it, such as the log. The engine would
+    /// look at each file, also of those before: a hundred thousand of them take a second. `None` if
+    /// it cannot be had like that.
+    fn list_here(&self, prefix: &str, after: &str) -> Option<Vec<Listed>> {
+        let mut all = Vec::new();
+        for entry in std::fs::read_dir(self.root()?.join(prefix)).ok()? {
+            let entry = entry.ok()?;
+            let name = format!("{prefix}/{}", entry.file_name().to_str()?);
+            // The engine writes under names with `#` before it renames.
+            if name.as_str() > after && !name.contains('#') {
+                let meta = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+                all.push((name, meta.len()));
+            }
+        }
+        all.sort_unstable();
+        Some(all)
     }
 
     async fn sorted(
@@ -251,6 +293,69 @@ mod tests {
         bytes.extend_from_slice(Digest::of(b"not cbor").as_bytes());
         let error = open_sealed::<Checkpoint>(&bytes, "x").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
+    }
+
+    #[tokio::test]
+    async fn folders_are_listed_as_the_engine_lists_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let backend = Backend::local(dir.path()).unwrap();
+        assert_eq!(
+            backend.list_after("mmh/log", "mmh/log/1").await.unwrap(),
+            []
+        );
+        for n in 1..30u8 {
+            let name = format!("mmh/log/{n:02}");
+            backend.write(&name, vec![0; usize::from(n)]).await.unwrap();
+        }
+        std::fs::write(dir.path().join("mmh/log/25#1"), b"on its way").unwrap();
+        let expected: Vec<Listed> = (21..30).map(|n| (format!("mmh/log/{n}"), n)).collect();
+        assert_eq!(
+            backend.list_here("mmh/log", "mmh/log/20"),
+            Some(expected.clone())
+        );
+        assert_eq!(
+            backend.list_after("mmh/log", "mmh/log/20").await.unwrap(),
+            expected
+        );
+        // A folder in it is left to the engine.
+        backend
+            .write("mmh/log/26/deep", &b"x"[..])
+            .await
+            .unwrap_err();
+        backend.write("mmh/log/99/deep", &b"x"[..]).await.unwrap();
+        assert_eq!(backend.list_here("mmh/log", "mmh/log/20"), None);
+        assert_eq!(
+            backend
+                .list_after("mmh/log", "mmh/log/20")
+                .await
+                .unwrap()
+                .len(),
+            10
+        );
+    }
+
+    /// Files are read in two ways, which must agree on what is there, what is cut off and what is
+    /// not there.
+    #[tokio::test]
+    async fn pieces_of_files_are_read_as_the_engine_reads_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let backend = Backend::local(dir.path()).unwrap();
+        let content: Vec<u8> = (0..200_000u32).map(|n| n.to_le_bytes()[0]).collect();
+        backend.write("mmh/x", content.clone()).await.unwrap();
+        for (offset, len) in [(0usize, 1usize), (7, 0), (100, 70_000), (0, 200_000)] {
+            let read = |len: usize| backend.read_range("mmh/x", offset as u64, len as u64);
+            assert_eq!(read(len).await.unwrap(), content[offset..offset + len]);
+            let here = backend.read_here("mmh/x", offset as u64, len as u64);
+            assert_eq!(here.unwrap(), content[offset..offset + len]);
+        }
+        assert_eq!(backend.read_here("mmh/x", 199_999, 2), None);
+        let short = backend.read_range("mmh/x", 199_999, 2).await.unwrap_err();
+        assert_eq!(short.kind(), ErrorKind::Corrupt, "{short}");
+        let missing = backend.read_range("mmh/y", 0, 1).await.unwrap_err();
+        assert!(missing.is_missing_object(), "{missing}");
+        let huge = backend.read_range("mmh/x", 0, u64::MAX / 2).await;
+        assert!(huge.is_err(), "and nothing so long is allocated");
+        assert_eq!(Backend::memory().read_here("mmh/x", 0, 1), None);
     }
 
     proptest! {

@@ -1,8 +1,11 @@
 //! Reading chunks: locate, fetch, check the record, decode, compare the digest.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use mmh_codec::References;
 use mmh_codec::entropy::Engine;
+use mmh_core::ports::Cancel;
 use mmh_core::{ChunkId, PackId, Verified};
 use tokio::runtime::Handle;
 
@@ -10,7 +13,7 @@ use crate::block_on::block_on;
 use crate::chunk::{ChunkInfo, ChunkSource};
 use crate::error::{Error, Result};
 use crate::frame::{self, Fault, Found, Others};
-use crate::index::Located;
+use crate::index::{Located, Whole};
 use crate::names;
 use crate::pack::Entry;
 use crate::store::Store;
@@ -26,6 +29,8 @@ pub struct Reader {
     handle: Handle,
     /// Whether damaged packs are healed from their parity.
     heals: bool,
+    /// The index as it was when a pass over everything began.
+    whole: Option<Arc<Whole>>,
 }
 
 impl Reader {
@@ -34,7 +39,23 @@ impl Reader {
             store,
             handle,
             heals: true,
+            whole: None,
         }
+    }
+
+    /// The reader for a pass that looks most chunks up: it holds the whole index, if that is not
+    /// damaged.
+    pub(crate) async fn with_whole_index(self, cancel: &Cancel) -> Result<Self> {
+        let index = self.store.index();
+        index.refresh().await?;
+        let whole = match Whole::load(index, cancel).await {
+            Ok(whole) => Some(Arc::new(whole)),
+            Err(Error::CorruptIndex { .. }) => None,
+            // A merge took a run away.
+            Err(error) if error.is_missing_object() => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { whole, ..self })
     }
 
     /// The reader that takes packs as they are, for looking for damage.
@@ -64,6 +85,9 @@ impl Reader {
     }
 
     async fn locate_published(&self, id: &ChunkId) -> Result<Option<(PackId, Entry)>> {
+        if let Some(at) = self.whole.as_ref().and_then(|whole| whole.locate(id)) {
+            return Ok(Some((at.pack, at.entry)));
+        }
         let index = self.store.index();
         if let Some(at) = index.locate(id).await? {
             if !frame::has_references(at.entry.method) {

@@ -349,6 +349,15 @@ impl Store {
         Reader::new(self.clone(), handle)
     }
 
+    /// Reads chunks in a pass over everything: the whole index is held in memory, 32 bytes for each
+    /// chunk, as it is now; what comes later is found too.
+    ///
+    /// # Errors
+    /// Unavailable; cancelled.
+    pub async fn reader_of_all(&self, handle: Handle, cancel: &Cancel) -> Result<Reader> {
+        self.reader(handle).with_whole_index(cancel).await
+    }
+
     /// Publishes what writers that died left in staging, and indexes packs that no run mentions.
     /// Called by [`Store::writer`].
     ///

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: mmh beside its peers through one driver; results go to docs/benchmarks.md.
 
 mod derived;
-mod report;
+pub(crate) mod report;
 mod targets;
 
 use std::fs;

@@ -261,7 +261,7 @@ fn speed(raw: u64, time: Option<f64>) -> String {
 }
 
 /// What a reader needs to place the numbers, from Linux' process file system and the tools.
-fn machine() -> Outcome<String> {
+pub(crate) fn machine() -> Outcome<String> {
     let field = |path: &str, name: &str| {
         let text = fs::read_to_string(path).ok()?;
         let line = text.lines().find(|line| line.starts_with(name))?;
@@ -291,7 +291,7 @@ fn machine() -> Outcome<String> {
 }
 
 /// The document with new text between `<!-- NAME:begin -->` and `<!-- NAME:end -->`.
-fn replace(document: &str, name: &str, text: &str) -> Option<String> {
+pub(crate) fn replace(document: &str, name: &str, text: &str) -> Option<String> {
     let (begin, end) = (
         format!("<!-- {name}:begin -->\n"),
         format!("<!-- {name}:end -->"),

@@ -7,6 +7,7 @@ mod guided;
 mod kill;
 mod large;
 mod sanitizer;
+mod scale;
 mod simulate;
 mod writers;
 
@@ -21,8 +22,8 @@ pub(crate) use simulate::simulate;
 /// `cargo xtask drill kill|fuzz [-n N] [--seed S]`, `cargo xtask drill large [--gb N]`,
 /// `cargo xtask drill simulate [--seeds N] [--from SEED] [--seed S] [--trace]`,
 /// `cargo xtask drill guided [--minutes N] [--only TARGET]`, `cargo xtask drill asan`,
-/// `cargo xtask drill neon [--install]`, `cargo xtask drill writers [-n N]` and
-/// `cargo xtask drill garage [--install]`
+/// `cargo xtask drill neon [--install]`, `cargo xtask drill writers [-n N]`,
+/// `cargo xtask drill garage [--install]` and `cargo xtask drill scale [--files N] [--save]`
 pub(crate) fn command(mut args: Args) -> Outcome {
     let which = args.positional().unwrap_or_default();
     match which.as_str() {
@@ -43,6 +44,7 @@ pub(crate) fn command(mut args: Args) -> Outcome {
             args.finish()?;
             large::large(&build("mmh", &RELEASE)?, len)
         }
+        "scale" => scale::command(args),
         "guided" => {
             let minutes = args.value("--minutes")?.unwrap_or(60);
             let only = args.value::<String>("--only")?;
@@ -81,7 +83,7 @@ pub(crate) fn command(mut args: Args) -> Outcome {
             garage::garage(&build("mmh", &RELEASE)?, install)
         }
         _ => Err(Failure::usage(
-            "say which drill: kill, fuzz, simulate, guided, asan, neon, large, writers or garage",
+            "say which drill: kill, fuzz, simulate, guided, asan, neon, large, scale, writers or garage",
         )),
     }
 }

@@ -62,7 +62,6 @@ fn tensors_of_external_data_are_found_in_the_file_beside() {
             .find(|f| f.path == path)
             .unwrap()
             .container
-            .clone()
     };
     assert_eq!(of("m.onnx"), "onnx");
     assert_eq!(of("weights.data"), "external");

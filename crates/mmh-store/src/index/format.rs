@@ -74,6 +74,11 @@ impl Block {
         ChunkId::from_digest(digest_at(&self.0, i * RUN_ENTRY_LEN))
     }
 
+    /// The ids, in order.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ChunkId> + '_ {
+        (0..self.len()).map(|i| self.id(i))
+    }
+
     /// The entry at `i`, with its pack from the run's list; `None` if it is beyond the limits.
     pub(crate) fn entry(&self, i: usize, packs: &[PackId]) -> Option<Located> {
         let at = i * RUN_ENTRY_LEN;

@@ -1,10 +1,12 @@
 //! One index run: writing it from sorted entries, opening its tail, reading its blocks.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use mmh_core::{ChunkId, Digest, PackId};
 
+use super::filter::Filter;
 use super::format::{
     BLOCK_ENTRIES, BLOCK_LEN, Block, Fence, Located, RUN_ENTRY_LEN, RUN_TAIL_LEN_MAX,
     RUN_TRAILER_LEN, RunTail, Stored, encode_entry, encode_trailer, parse_trailer,
@@ -28,6 +30,9 @@ pub(crate) struct Run {
     id: Digest,
     len: u64,
     tail: RunTail,
+    /// How often it was asked for what it does not have.
+    vain: AtomicU32,
+    filter: OnceLock<Filter>,
 }
 
 fn damaged(name: &str, flaw: Flaw) -> Error {
@@ -105,13 +110,18 @@ impl Run {
         ] {
             backend.keep(&name, offset, piece);
         }
-        let tail = decoded;
-        Ok(Self {
+        Ok(Self::new(name, id, len, decoded))
+    }
+
+    fn new(name: String, id: Digest, len: u64, tail: RunTail) -> Self {
+        Self {
             name,
             id,
             len,
             tail,
-        })
+            vain: AtomicU32::new(0),
+            filter: OnceLock::new(),
+        }
     }
 
     /// Digest of the tail, which proves every block.
@@ -147,6 +157,36 @@ impl Run {
         let from = fences.partition_point(|fence| fence.first < *id);
         let end = fences.partition_point(|fence| fence.first <= *id);
         no(from.saturating_sub(1))..no(end)
+    }
+
+    /// Whether it is worth looking for the id.
+    pub(crate) fn may_have(&self, id: &ChunkId) -> bool {
+        self.filter.get().is_none_or(|filter| filter.may_have(id))
+    }
+
+    /// Bytes of memory that its filter takes.
+    pub(super) fn filter_len(&self) -> u64 {
+        self.filter
+            .get()
+            .map_or(0, |_| Filter::memory_len(self.tail.n_entries))
+    }
+
+    /// Takes note that it was asked in vain; `true` once, when that was as often as it has blocks, if
+    /// those are not fewer than `blocks_min`.
+    pub(super) fn deserves_filter(&self, blocks_min: u32) -> bool {
+        let vain = self.vain.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        vain == self.n_blocks() && vain >= blocks_min
+    }
+
+    /// Makes the filter, which takes reading all blocks.
+    pub(super) async fn load_filter(&self, backend: &Backend) -> Result<()> {
+        let mut filter = Filter::new(self.tail.n_entries);
+        for no in 0..self.n_blocks() {
+            let block = self.read_block(backend, no).await?;
+            block.ids().for_each(|id| filter.insert(&id));
+        }
+        let _another_was_faster = self.filter.set(filter).is_err();
+        Ok(())
     }
 
     /// Looks an id up in one of the blocks that [`Run::blocks_of`] named.
@@ -290,14 +330,6 @@ impl RunWriter {
         let name = names::run(generation, &id);
         let len = self.file.len();
         publish_as(backend, &*self.file, &name).await?;
-        Ok((
-            name.clone(),
-            Run {
-                name,
-                id,
-                len,
-                tail: self.tail,
-            },
-        ))
+        Ok((name.clone(), Run::new(name, id, len, self.tail)))
     }
 }
