@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use mmh_core::name::{RefName, Target};
 use mmh_core::object::RefChange;
-use mmh_core::{ChunkId, SnapshotId};
+use mmh_core::{ChunkId, ErrorKind, SnapshotId};
 use mmh_store::{Carried, Commit, Lease, RefsView, Writer};
 use serde::Serialize;
 
@@ -269,12 +269,43 @@ impl Sending<'_> {
                     .block_on(self.dest.store()?.commit_received(commit))?;
             }
         }
+        for wish in plan.iter_mut().filter(|wish| wish.is_of_two_signers()) {
+            self.unite(wish)?;
+        }
         let is_same = |wish: &Wish| wish.what == What::Same;
         report.same = plan.iter().filter(|wish| is_same(wish)).count() as u64;
         plan.retain(|wish| !is_same(wish));
         report.refs = plan.iter().map(Wish::report).collect();
         report.refs.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(report)
+    }
+
+    /// Puts the signatures of this side beside those of the other. What cannot be read here is left
+    /// out, as damage is.
+    fn unite(&self, wish: &mut Wish) -> Result<()> {
+        let (name, signed) = (&wish.name.repo, wish.name.rev().parse());
+        let Ok(signed) = signed else {
+            return Ok(());
+        };
+        let ours = match self.source.signature_record(name, signed) {
+            Ok(Some(ours)) => ours,
+            Ok(None) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Corrupt => {
+                wish.what = What::Damaged;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if !self.options.dry_run {
+            self.dest.merge_signatures(name, signed, &ours)?;
+            wish.new = self.dest.refs()?.refs.get(&wish.name).copied();
+        }
+        wish.what = if wish.new == wish.old {
+            What::Ahead
+        } else {
+            What::Moved
+        };
+        Ok(())
     }
 
     /// What damage hits below a ref that was to move; it is left out then.

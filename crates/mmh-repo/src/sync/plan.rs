@@ -65,6 +65,11 @@ impl Wish {
         matches!(self.what, What::Created | What::Moved | What::Forced)
     }
 
+    /// Whether both sides have signatures of one snapshot, and not the same.
+    pub(super) fn is_of_two_signers(&self) -> bool {
+        self.what == What::Diverged && self.name.kind == RefKind::Signature
+    }
+
     pub(super) fn damaged(self) -> Self {
         Self {
             what: What::Damaged,

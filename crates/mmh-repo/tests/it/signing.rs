@@ -15,6 +15,7 @@ use mmh_repo::keys::{KeySource, RootSeed, Sealing, Secret, Seed, SeedKey, SeedOp
 use mmh_repo::trust::{KnownKey, Policy, Rule};
 use mmh_repo::{
     Backend, Components, ExportOptions, GcOptions, InitOptions, Keep, PackOptions, Repository,
+    SyncOptions, What,
 };
 
 use crate::scratch::{Scratch, add, settings, target};
@@ -265,6 +266,40 @@ fn signatures_from_elsewhere_are_put_beside_ours() {
     assert_eq!(seq(), before + 1);
     let error = repo.merge_signatures(&name("other/m"), tip, &theirs);
     assert_eq!(kind_of(error), ErrorKind::Invalid);
+}
+
+/// Two who sign the same on either side: each has both after syncing, whoever sends first.
+#[test]
+fn sync_unites_signatures() {
+    let (here, there) = (Scratch::new(), Scratch::new());
+    let (one, other) = (with_content(&here), there.init());
+    let send = |from: &Repository, to: &Repository, dry_run| {
+        let options = SyncOptions {
+            dry_run,
+            ..SyncOptions::default()
+        };
+        from.send(to, &options).unwrap()
+    };
+    assert!(send(&one, &other, false).is_complete());
+    let signed = one.sign(&target("acme/m"), &daily(1), None).unwrap();
+    other.sign(&target("acme/m"), &daily(2), None).unwrap();
+    let keys = |repo: &Repository| {
+        let record = repo.signature_record(&name("acme/m"), signed.snapshot);
+        let signatures = record.unwrap().unwrap().signatures;
+        let mut ids: Vec<_> = signatures.into_iter().map(|s| s.key_id).collect();
+        ids.sort();
+        ids
+    };
+    assert!(send(&one, &other, true).is_complete());
+    assert_eq!(keys(&other).len(), 1, "nothing was written");
+    let report = send(&one, &other, false);
+    assert!(report.is_complete());
+    assert_eq!(report.refs_that(What::Moved).count(), 1);
+    assert_eq!(keys(&other).len(), 2);
+    let again = send(&one, &other, false);
+    assert_eq!(again.refs_that(What::Ahead).count(), 1);
+    assert!(send(&other, &one, false).is_complete());
+    assert_eq!(keys(&one), keys(&other));
 }
 
 #[test]
