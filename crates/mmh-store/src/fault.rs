@@ -35,6 +35,14 @@ pub enum Fault {
     CrashAfter,
     /// The process dies in the middle: half of what is appended is written.
     Torn,
+    /// The device reports an error (EIO); later ones work.
+    Io,
+    /// The disk is full from here on (ENOSPC): everything reads, nothing is written.
+    Full,
+    /// It is mounted read-only from here on (EROFS).
+    ReadOnly,
+    /// The right to write was taken away before it (EACCES).
+    Denied,
 }
 
 impl Fault {
@@ -46,6 +54,25 @@ impl Fault {
         Self::CrashAfter,
         Self::Torn,
     ];
+
+    /// What a system says of its disk: one error, or one for every write from here on.
+    pub const OF_DISK: [Self; 4] = [Self::Io, Self::Full, Self::ReadOnly, Self::Denied];
+
+    fn lasts(self) -> bool {
+        matches!(self, Self::Full | Self::ReadOnly | Self::Denied)
+    }
+
+    /// What the system says.
+    fn said(self) -> io::Error {
+        let kind = match self {
+            // The kind that EIO has in the library is not to be named.
+            Self::Io => return io::Error::from_raw_os_error(5),
+            Self::ReadOnly => io::ErrorKind::ReadOnlyFilesystem,
+            Self::Denied => io::ErrorKind::PermissionDenied,
+            _ => io::ErrorKind::StorageFull,
+        };
+        io::Error::new(kind, "planned fault")
+    }
 }
 
 /// The plan, shared by all decorators of one backend. Clones share it.
@@ -66,7 +93,7 @@ struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Go,
-    Refuse,
+    Refuse(Fault),
     GoAndFail,
     Half,
 }
@@ -134,40 +161,77 @@ impl Faults {
         Backend::custom("faulty", Arc::new(store), Arc::new(staging))
     }
 
-    fn next(&self) -> Verdict {
+    fn next(&self, writes: bool) -> Verdict {
         self.plan(|plan| {
             if plan.dead {
-                return Verdict::Refuse;
+                return Verdict::Refuse(Fault::Crash);
             }
             plan.count += 1;
+            if let Some((n, fault)) = plan.at.filter(|(_, fault)| fault.lasts()) {
+                return match writes && plan.count >= n {
+                    true => Verdict::Refuse(fault),
+                    false => Verdict::Go,
+                };
+            }
             let Some((_, fault)) = plan.at.filter(|(n, _)| *n == plan.count) else {
                 return Verdict::Go;
             };
             plan.dead = matches!(fault, Fault::Crash | Fault::CrashAfter | Fault::Torn);
             match fault {
-                Fault::Fail | Fault::Crash => Verdict::Refuse,
                 Fault::LostReply | Fault::CrashAfter => Verdict::GoAndFail,
                 Fault::Torn => Verdict::Half,
+                fault => Verdict::Refuse(fault),
             }
         })
     }
 
-    /// Runs a file operation under the plan; `half` is what a torn one does.
+    /// Runs a file operation that writes under the plan; `half` is what a torn one does.
     fn file<T>(&self, whole: impl FnOnce() -> io::Result<T>, half: impl FnOnce()) -> io::Result<T> {
-        match self.next() {
+        let fault = match self.next(true) {
             Verdict::Go => return whole(),
-            Verdict::Refuse => {}
-            Verdict::GoAndFail => drop(whole()?),
-            Verdict::Half => half(),
+            Verdict::Refuse(fault) => fault,
+            Verdict::GoAndFail => {
+                drop(whole()?);
+                Fault::Fail
+            }
+            Verdict::Half => {
+                half();
+                Fault::Fail
+            }
+        };
+        Err(fault.said())
+    }
+
+    /// The same for one that reads.
+    fn look<T>(&self, whole: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self.next(false) {
+            Verdict::Go => whole(),
+            Verdict::Refuse(fault) => Err(fault.said()),
+            Verdict::GoAndFail => whole().and_then(|_| Err(Fault::Fail.said())),
+            Verdict::Half => Err(Fault::Fail.said()),
         }
-        Err(io::Error::new(io::ErrorKind::StorageFull, "planned fault"))
     }
 }
 
 fn planned() -> object_store::Error {
-    object_store::Error::Generic {
-        store: "faulty",
-        source: "planned fault".into(),
+    refused(Fault::Fail)
+}
+
+fn refused(fault: Fault) -> object_store::Error {
+    let source = Box::new(fault.said());
+    match fault {
+        Fault::Denied => object_store::Error::PermissionDenied {
+            path: String::new(),
+            source,
+        },
+        Fault::Io | Fault::Full | Fault::ReadOnly => object_store::Error::Generic {
+            store: "faulty",
+            source,
+        },
+        _ => object_store::Error::Generic {
+            store: "faulty",
+            source: "planned fault".into(),
+        },
     }
 }
 
@@ -185,10 +249,15 @@ impl fmt::Display for FaultyStore {
 
 impl FaultyStore {
     /// Runs an operation under the plan. Engines are atomic: a torn operation is not done.
-    async fn under<T>(&self, operation: impl Future<Output = Result<T>>) -> Result<T> {
-        match self.faults.next() {
+    async fn under<T>(
+        &self,
+        writes: bool,
+        operation: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        match self.faults.next(writes) {
             Verdict::Go => operation.await,
-            Verdict::Refuse | Verdict::Half => Err(planned()),
+            Verdict::Refuse(fault) => Err(refused(fault)),
+            Verdict::Half => Err(planned()),
             Verdict::GoAndFail => operation.await.and_then(|_| Err(planned())),
         }
     }
@@ -202,7 +271,7 @@ impl ObjectStore for FaultyStore {
         payload: PutPayload,
         opts: PutOptions,
     ) -> Result<PutResult> {
-        self.under(self.inner.put_opts(location, payload, opts))
+        self.under(true, self.inner.put_opts(location, payload, opts))
             .await
     }
 
@@ -211,7 +280,7 @@ impl ObjectStore for FaultyStore {
         location: &Path,
         opts: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        self.under(self.inner.put_multipart_opts(location, opts))
+        self.under(true, self.inner.put_multipart_opts(location, opts))
             .await
     }
 
@@ -222,20 +291,23 @@ impl ObjectStore for FaultyStore {
                 source: "planned fault".into(),
             });
         }
-        self.under(self.inner.get_opts(location, options)).await
+        self.under(false, self.inner.get_opts(location, options))
+            .await
     }
 
     async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        self.under(self.inner.get_ranges(location, ranges)).await
+        self.under(false, self.inner.get_ranges(location, ranges))
+            .await
     }
 
     fn delete_stream(
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        match self.faults.next() {
+        match self.faults.next(true) {
             Verdict::Go => self.inner.delete_stream(locations),
-            Verdict::Refuse | Verdict::Half => failing(),
+            Verdict::Refuse(fault) => failing(refused(fault)),
+            Verdict::Half => failing(planned()),
             Verdict::GoAndFail => {
                 let done = self.inner.delete_stream(locations);
                 done.map(|result| result.and_then(|_| Err(planned())))
@@ -245,8 +317,10 @@ impl ObjectStore for FaultyStore {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        if self.faults.next() != Verdict::Go {
-            return failing();
+        match self.faults.next(false) {
+            Verdict::Go => {}
+            Verdict::Refuse(fault) => return failing(refused(fault)),
+            _ => return failing(planned()),
         }
         match self.faults.next_list(prefix) {
             Some(names) => futures::stream::iter(names.into_iter().map(Ok)).boxed(),
@@ -255,16 +329,18 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.under(self.inner.list_with_delimiter(prefix)).await
+        self.under(false, self.inner.list_with_delimiter(prefix))
+            .await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.under(self.inner.copy_opts(from, to, options)).await
+        self.under(true, self.inner.copy_opts(from, to, options))
+            .await
     }
 }
 
-fn failing<T: Send + 'static>() -> BoxStream<'static, Result<T>> {
-    futures::stream::iter([Err(planned())]).boxed()
+fn failing<T: Send + 'static>(error: object_store::Error) -> BoxStream<'static, Result<T>> {
+    futures::stream::iter([Err(error)]).boxed()
 }
 
 #[derive(Debug)]
@@ -290,12 +366,12 @@ impl Staging for FaultyStaging {
     }
 
     fn orphans(&self) -> io::Result<Vec<Box<dyn StagedFile>>> {
-        let files = self.faults.file(|| self.inner.orphans(), || ())?;
+        let files = self.faults.look(|| self.inner.orphans())?;
         Ok(files.into_iter().map(|file| self.wrap(file)).collect())
     }
 
     fn settle(&self, object: &str) -> io::Result<()> {
-        self.faults.file(|| self.inner.settle(object), || ())
+        self.faults.look(|| self.inner.settle(object))
     }
 }
 
@@ -323,7 +399,7 @@ impl StagedFile for FaultyFile {
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.faults.file(|| self.inner.read_at(offset, buf), || ())
+        self.faults.look(|| self.inner.read_at(offset, buf))
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use mmh_core::{ChunkId, SnapshotId};
+use mmh_core::{ChunkId, ErrorKind, SnapshotId};
 use mmh_store::conformance::{change, commit, put, small_store};
 use mmh_store::fault::{Fault, Faults};
 use mmh_store::{ChunkSource, OpenOptions, Result, Store};
@@ -58,6 +58,11 @@ async fn run(n: u64, fault: Fault, kept: usize, memory: Memory) -> bool {
     };
     let met = faults.count() >= n;
     assert!(met || result.is_ok(), "no fault, no error: {result:?}");
+    if let Err(error) = &result {
+        let kind = error.kind();
+        let honest = matches!(kind, ErrorKind::Unavailable | ErrorKind::Denied);
+        assert!(honest, "{fault:?} at {n}: {kind}: {error}");
+    }
     memory.staging.crash(kept);
     let what = format!("{fault:?} at {n}, {kept} bytes kept: {result:?}");
     assert_recovers(&memory, &sure, &what).await;
@@ -146,6 +151,16 @@ fn nothing_acknowledged_is_lost_when_a_sealed_store_is_hit() {
     sweep_in(Memory::sealed, Fault::Fail, 0);
     sweep_in(Memory::sealed, Fault::CrashAfter, 0);
     sweep_in(Memory::sealed, Fault::Torn, 777);
+}
+
+/// An error of the device, a full disk, one that is read-only, and one that may not be written any
+/// more: at every operation, for plain and sealed stores.
+#[test]
+fn nothing_acknowledged_is_lost_when_the_disk_refuses() {
+    for fault in Fault::OF_DISK {
+        sweep_in(Memory::new, fault, usize::MAX);
+        sweep_in(Memory::sealed, fault, usize::MAX);
+    }
 }
 
 /// The exam must notice a disk that does not sync, or it would prove nothing about syncing.
