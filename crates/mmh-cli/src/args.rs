@@ -16,7 +16,7 @@ use std::str::FromStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mmh_core::name::Target;
 use mmh_core::range::RangeSpec;
-use mmh_repo::Keep;
+use mmh_repo::{Keep, StripeShape};
 
 use serve::{ServeArgs, TokenArgs};
 
@@ -103,8 +103,11 @@ pub(crate) enum Command {
     ///
     /// With --encrypt it is sealed for its whole life: content, names, sizes and structure.
     /// Examples: mmh init --encrypt; mmh init --encrypt --recipient age1pq1…
+    ///
+    /// With --stripe it is spread over several folders or buckets, any few of which may be lost.
+    /// Example: mmh init --stripe 2+1 /disk1/mmh,/disk2/mmh,s3://bucket/mmh
     Init {
-        /// Where [default: -R, else the current folder]
+        /// Where [default: -R, else the current folder]; the stores of a stripe with commas
         dir: Option<String>,
         /// Seal everything, for a passphrase or for recipients
         #[arg(long)]
@@ -115,6 +118,9 @@ pub(crate) enum Command {
         /// Parity that heals packs: so many per cent of them, 1 to 50, or `off` [default: 3%]
         #[arg(long, value_name = "N%|off", value_parser = parity)]
         parity: Option<u32>,
+        /// Spread over several stores: so many for data, and so many of all that may be lost
+        #[arg(long, value_name = "K+M")]
+        stripe: Option<StripeShape>,
     },
     /// Add files and folders to a name
     ///

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
-use mmh_repo::Healed;
+use mmh_repo::{Away, Healed};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -67,6 +67,41 @@ impl Output {
                 }
             });
         }
+        self.tell(&text);
+    }
+
+    /// Says on standard error which stores of a stripe are not there.
+    pub(crate) fn tell_away(self, away: &[Away]) {
+        let mut text = String::new();
+        for Away { place, why } in away {
+            text.push_str(&match self.json {
+                true => format!(
+                    "{}\n",
+                    serde_json::json!({ "away": { "store": place, "why": why } })
+                ),
+                false => {
+                    let missing = styled(BAD, "without");
+                    format!("{missing} store {}: {}\n", plain(place), plain(why))
+                }
+            });
+        }
+        self.tell(&text);
+    }
+
+    /// Says on standard error that shards of a stripe are damaged, which was read around.
+    pub(crate) fn tell_read_around(self, n: usize) {
+        let text = match (n, self.json) {
+            (0, _) => String::new(),
+            (n, true) => format!("{}\n", serde_json::json!({ "damaged_shards": n })),
+            (n, false) => {
+                let around = styled(BAD, "read around");
+                format!("{around} {n} damaged shards; `mmh scrub` makes them again\n")
+            }
+        };
+        self.tell(&text);
+    }
+
+    fn tell(self, text: &str) {
         if !self.quiet && !text.is_empty() {
             // Nobody is left to hear that standard error is closed.
             anstream::stderr().write_all(text.as_bytes()).ok();

@@ -7,7 +7,9 @@ use mmh_core::ErrorKind;
 use mmh_core::ports::{Cancel, Progress, Silent, SystemClock};
 use mmh_repo::key_folder::KeyFolder;
 use mmh_repo::keys::SeedKey;
-use mmh_repo::{Access, Backend, Components, Repository, Settings, Store, entropy};
+use mmh_repo::{
+    Access, Backend, Components, Replaced, Repository, Settings, ShardReport, Store, entropy,
+};
 use tokio::runtime::Runtime;
 
 use crate::args::Global;
@@ -119,7 +121,8 @@ impl Session {
                 format!("cannot read the current folder: {e}"),
             )
         })?;
-        let holds = |dir: &&Path| dir.join("mmh/config").is_file();
+        let holds =
+            |dir: &&Path| dir.join("mmh/config").is_file() || dir.join("mmh/stripe").is_dir();
         match here.ancestors().find(holds) {
             Some(dir) => Ok(Setting {
                 value: dir.display().to_string(),
@@ -211,9 +214,23 @@ impl Session {
         let backend = Backend::parse_existing(&place, &self.config.access())?;
         let repository = Repository::open(backend, settings, components)?;
         if let Ok(store) = repository.store() {
+            self.output.tell_away(&store.backend().away());
             self.opened.get_or_init(|| store.clone());
         }
         Ok(repository)
+    }
+
+    /// Puts empty stores that are named in the place of lost ones, if the repository is a stripe.
+    ///
+    /// # Errors
+    /// Unavailable; Conflict; Denied.
+    pub(crate) fn replace_lost(&self) -> Result<(Vec<Replaced>, ShardReport), Failure> {
+        let place = self.place()?.value;
+        if PathBuf::from(&place).is_file() {
+            return Ok((Vec::new(), ShardReport::default()));
+        }
+        let backend = Backend::parse_existing(&place, &self.config.access())?;
+        Ok(mmh_repo::replace_lost(&backend, &self.components())?)
     }
 
     /// How other repositories are reached: the log that was named is this one's.
@@ -257,6 +274,8 @@ impl Session {
             .map(Store::take_healed)
             .unwrap_or_default();
         self.output.tell_healed(&healed);
+        let around = (self.opened.get()).map_or(0, |store| store.backend().shards_read_around());
+        self.output.tell_read_around(around);
         self.runtime.shutdown_background();
     }
 }

@@ -44,9 +44,9 @@ mod workshop;
 
 pub use mmh_codec::{Level, entropy};
 pub use mmh_store::{
-    Access, Backend, CACHE_LEN_DEFAULT, Error as StoreError, GcOptions, GcReport, Healed,
-    InitOptions, RebuildOptions, RebuildReport, RepairReport, Result as StoreResult, ScrubOptions,
-    ScrubReport, Store,
+    Access, Away, Backend, CACHE_LEN_DEFAULT, Error as StoreError, GcOptions, GcReport, Healed,
+    HealedShard, InitOptions, RebuildOptions, RebuildReport, RepairReport, Replaced,
+    Result as StoreResult, ScrubOptions, ScrubReport, ShardReport, Store, StripeShape,
 };
 
 pub use add::{AddOptions, AddReport};
@@ -58,7 +58,7 @@ pub use inspect::inspect;
 pub use keep::Keep;
 pub use measure::{MeasureReport, measure};
 pub use read::FileReader;
-pub use repair::Repaired;
+pub use repair::{Repaired, replace_lost};
 pub use repository::{Components, Repository, Settings};
 pub use stat::StatReport;
 pub use sync::{SyncOptions, SyncReport};

@@ -1,11 +1,27 @@
 //! Scrubbing and repairing, and which names and files are still hit afterwards.
 
 use mmh_core::PackId;
-use mmh_store::{RepairReport, ScrubOptions, ScrubReport};
+use mmh_store::{
+    Backend, RepairReport, Replaced, ScrubOptions, ScrubReport, ShardReport, Store, SystemEntropy,
+};
 
 use crate::check::CheckReport;
 use crate::error::Result;
-use crate::repository::Repository;
+use crate::repository::{Components, Repository};
+
+/// Puts empty stores that `backend` names in the place of lost ones of its stripe, and fills
+/// them. Does nothing if the place is no stripe, or nothing is lost. No key is needed.
+///
+/// # Errors
+/// `Unavailable` if too few stores are left; `Conflict` with another repair at the same time.
+pub fn replace_lost(
+    backend: &Backend,
+    components: &Components,
+) -> Result<(Vec<Replaced>, ShardReport)> {
+    let (progress, cancel) = (components.progress.as_ref(), &components.cancel);
+    let replaced = Store::replace_lost(backend, &SystemEntropy, progress, cancel);
+    Ok(components.runtime.block_on(replaced)?)
+}
 
 /// What a repair did, and what it could not mend.
 #[derive(Debug, Clone)]

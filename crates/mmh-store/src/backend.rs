@@ -17,6 +17,7 @@ use crate::cache::{Cache, private_folder};
 use crate::error::{Error, Result};
 use crate::log_engine::{LogEngine, ObjectLog};
 use crate::staging::{LocalStaging, MemoryStaging, Staging};
+use crate::stripe::{Away, Given, Stripe, StripeEngine};
 use crate::sync::Peer;
 use crate::vault::Vault;
 use place::Place;
@@ -46,6 +47,10 @@ pub struct Backend {
     node: Option<crate::node::client::Node>,
     /// Who answers for the repository, if it is alive there.
     peer: Option<Arc<dyn Peer>>,
+    /// Stores of a stripe that were named, until it is opened.
+    given: Arc<[Given]>,
+    /// The stripe, once it is opened.
+    stripe: Option<Arc<Stripe>>,
 }
 
 impl Backend {
@@ -81,6 +86,8 @@ impl Backend {
             #[cfg(feature = "node")]
             node: None,
             peer: None,
+            given: Arc::default(),
+            stripe: None,
         })
     }
 
@@ -110,16 +117,64 @@ impl Backend {
             #[cfg(feature = "node")]
             node: None,
             peer: None,
+            given: Arc::default(),
+            stripe: None,
+        }
+    }
+
+    /// Stores of one stripe, in any order. What was written lies on all of them.
+    #[must_use]
+    pub fn stripe_of(stores: Vec<Self>) -> Self {
+        Self::of_given(stores.into_iter().map(Given::store).collect())
+    }
+
+    fn of_given(given: Vec<Given>) -> Self {
+        let places: Vec<&str> = given.iter().map(|one| one.place.as_str()).collect();
+        let name = places.join(",");
+        // Nothing is read or written before the stripe is opened.
+        let (closed, staging) = (StripeEngine(None), MemoryStaging::default());
+        Self {
+            given: given.into(),
+            ..Self::custom(&name, Arc::new(closed), Arc::new(staging))
+        }
+    }
+
+    /// The same place, spread over the stores of a stripe.
+    pub(crate) fn spread_over(
+        &self,
+        name: &str,
+        engine: Arc<StripeEngine>,
+        staging: Arc<dyn Staging>,
+        (elsewhere, cache): (bool, Option<Arc<Cache>>),
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            stripe: engine.0.clone(),
+            objects: engine,
+            staging,
+            root: None,
+            elsewhere,
+            cache,
+            peer: None,
+            #[cfg(feature = "node")]
+            node: None,
+            ..self.clone()
         }
     }
 
     /// A place as people write it: a path, or a URL `file:///…`, `s3://bucket/prefix`, `gs://…`,
-    /// `az://…` or `mmhs://PIN@host:port`. Folders are made; nothing is asked of engines elsewhere yet.
+    /// `az://…` or `mmhs://PIN@host:port`; several, with commas between, are the stores of a stripe.
+    /// Folders are made; nothing is asked of engines elsewhere yet.
     ///
     /// # Errors
     /// Unsupported for any other URL, or an engine that this build was made without; Invalid or
     /// Denied if `access` lacks what the place needs; those of [`Backend::local`].
     pub fn parse(text: &str, access: &Access) -> Result<Self> {
+        if let Some(places) = stores_of(text)? {
+            let stores = places.into_iter().map(|place| Self::parse(place, access));
+            let stores = stores.collect::<Result<Vec<_>>>()?;
+            return Ok(Self::stripe_of(stores).with_access(access));
+        }
         let backend = match Place::parse(text)? {
             Place::Folder(path) => Self::local(path)?,
             bucket => Self::remote(&bucket, access)?,
@@ -127,11 +182,16 @@ impl Backend {
         Ok(backend.with_access(access))
     }
 
-    /// Like [`Backend::parse`], but makes nothing: a folder must exist.
+    /// Like [`Backend::parse`], but makes nothing: a folder must exist, unless it is one of several.
     ///
     /// # Errors
     /// NotFound if there is no folder; those of [`Backend::parse`].
     pub fn parse_existing(text: &str, access: &Access) -> Result<Self> {
+        if let Some(places) = stores_of(text)? {
+            let stores = places.into_iter();
+            let stores = stores.map(|place| Given::existing(place, access));
+            return Ok(Self::of_given(stores.collect()).with_access(access));
+        }
         let backend = match Place::parse(text)? {
             Place::Folder(path) if path.is_dir() => Self::existing(&path)?,
             Place::Folder(path) => return Err(no_repository(&path)),
@@ -268,6 +328,35 @@ impl Backend {
         &self.vault
     }
 
+    /// Stores of a stripe that were named.
+    pub(crate) fn given(&self) -> &[Given] {
+        &self.given
+    }
+
+    /// The stripe, if the repository is one.
+    pub(crate) fn stripe(&self) -> Option<&Arc<Stripe>> {
+        self.stripe.as_ref()
+    }
+
+    /// The stores of the stripe that are not there, or were given and do not belong to it.
+    #[must_use]
+    pub fn away(&self) -> Vec<Away> {
+        self.stripe()
+            .map(|stripe| stripe.away())
+            .unwrap_or_default()
+    }
+
+    /// How many damaged shards of a stripe readers have met and read around.
+    #[must_use]
+    pub fn shards_read_around(&self) -> usize {
+        self.stripe().map_or(0, |stripe| stripe.n_met())
+    }
+
+    /// What was read from elsewhere, for a stripe of which this place is a store.
+    pub(crate) fn shared_cache(&self) -> Option<Arc<Cache>> {
+        self.cache.clone()
+    }
+
     /// What was read from elsewhere.
     pub(crate) fn cache(&self) -> Option<&Cache> {
         self.cache.as_deref()
@@ -284,6 +373,20 @@ impl Backend {
     pub fn staging(&self) -> &Arc<dyn Staging> {
         &self.staging
     }
+}
+
+/// The places of several stores: with commas between them, unless there is a folder of that name.
+fn stores_of(text: &str) -> Result<Option<Vec<&str>>> {
+    if !text.contains(',') || Path::new(text).exists() {
+        return Ok(None);
+    }
+    let places: Vec<&str> = text.split(',').collect();
+    if places.iter().any(|place| place.is_empty()) {
+        return Err(Error::BadStripe {
+            reason: format!("`{}` names an empty place", without_user(text)),
+        });
+    }
+    Ok(Some(places))
 }
 
 /// Reports a folder that is not there as what it is to the caller.

@@ -30,6 +30,7 @@ use crate::log_engine::{LogEngine, connect};
 use crate::objects::is_taken;
 use crate::staging::StagedFile;
 use crate::store::{InitOptions, OpenOptions, Store};
+use crate::stripe::StripeShape;
 use crate::verify::VerifyOptions;
 
 /// The frame of a chunk, as a caller of the store makes it.
@@ -156,6 +157,17 @@ pub fn commit(changes: Vec<RefChange>) -> Commit {
         undoes: None,
         since: None,
     }
+}
+
+/// A stripe of these stores on which no repository was made yet.
+///
+/// # Panics
+/// If they make none of that shape.
+pub async fn stripe(stores: Vec<Backend>, shape: StripeShape) -> Backend {
+    let repository = SystemEntropy.draw().expect("the system has entropy");
+    let named = Backend::stripe_of(stores);
+    let made = crate::stripe::make(named, Some(shape), &repository, &SystemEntropy).await;
+    made.expect("a stripe")
 }
 
 /// The whole exam. `fresh` gives an empty backend at each call; it runs on a tokio runtime.

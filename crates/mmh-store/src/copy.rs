@@ -28,6 +28,14 @@ pub(crate) async fn copy(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<u64> {
+    if !dest.given().is_empty() {
+        return Err(Error::UnsupportedBackend {
+            place: dest.name().to_owned(),
+            reason: "a copy is not spread over several stores; make a stripe with `mmh init` and \
+                     put the content into it"
+                .to_owned(),
+        });
+    }
     if dest.len(names::CONFIG).await?.is_some() {
         return Err(Error::AlreadyARepository {
             place: dest.name().to_owned(),

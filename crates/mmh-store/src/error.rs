@@ -113,6 +113,24 @@ pub enum Error {
         /// Where the configuration says that it is.
         recorded: String,
     },
+    /// Stores do not make a stripe as they were given.
+    #[error("{reason}")]
+    BadStripe {
+        /// What does not fit.
+        reason: String,
+    },
+    /// Too few stores of a stripe are there.
+    #[error("{reason}")]
+    StripeLost {
+        /// Which ones are not, and why.
+        reason: String,
+    },
+    /// Stores do not agree about the stripe that they are part of.
+    #[error("{reason}")]
+    StripeMixed {
+        /// Which ones.
+        reason: String,
+    },
     /// An argument is outside its bounds.
     #[error("{what} is {value}; it must be {bounds}")]
     BadSetting {
@@ -302,6 +320,7 @@ impl Error {
             | Self::BadFrame { .. }
             | Self::BadArrival { .. }
             | Self::BadPlace { .. }
+            | Self::BadStripe { .. }
             | Self::BadSetting { .. } => ErrorKind::Invalid,
             Self::NoCredentials { .. } => ErrorKind::Denied,
             Self::UnknownVersion { .. }
@@ -314,10 +333,12 @@ impl Error {
             Self::RefConflict { .. }
             | Self::Collected { .. }
             | Self::Overtaken { .. }
+            | Self::StripeMixed { .. }
             | Self::NotTheLog { .. } => ErrorKind::Conflict,
-            Self::Busy { .. } | Self::Unconfirmed { .. } | Self::WriterFailed { .. } => {
-                ErrorKind::Unavailable
-            }
+            Self::Busy { .. }
+            | Self::Unconfirmed { .. }
+            | Self::StripeLost { .. }
+            | Self::WriterFailed { .. } => ErrorKind::Unavailable,
             Self::Io { source, .. } => ErrorKind::of_io(source),
             Self::Engine { source, .. } => kind_of_engine(source),
             Self::Log { kind, .. } => *kind,
@@ -363,7 +384,7 @@ fn or_nothing(id: Option<&SnapshotId>) -> String {
     id.map_or_else(|| "nothing".to_owned(), ToString::to_string)
 }
 
-fn kind_of_engine(error: &object_store::Error) -> ErrorKind {
+pub(crate) fn kind_of_engine(error: &object_store::Error) -> ErrorKind {
     use object_store::Error as E;
     match error {
         E::NotFound { .. } => ErrorKind::NotFound,

@@ -45,6 +45,7 @@ mod scrub;
 pub mod sim;
 mod staging;
 mod store;
+mod stripe;
 mod sync;
 #[cfg(any(feature = "net", feature = "postgres", feature = "nats"))]
 mod tls;
@@ -80,6 +81,10 @@ pub use repair::RepairReport;
 pub use scrub::{ScrubOptions, ScrubReport};
 pub use staging::{LocalStaging, MemoryStaging, StagedFile, Staging};
 pub use store::{InitOptions, OpenOptions, Stats, Store};
+pub use stripe::{
+    Away, HealedShard, Replaced, SHARD_BLOCK_LEN, SHARD_HEAD_LEN, SHARD_MAGIC, SHARD_PIECE_LEN,
+    STRIPE_STORES_MAX, ShardReport, StripeShape,
+};
 pub use sync::{Carried, Peer};
 pub use verify::{Damage, VerifyOptions, VerifyReport};
 pub use writer::Writer;

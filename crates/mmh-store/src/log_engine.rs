@@ -174,7 +174,7 @@ impl LogEngine for ObjectLog {
     }
 
     async fn settle(&self, name: &str) -> Result<()> {
-        self.0.settle(name)
+        self.0.settle(name).await
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>) -> Result<Vec<Listed>> {

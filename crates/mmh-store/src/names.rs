@@ -28,6 +28,11 @@ pub const TOMBS: &str = "mmh/tombs";
 /// Before every list of pruned snapshots.
 pub const PRUNED: &str = "mmh/pruned";
 
+/// Before every note of a store that is part of a stripe.
+pub const STRIPES: &str = "mmh/stripe";
+/// Before every shard that such a store holds.
+pub const SHARDS: &str = "mmh/shards";
+
 /// Before the name that `init` tries conditions on.
 pub const PROBE: &str = "mmh/probe";
 
@@ -132,7 +137,12 @@ pub(crate) fn pruned(id: &Digest) -> String {
     format!("{PRUNED}/{id}")
 }
 
-/// The number at the end of the name of a log entry, checkpoint or boundary.
+/// `mmh/stripe/<epoch>`, in 20 decimal digits.
+pub(crate) fn stripe(epoch: u64) -> String {
+    format!("{STRIPES}/{epoch:020}")
+}
+
+/// The number at the end of the name of a log entry, checkpoint, boundary or stripe note.
 pub(crate) fn parse_seq(name: &str) -> Option<u64> {
     let digits = name.rsplit('/').next()?;
     let all_digits = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());

@@ -193,7 +193,10 @@ impl Backend {
     }
 
     /// Makes sure that an object which another process may have published a moment ago lasts.
-    pub(crate) fn settle(&self, name: &str) -> Result<()> {
+    pub(crate) async fn settle(&self, name: &str) -> Result<()> {
+        if let Some(stripe) = self.stripe() {
+            return stripe.complete(name).await;
+        }
         let settled = self.staging().settle(name);
         settled.map_err(Error::io(self.place(name)))
     }

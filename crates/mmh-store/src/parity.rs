@@ -16,5 +16,6 @@ pub use cell::{
     PARITY_BODY_LEN_MAX, PARITY_PERCENT_MAX, PARITY_SMALL_BODY, fuzz_parity_head,
 };
 pub(crate) use cell::{Geometry, end_mark};
+pub(crate) use code::{Decoder, Encoder};
 pub(crate) use heal::{Patches, examine, read_cells, restore};
 pub(crate) use write::{append, append_for};

@@ -153,7 +153,7 @@ async fn complete(store: &Store, listed: &mut Vec<(String, u64)>) -> Result<Vec<
         .collect();
     let indexed = store.index().packs();
     for pack in known.difference(&indexed) {
-        store.backend().settle(&names::pack(pack))?;
+        store.backend().settle(&names::pack(pack)).await?;
     }
     for pack in indexed.difference(&known) {
         let name = names::pack(pack);

@@ -110,7 +110,7 @@ async fn adopt(backend: &Backend, index: &Index) -> Result<u64> {
         match read_footer(Source::Published(backend, pack)).await {
             Ok((_, table)) => {
                 let name = names::pack(&pack);
-                backend.settle(&name)?;
+                backend.settle(&name).await?;
                 adopted += 1;
                 packs.insert(pack);
                 entries.extend(table.into_iter().map(|entry| (pack, entry)));

@@ -23,9 +23,10 @@ use crate::pack::{
     Entry, Growing, Kind, PACK_RECORDS_MAX, Record, Source, publish, read_footer, rescue,
 };
 use crate::rebuild::RebuildOptions;
-use crate::scrub::{Pace, Tended, tend};
+use crate::scrub::{Pace, Tended, tend, tend_small};
 use crate::staging::StagedFile;
 use crate::store::Store;
+use crate::stripe::ShardReport;
 
 /// What a repair found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -46,6 +47,8 @@ pub struct RepairReport {
     pub lost_chunks: Vec<ChunkId>,
     /// Whether the index was made anew.
     pub index_rebuilt: bool,
+    /// What was done on the stores of a stripe.
+    pub shards: ShardReport,
 }
 
 /// Repairs a store, with other stores to fetch lost chunks from.
@@ -55,6 +58,9 @@ pub(crate) async fn repair(
     (progress, cancel): (&dyn Progress, &Cancel),
 ) -> Result<RepairReport> {
     let mut report = RepairReport::default();
+    // Before anything is read of them: of copies that differ one is right.
+    let mut pace = Pace::new(None);
+    tend_small(store, &mut pace, cancel, &mut report.shards).await?;
     store.index().reopen().await?;
     let damaged_packs = heal_packs(store, &mut report, (progress, cancel)).await?;
     let listed: BTreeSet<PackId> = packs(store)
@@ -115,6 +121,12 @@ async fn heal_packs(
     for (pack, len) in listed {
         progress.item(&names::pack(&pack));
         report.packs += 1;
+        if let Some(stripe) = store.backend().stripe() {
+            let name = names::pack(&pack);
+            stripe
+                .tend(&name, (&mut pace, cancel), &mut report.shards)
+                .await?;
+        }
         match tend(store.backend(), pack, &mut pace, cancel).await {
             Ok(Tended::Whole { .. }) => {}
             Ok(Tended::Healed(healed)) => match &healed.unwritten {
@@ -188,7 +200,12 @@ async fn keep_whole(
     match read_footer(source).await {
         Ok((_, entries)) => table.extend(entries.into_iter().map(|entry| (entry.id, entry))),
         Err(error) if says_damage(&error) => {
-            let found = rescue(store.backend(), store.index(), pack).await?;
+            let found = match rescue(store.backend(), store.index(), pack).await {
+                Ok(found) => found,
+                // Not all of it can be read; what the index says of it is tried.
+                Err(error) if says_damage(&error) => Vec::new(),
+                Err(error) => return Err(error),
+            };
             table.extend(found.into_iter().map(|entry| (entry.id, entry)));
         }
         Err(error) => return Err(error),

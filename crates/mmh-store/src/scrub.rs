@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use mmh_core::ports::{Cancel, Progress};
-use mmh_core::{Digest, PackId};
+use mmh_core::{Digest, ErrorKind, PackId};
 use tokio::time::Instant;
 
 use crate::backend::Backend;
@@ -16,6 +16,7 @@ use crate::names;
 use crate::pack::{Source, TRAILER_LEN, Trailer};
 use crate::parity::{CELL_HEAD_LEN, end_mark, read_cells};
 use crate::store::Store;
+use crate::stripe::ShardReport;
 use crate::verify::{Damage, VerifyReport, check_index, check_log};
 
 /// Bytes that are read at once.
@@ -45,6 +46,8 @@ pub struct ScrubReport {
     pub damaged_packs: Vec<PackId>,
     /// Damage of index runs, log and refs.
     pub damage: Vec<Damage>,
+    /// What was found on the stores of a stripe.
+    pub shards: ShardReport,
 }
 
 impl ScrubReport {
@@ -53,6 +56,7 @@ impl ScrubReport {
     pub fn is_clean(&self) -> bool {
         self.damaged_packs.is_empty()
             && self.damage.is_empty()
+            && self.shards.is_clean()
             && self.healed.iter().all(|healed| healed.unwritten.is_none())
     }
 }
@@ -79,6 +83,12 @@ pub(crate) async fn scrub(
         progress.item(&names::pack(&pack));
         report.packs += 1;
         report.bytes += len;
+        if let Some(stripe) = store.backend().stripe() {
+            let name = names::pack(&pack);
+            stripe
+                .tend(&name, (&mut pace, cancel), &mut report.shards)
+                .await?;
+        }
         match tend(store.backend(), pack, &mut pace, cancel).await {
             Ok(Tended::Whole { parity }) => report.without_parity += u64::from(!parity),
             Ok(Tended::Healed(healed)) => report.healed.push(healed),
@@ -90,6 +100,7 @@ pub(crate) async fn scrub(
         progress.advance(len);
         done(pack);
     }
+    tend_small(store, &mut pace, cancel, &mut report.shards).await?;
     let mut rest = VerifyReport::default();
     store.index().refresh().await?;
     check_index(store, cancel, &mut rest).await?;
@@ -97,6 +108,26 @@ pub(crate) async fn scrub(
     report.damage = rest.damage;
     progress.end();
     Ok(report)
+}
+
+/// Makes the copies of a stripe whole of all that is no pack.
+pub(crate) async fn tend_small(
+    store: &Store,
+    pace: &mut Pace,
+    cancel: &Cancel,
+    report: &mut ShardReport,
+) -> Result<()> {
+    let Some(stripe) = store.backend().stripe() else {
+        return Ok(());
+    };
+    report.away = stripe.away();
+    for (name, _) in stripe.objects().await? {
+        cancel.check()?;
+        if names::parse_pack(&name).is_none() {
+            stripe.tend(&name, (pace, cancel), report).await?;
+        }
+    }
+    Ok(())
 }
 
 fn is_gone(error: &Error) -> bool {
@@ -125,14 +156,19 @@ pub(crate) async fn tend(
     cancel: &Cancel,
 ) -> Result<Tended> {
     let source = Source::Published(backend, pack);
-    if let Some(parity) = is_whole(source, pack, pace, cancel).await? {
-        return Ok(Tended::Whole { parity });
-    }
-    Ok(match heal(backend, pack).await? {
-        Outcome::Healed(healed, _) => Tended::Healed(healed),
+    let healed = match is_whole(source, pack, pace, cancel).await {
+        Ok(Some(parity)) => return Ok(Tended::Whole { parity }),
+        Ok(None) => heal(backend, pack).await,
+        Err(error) => Err(error),
+    };
+    match healed {
+        Ok(Outcome::Healed(healed, _)) => Ok(Tended::Healed(healed)),
         // The parity agrees with content that is not the pack's.
-        Outcome::Whole | Outcome::Beyond => Tended::Beyond,
-    })
+        Ok(Outcome::Whole | Outcome::Beyond) => Ok(Tended::Beyond),
+        // Of a stripe a part that too few stores have whole cannot be read at all.
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Tended::Beyond),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether a pack and its parity are as they were published: `None` if not, else whether there is
@@ -204,7 +240,7 @@ impl Pace {
     }
 
     /// Waits until `len` more bytes may have been read.
-    async fn wait(&mut self, len: u64) {
+    pub(crate) async fn wait(&mut self, len: u64) {
         self.bytes += len;
         if let Some(rate) = self.rate {
             let ahead = ahead(self.bytes, rate).saturating_sub(self.began.elapsed());

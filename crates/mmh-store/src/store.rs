@@ -34,6 +34,7 @@ use crate::rebuild::{RebuildOptions, RebuildReport};
 use crate::recover::Recovered;
 use crate::repair::RepairReport;
 use crate::scrub::{ScrubOptions, ScrubReport};
+use crate::stripe::{self, Replaced, ShardReport, StripeShape};
 use crate::verify::{VerifyOptions, VerifyReport};
 use crate::writer::{Pen, PendingChunk, Writer};
 
@@ -49,6 +50,8 @@ pub struct InitOptions {
     /// Parity of packs in per cent, at most [`PARITY_PERCENT_MAX`](crate::parity::PARITY_PERCENT_MAX);
     /// 0 for none.
     pub parity: u32,
+    /// How many of the stores hold data and how many may be lost, if there are several.
+    pub stripe: Option<StripeShape>,
     /// How the store is used from here on.
     pub open: OpenOptions,
 }
@@ -60,6 +63,7 @@ impl Default for InitOptions {
             chunker: ChunkerParams::default(),
             sealing: None,
             parity: PARITY_DEFAULT,
+            stripe: None,
             open: OpenOptions::default(),
         }
     }
@@ -155,10 +159,15 @@ impl Store {
         let there_is_one = || Error::AlreadyARepository {
             place: backend.name().to_owned(),
         };
+        let repository = match backend.stripe() {
+            Some(stripe) => *stripe.repository(),
+            None => entropy.draw()?,
+        };
+        let backend =
+            stripe::make(backend.clone(), options.stripe, &repository, &**entropy).await?;
         if backend.len(names::CONFIG).await?.is_some() {
             return Err(there_is_one());
         }
-        let repository = entropy.draw()?;
         let (backend, log) = log_home::choose(backend.clone(), &repository)?;
         let mut config = Config {
             r#type: ConfigTag::Tag,
@@ -210,7 +219,7 @@ impl Store {
     /// NotFound if there is none; Unsupported for a newer format; Denied if it is sealed and no key
     /// opens it, or not sealed and a key was given; Corrupt; Unavailable.
     pub async fn open(backend: Backend, options: OpenOptions) -> Result<Self> {
-        let (config, bytes) = read_config(&backend).await?;
+        let (backend, config, bytes) = find(backend).await?;
         let backend = log_home::of(backend, &config)?;
         let (key, vault) = keys::unlock(&backend, &config, &*options.key).await?;
         let backend = backend.with_vault(vault);
@@ -417,6 +426,21 @@ impl Store {
         crate::repair::repair(self, sources, (progress, cancel)).await
     }
 
+    /// Puts empty stores that `backend` names in the place of lost ones of its stripe, and makes
+    /// what they should hold; does nothing where nothing is lost. The place is opened afterwards.
+    ///
+    /// # Errors
+    /// Unavailable if too few stores are left; Conflict with another replacement at the same
+    /// time; Denied; cancelled.
+    pub async fn replace_lost(
+        backend: &Backend,
+        entropy: &dyn Entropy,
+        progress: &dyn Progress,
+        cancel: &Cancel,
+    ) -> Result<(Vec<Replaced>, ShardReport)> {
+        stripe::replace_lost(backend, entropy, (progress, cancel)).await
+    }
+
     /// Makes the index anew from the packs alone.
     ///
     /// # Errors
@@ -588,6 +612,31 @@ impl Store {
             .filter_map(Weak::upgrade)
             .find_map(|pen| pen.find(id))
     }
+}
+
+/// Finds the repository in a place, or the stripe that the place is a store of.
+async fn find(backend: Backend) -> Result<(Backend, Config, Bytes)> {
+    let error = match backend.given() {
+        [] => match read_config(&backend).await {
+            Err(error @ Error::NotARepository { .. }) => error,
+            found => return found.map(|(config, bytes)| (backend, config, bytes)),
+        },
+        _ => Error::NotARepository {
+            place: backend.name().to_owned(),
+        },
+    };
+    let backend = stripe::attach(backend).await?;
+    let Some(stripe) = backend.stripe() else {
+        return Err(error);
+    };
+    let (config, bytes) = read_config(&backend).await?;
+    if config.repository != *stripe.repository() {
+        return Err(Error::Corrupt {
+            object: names::STRIPES.to_owned(),
+            reason: "its notes name another repository than its configuration".to_owned(),
+        });
+    }
+    Ok((backend, config, bytes))
 }
 
 /// Reads the configuration; that there is none means that there is no repository.

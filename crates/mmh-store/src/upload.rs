@@ -21,6 +21,10 @@ const PARTS_PARALLEL: usize = 4;
 /// durable, of the file's length, when this returns; before, it cannot be seen.
 pub(crate) async fn upload(backend: &Backend, file: &dyn StagedFile, name: &str) -> Result<()> {
     let len = file.len();
+    if let Some(stripe) = backend.stripe() {
+        let published = stripe.publish(file, name).await;
+        return published.map_err(Error::engine(backend.place(name)));
+    }
     if len <= PART_LEN {
         return backend.write(name, read(file, 0, len)?).await;
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use mmh_core::name::Target;
 use mmh_repo::keys::{RootSeed, Sealing, SystemEntropy};
-use mmh_repo::{AddOptions, Backend, InitOptions, Repository};
+use mmh_repo::{AddOptions, Backend, InitOptions, Repository, StripeShape};
 
 use crate::args::keys::SlotArgs;
 use crate::failure::Failure;
@@ -16,7 +16,7 @@ pub(crate) fn init(
     session: &Session,
     dir: Option<String>,
     slot: Option<&SlotArgs>,
-    parity: Option<u32>,
+    (parity, stripe): (Option<u32>, Option<StripeShape>),
 ) -> Result<(), Failure> {
     let set = session.config.repository.as_ref().map(|s| s.value.clone());
     let place = dir.or(set).unwrap_or_else(|| ".".to_owned());
@@ -32,11 +32,14 @@ pub(crate) fn init(
     let sealed = sealing.is_some();
     let mut options = InitOptions {
         sealing,
+        stripe,
         ..InitOptions::default()
     };
     options.parity = parity.unwrap_or(options.parity);
     Repository::init_with(backend, options, session.settings(), session.components())?;
-    let value = serde_json::json!({ "repository": name, "sealed": sealed });
+    let value = serde_json::json!({
+        "repository": name, "sealed": sealed, "stripe": stripe.map(|shape| shape.to_string()),
+    });
     session.output.report(&value, |out| {
         let what = if sealed {
             "sealed repository"
@@ -44,6 +47,11 @@ pub(crate) fn init(
             "repository"
         };
         writeln!(out, "{} {what} in {name}", styled(GOOD, "made a new"))?;
+        if let Some(shape) = stripe {
+            let (m, n) = (shape.parity, shape.stores());
+            let advice = format!("{m} of its {n} stores may be lost; writing needs all of them");
+            writeln!(out, "{}", styled(DIM, advice))?;
+        }
         if sealed {
             let advice = "who loses all keys loses everything: keep `mmh seed show` on paper";
             writeln!(out, "{}", styled(DIM, advice))?;

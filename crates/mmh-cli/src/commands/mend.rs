@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use mmh_core::{Digest, PackId};
-use mmh_repo::{Healed, ScrubOptions};
+use mmh_repo::{Away, Healed, HealedShard, Replaced, ScrubOptions, ShardReport};
 use serde_json::{Value, json};
 
 use crate::config::{Process, cache_folder};
@@ -44,11 +44,13 @@ pub(crate) fn scrub(session: &Session, rate: Option<u64>, resume: bool) -> Resul
         "packs": report.packs, "bytes": report.bytes, "resumed": after.is_some(),
         "without_parity": report.without_parity, "healed": healed(&report.healed),
         "damaged_packs": ids(&report.damaged_packs), "damage": damage,
+        "shards": shards(&report.shards),
     });
     session.output.report(&value, |out| {
         let read = format!("{} in {}", size(report.bytes), count(report.packs, "pack"));
         writeln!(out, "{} {read}", styled(GOOD, "read"))?;
         print_healed(out, &report.healed)?;
+        print_shards(out, &report.shards)?;
         for pack in &report.damaged_packs {
             writeln!(out, "{} pack {}", styled(BAD, "damaged"), pack.digest())?;
         }
@@ -76,15 +78,20 @@ pub(crate) fn scrub(session: &Session, rate: Option<u64>, resume: bool) -> Resul
     if report.is_clean() {
         return Ok(());
     }
-    let n = (report.damaged_packs.len() + report.damage.len()) as u64;
+    let shards = &report.shards;
+    let n = (report.damaged_packs.len() + report.damage.len() + shards.beyond.len()) as u64;
     let unseen = session.output.quiet && !session.output.json;
     let (objects, are) = (count(n, "object"), verb(n, "is", "are"));
-    let what = format!("{objects} {are} damaged still; `mmh repair` mends what it can");
+    let what = match n {
+        0 => "stores are missing, or something could not be written".to_owned(),
+        _ => format!("{objects} {are} damaged still; `mmh repair` mends what it can"),
+    };
     Err(Failure::Damaged(unseen.then_some(what)))
 }
 
 /// Mends what can be mended and says what is lost.
 pub(crate) fn repair(session: &Session, from: &[String]) -> Result<(), Failure> {
+    let (replaced, filled) = session.replace_lost()?;
     let repo = session.open()?;
     let sources = from.iter().map(|place| session.open_other(place));
     let sources = sources.collect::<Result<Vec<_>, _>>()?;
@@ -96,8 +103,20 @@ pub(crate) fn repair(session: &Session, from: &[String]) -> Result<(), Failure> 
         "set_aside": ids(&store.set_aside), "missing_packs": ids(&store.missing_packs),
         "kept_chunks": store.kept_chunks, "fetched_chunks": store.fetched_chunks,
         "lost_chunks": lost, "index_rebuilt": store.index_rebuilt, "findings": check.findings,
+        "replaced": replaced.iter().map(|r| json!({ "lost": r.lost, "place": r.place }))
+            .collect::<Vec<_>>(),
+        "filled_shards": filled.healed.len(), "shards": shards(&store.shards),
     });
     session.output.report(&value, |out| {
+        for Replaced { lost, place } in &replaced {
+            let what = format!("{} takes the place of {}", plain(place), plain(lost));
+            writeln!(out, "{} {what}", styled(GOOD, "replaced"))?;
+        }
+        if !filled.healed.is_empty() {
+            let shards = count(filled.healed.len() as u64, "shard");
+            let made = styled(GOOD, "made");
+            writeln!(out, "{made} {shards} from the other stores")?;
+        }
         writeln!(
             out,
             "{} {}",
@@ -105,6 +124,7 @@ pub(crate) fn repair(session: &Session, from: &[String]) -> Result<(), Failure> 
             count(store.packs, "pack")
         )?;
         print_healed(out, &store.healed)?;
+        print_shards(out, &store.shards)?;
         for pack in &store.set_aside {
             let what = format!("pack {} could not be healed", pack.digest());
             writeln!(out, "{} {what}", styled(BAD, "set aside"))?;
@@ -127,17 +147,22 @@ pub(crate) fn repair(session: &Session, from: &[String]) -> Result<(), Failure> 
             let place = if target.is_empty() { "store" } else { &target };
             writeln!(out, "{} {place}: {problem}", styled(BAD, "hit still"))?;
         }
-        if check.is_clean() {
+        if check.is_clean() && store.shards.is_clean() {
             return writeln!(out, "{}", styled(GOOD, "all right"));
+        }
+        if check.is_clean() {
+            let advice =
+                "put an empty store in the place of each that is missing, and repair again";
+            return writeln!(out, "{}", styled(DIM, advice));
         }
         let advice = "add these files again, or repair `--from` a store that has them";
         writeln!(out, "{}", styled(DIM, advice))
     })?;
-    if check.is_clean() {
+    if check.is_clean() && store.shards.is_clean() {
         return Ok(());
     }
-    let n = check.findings.len() as u64;
-    let (places, are) = (count(n, "place"), verb(n, "is", "are"));
+    let n = check.findings.len() + store.shards.beyond.len() + store.shards.away.len();
+    let (places, are) = (count(n as u64, "place"), verb(n as u64, "is", "are"));
     let unseen = session.output.quiet && !session.output.json;
     Err(Failure::Damaged(
         unseen.then(|| format!("{places} {are} hit still")),
@@ -167,6 +192,44 @@ fn print_healed(out: &mut dyn std::io::Write, all: &[Healed]) -> std::io::Result
             None => writeln!(out, "{} {what}", styled(GOOD, "healed"))?,
             Some(why) => writeln!(out, "{} {what}: {}", styled(BAD, "not written"), plain(why))?,
         }
+    }
+    Ok(())
+}
+
+fn shards(report: &ShardReport) -> Value {
+    let healed =
+        |h: &HealedShard| json!({ "object": h.object, "store": h.store, "unwritten": h.unwritten });
+    let away = |a: &Away| json!({ "store": a.place, "why": a.why });
+    json!({
+        "objects": report.objects, "bytes": report.bytes, "beyond": report.beyond,
+        "healed": report.healed.iter().map(healed).collect::<Vec<_>>(),
+        "away": report.away.iter().map(away).collect::<Vec<_>>(),
+    })
+}
+
+fn print_shards(out: &mut dyn std::io::Write, report: &ShardReport) -> std::io::Result<()> {
+    if report.objects > 0 {
+        let what = format!(
+            "shards of {} objects, {}",
+            report.objects,
+            size(report.bytes)
+        );
+        writeln!(out, "{} {what}", styled(GOOD, "read"))?;
+    }
+    for h in &report.healed {
+        let what = format!("{} on {}", h.object, plain(&h.store));
+        match &h.unwritten {
+            None => writeln!(out, "{} {what}", styled(GOOD, "made again"))?,
+            Some(why) => writeln!(out, "{} {what}: {}", styled(BAD, "not written"), plain(why))?,
+        }
+    }
+    for object in &report.beyond {
+        let what = format!("too little is left of {object}");
+        writeln!(out, "{} {what}", styled(BAD, "damaged"))?;
+    }
+    for Away { place, why } in &report.away {
+        let what = format!("store {}: {}", plain(place), plain(why));
+        writeln!(out, "{} {what}", styled(BAD, "without"))?;
     }
     Ok(())
 }

@@ -63,6 +63,7 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
             encrypt,
             slot,
             parity,
+            stripe,
         } => {
             if !encrypt && !slot.is_empty() {
                 let what = "for whom it is sealed was said, but not --encrypt".to_owned();
@@ -74,7 +75,7 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
                 return Err(Failure::invalid(what.to_owned()));
             }
             let slot = encrypt.then_some(&slot);
-            add::init(session, dir, slot, parity)
+            add::init(session, dir, slot, (parity, stripe))
         }
         Command::Add {
             paths,

@@ -22,6 +22,7 @@ mod server;
 mod session;
 mod shapes;
 mod signing;
+mod stripe;
 mod support;
 mod sync;
 mod together;

@@ -88,6 +88,14 @@ impl Store {
     /// # Errors
     /// Unavailable; Corrupt.
     pub async fn lease_if_allowed(&self, purpose: &str) -> Result<Option<Lease>> {
+        if self
+            .backend()
+            .stripe()
+            .is_some_and(|stripe| !stripe.is_writable())
+        {
+            // Nobody collects either.
+            return Ok(None);
+        }
         match self.lease(purpose).await {
             Ok(lease) => Ok(Some(lease)),
             Err(error) if error.kind() == ErrorKind::Denied => Ok(None),

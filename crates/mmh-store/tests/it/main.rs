@@ -21,4 +21,5 @@ mod refs;
 mod salvage;
 mod sealed;
 mod sim;
+mod stripe;
 mod sync;

@@ -35,7 +35,7 @@ impl Clock for Turned {
 }
 
 impl Turned {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(AtomicU64::new(1_000_000_000_000)))
     }
 
@@ -44,7 +44,7 @@ impl Turned {
     }
 
     /// So far that every lease has ended.
-    fn turn_beyond_leases(&self) {
+    pub(crate) fn turn_beyond_leases(&self) {
         self.turn(LEASE_MS + 2 * CLOCK_SKEW_MS);
     }
 }
