@@ -12,10 +12,11 @@ use mmh_crypto::sign::{
     AnyPublicKey, Certificate, PublicKey, Signer, Terms, composite, root, sign_record,
 };
 use mmh_repo::keys::{KeySource, RootSeed, Sealing, Secret, Seed, SeedKey, SeedOptions};
+use mmh_repo::sync::What;
 use mmh_repo::trust::{KnownKey, Policy, Rule};
 use mmh_repo::{
     Backend, Components, ExportOptions, GcOptions, InitOptions, Keep, PackOptions, Repository,
-    SyncOptions, What,
+    SyncOptions,
 };
 
 use crate::scratch::{Scratch, add, settings, target};
@@ -283,8 +284,9 @@ fn sync_unites_signatures() {
     assert!(send(&one, &other, false).is_complete());
     let signed = one.sign(&target("acme/m"), &daily(1), None).unwrap();
     other.sign(&target("acme/m"), &daily(2), None).unwrap();
+    let snapshot = signed.snapshot.parse().unwrap();
     let keys = |repo: &Repository| {
-        let record = repo.signature_record(&name("acme/m"), signed.snapshot);
+        let record = repo.signature_record(&name("acme/m"), snapshot);
         let signatures = record.unwrap().unwrap().signatures;
         let mut ids: Vec<_> = signatures.into_iter().map(|s| s.key_id).collect();
         ids.sort();

@@ -200,7 +200,7 @@ fn a_full_disk_stops_the_writer_with_its_reason() {
         let error = put(&writer, &raw(2))
             .and_then(|_| put(&writer, &raw(3)))
             .unwrap_err();
-        assert_eq!(error.kind(), mmh_core::ErrorKind::Unavailable);
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains("planned fault"), "{error}");
         for later in [put(&writer, &raw(4)).map(drop), writer.flush()] {
             let error = later.unwrap_err();
