@@ -468,8 +468,8 @@ mod tests {
     #[test]
     fn merging_rewrites_an_entry_a_few_times() {
         let (mut runs, mut written, n) = (Vec::new(), 0u64, 100_000u64);
-        for _ in 0..n {
-            runs.push(1);
+        for new in std::iter::repeat_n(1, 100_000) {
+            runs.push(new);
             if runs.len() > RUNS_MAX {
                 runs.sort_unstable();
                 let merged: u64 = runs.drain(..n_to_merge(&runs)).sum();

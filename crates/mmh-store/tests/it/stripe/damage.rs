@@ -110,8 +110,8 @@ async fn loss_and_rot_add_up() {
 async fn beyond_parity_the_object_is_named_and_no_wrong_byte_comes_out() {
     let stores = Stores::filled(2, 1).await;
     let names = shards(&stores, 0).await;
-    let packs = names.iter().filter(|name| name.contains("/packs/"));
-    let pack = packs.last().unwrap();
+    let mut packs = names.iter().filter(|name| name.contains("/packs/"));
+    let pack = packs.next_back().unwrap();
     for n in 0..2 {
         let mut file = bytes_of(&stores.objects[n], pack).await;
         file[60] ^= 1;
