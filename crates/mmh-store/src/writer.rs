@@ -395,17 +395,17 @@ impl Writer {
         }
     }
 
-    /// Puts a chunk although the index may have it.
-    pub(crate) fn put_again(&self, id: ChunkId, raw_len: u32, frame: &[u8]) -> Result<()> {
+    /// Puts a chunk although the index may have it; `false` if this writer has put it already.
+    pub(crate) fn put_again(&self, id: ChunkId, raw_len: u32, frame: &[u8]) -> Result<bool> {
         let entry = new_entry(id, raw_len, frame)?;
-        self.put_entry(entry, Form::Frame(frame), true).map(drop)
+        self.put_entry(entry, Form::Frame(frame), true)
     }
 
     /// Puts a chunk although the index may have it, in the form in which a store with the same keys
-    /// keeps it; the entry is that of its frame.
-    pub(crate) fn put_stored(&self, entry: Entry, stored: &[u8]) -> Result<()> {
+    /// keeps it; the entry is that of its frame. `false` if this writer has put it already.
+    pub(crate) fn put_stored(&self, entry: Entry, stored: &[u8]) -> Result<bool> {
         self.renew_lease();
-        self.put_entry(entry, Form::Stored(stored), true).map(drop)
+        self.put_entry(entry, Form::Stored(stored), true)
     }
 
     /// What others may look into.

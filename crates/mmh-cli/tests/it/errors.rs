@@ -86,7 +86,7 @@ fn damage_exits_with_8_and_names_the_file() {
     let ran = s.run(&["verify"]);
     assert_eq!(ran.code, 8, "{}", ran.err);
     assert!(ran.out.contains("a/b@heads/main:data.bin"), "{}", ran.out);
-    fails(&s, &["-q", "verify"], 8, "do not hold");
+    fails(&s, &["-q", "verify"], 8, "does not hold");
     fails(&s, &["get", "a/b", "out"], 8, "verify");
     fails(&s, &["cat", "a/b:data.bin"], 8, "chunk");
 }

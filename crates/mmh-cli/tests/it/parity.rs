@@ -26,7 +26,7 @@ fn a_damaged_pack_heals_when_it_is_read_and_is_told_once() {
     let packs_now = || s.below("repo/mmh/packs");
     let ran = s.run(&["get", "a/b", "out"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
-    let told = "1 damaged blocks of 512 bytes";
+    let told = "1 damaged block of 512 bytes";
     assert!(
         ran.err.starts_with("healed pack ") && ran.err.contains(told),
         "{}",

@@ -41,7 +41,11 @@ const SNAPSHOT: &str = "author:s digest:s id:s message:s parents:[] time_ms:n tr
 #[test]
 fn commands_that_write() {
     let s = sample();
-    has(&s, &["init", "other"], "{repository:s sealed:bool}");
+    has(
+        &s,
+        &["init", "other"],
+        "{repository:s sealed:bool stripe:null}",
+    );
     let file = "{container:s new_raw:n new_stored:n note:null path:s size:n}";
     has(
         &s,

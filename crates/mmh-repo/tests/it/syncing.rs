@@ -110,7 +110,11 @@ fn everything_arrives_once_and_nothing_is_sent_again() {
         fates(&first).into_values().collect::<Vec<_>>(),
         [What::Created; 3]
     );
-    assert_eq!((would.chunks, would.bytes), (first.chunks, first.bytes));
+    assert_eq!(
+        (would.chunks, would.bytes),
+        (first.chunks, first.bytes),
+        "{would:?} {first:?}"
+    );
     assert_equal(&a, &b);
     let (size_a, size_b) = (a.facts().unwrap().pack_bytes, b.facts().unwrap().pack_bytes);
     assert!(

@@ -301,21 +301,24 @@ impl Carrier {
                 return Ok(Err(format!("it needs its {what} {id}: {reason}")));
             }
         }
-        if !references.is_empty() && self.is_known(&entry.id)? {
+        // What is wanted for itself and as a base may be on its way twice; it is stored once.
+        let is_new = if !references.is_empty() && self.is_known(&entry.id)? {
             let raw = match self.0.reader.get(&entry.id) {
                 Ok(raw) => raw,
                 Err(error) if is_of_the_source(&error) => return Ok(Err(error.to_string())),
                 Err(error) => return Err(error),
             };
-            writer.put_again(entry.id, entry.raw_len, &plain_frame(&entry.id, &raw)?)?;
+            writer.put_again(entry.id, entry.raw_len, &plain_frame(&entry.id, &raw)?)?
         } else {
             let stored = match Record::frame(record) {
                 Ok(stored) => stored,
                 Err(flaw) => return Ok(Err(flaw.to_string())),
             };
-            writer.put_stored(entry, stored)?;
+            writer.put_stored(entry, stored)?
+        };
+        if is_new {
+            self.0.state.count(record);
         }
-        self.0.state.count(record);
         Ok(Ok(()))
     }
 
