@@ -68,7 +68,8 @@ fn commands_that_write() {
         &s,
         &["gc", "--dry-run"],
         "{buried_bytes:n buried_packs:n copied_bytes:n copied_chunks:n damaged_packs:n \
-         dead_bytes:n deleted_bytes:n deleted_packs:n dry_run:bool floor:n leases:n live_bytes:n \
+         dead_bytes:n deleted_bytes:n deleted_packs:n deleted_set_aside:n \
+         deleted_set_aside_bytes:n dry_run:bool floor:n leases:n live_bytes:n \
          live_chunks:n log_entries:n mark_bytes:n pack_bytes:n packs:n pruned_snapshots:n \
          waiting_bytes:n waiting_packs:n}",
     );
