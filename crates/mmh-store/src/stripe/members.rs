@@ -48,7 +48,11 @@ impl Given {
             Ok(backend) => Self::store(backend),
             Err(error) => Self {
                 place: place.to_owned(),
-                backend: Err(error.to_string()),
+                backend: Err(match error {
+                    // It needs an empty folder and a repair, not a repository.
+                    Error::NotARepository { .. } => "it is not there".to_owned(),
+                    error => error.to_string(),
+                }),
             },
         }
     }
