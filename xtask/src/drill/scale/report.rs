@@ -251,7 +251,7 @@ mod tests {
             error.contains("verify reads") && error.contains("sealing"),
             "{error}"
         );
-        assert!(section(&speed).contains("| 1667 |"), "{}", section(&speed));
+        assert!(section(&speed).contains(" 1667 |"), "{}", section(&speed));
     }
 
     #[test]
