@@ -424,6 +424,8 @@ async fn staged_files_are_held_and_published(backend: &Backend) {
         .expect("readable")
         .expect("there");
     assert_eq!(&bytes[..], b"headboy");
+    file.read_at(3, &mut buf).expect("read on by who held it");
+    assert_eq!(&buf, b"dboy");
     drop(file);
     assert!(
         staging.orphans().expect("listed").is_empty(),

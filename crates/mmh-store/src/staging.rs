@@ -40,7 +40,8 @@ pub trait Staging: Send + Sync + Debug {
     }
 }
 
-/// A growing file, held until it is dropped. Readers may read what was appended.
+/// A growing file, held until it is dropped. Readers may read what was appended, and go on when
+/// it is published or discarded meanwhile.
 pub trait StagedFile: Send + Sync + Debug {
     /// The file's place, for messages.
     fn name(&self) -> String;

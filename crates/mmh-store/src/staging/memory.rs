@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
 use object_store::path::Path;
@@ -21,7 +21,7 @@ pub struct MemoryStaging {
 #[derive(Debug, Default)]
 struct State {
     next: u64,
-    files: BTreeMap<u64, Content>,
+    files: BTreeMap<u64, Arc<Mutex<Content>>>,
 }
 
 #[derive(Debug, Default)]
@@ -33,7 +33,16 @@ struct Content {
 
 impl MemoryStaging {
     fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
-        f(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        f(&mut lock(&self.state))
+    }
+
+    fn hold(&self, id: u64, content: Arc<Mutex<Content>>) -> Box<dyn StagedFile> {
+        let staging = self.clone();
+        Box::new(MemoryFile {
+            staging,
+            id,
+            content,
+        })
     }
 
     /// Staging that publishes by itself into an engine in memory, as renaming does, and as
@@ -58,8 +67,10 @@ impl MemoryStaging {
     #[cfg(any(test, feature = "testing"))]
     pub fn crash(&self, kept: usize) {
         self.with(|state| {
-            for file in state.files.values_mut() {
-                file.bytes.truncate(file.synced_len.saturating_add(kept));
+            for file in state.files.values() {
+                let mut file = lock(file);
+                let len = file.synced_len.saturating_add(kept);
+                file.bytes.truncate(len);
                 file.held = false;
             }
         });
@@ -68,66 +79,45 @@ impl MemoryStaging {
 
 impl Staging for MemoryStaging {
     fn create(&self) -> io::Result<Box<dyn StagedFile>> {
+        let content = Arc::new(Mutex::new(Content {
+            held: true,
+            ..Content::default()
+        }));
         let id = self.with(|state| {
             let id = state.next;
             state.next += 1;
-            state.files.insert(
-                id,
-                Content {
-                    held: true,
-                    ..Content::default()
-                },
-            );
+            state.files.insert(id, Arc::clone(&content));
             id
         });
-        Ok(Box::new(MemoryFile {
-            staging: self.clone(),
-            id,
-        }))
+        Ok(self.hold(id, content))
     }
 
     fn orphans(&self) -> io::Result<Vec<Box<dyn StagedFile>>> {
-        let ids: Vec<u64> = self.with(|state| {
-            let free = state.files.iter_mut().filter(|(_, file)| !file.held);
-            free.map(|(id, file)| {
-                file.held = true;
-                *id
-            })
-            .collect()
+        let free: Vec<_> = self.with(|state| {
+            let files = state.files.iter();
+            let free = files.filter(|(_, file)| !std::mem::replace(&mut lock(file).held, true));
+            free.map(|(id, file)| (*id, Arc::clone(file))).collect()
         });
-        let hold = |id| -> Box<dyn StagedFile> {
-            Box::new(MemoryFile {
-                staging: self.clone(),
-                id,
-            })
-        };
-        Ok(ids.into_iter().map(hold).collect())
+        let held = free.into_iter().map(|(id, file)| self.hold(id, file));
+        Ok(held.collect())
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A handle of a staged file. As with a file of the system, it reads on when the name is gone.
 #[derive(Debug)]
 struct MemoryFile {
     staging: MemoryStaging,
     id: u64,
-}
-
-impl MemoryFile {
-    fn with<T>(&self, f: impl FnOnce(&mut Content) -> io::Result<T>) -> io::Result<T> {
-        self.staging
-            .with(|state| match state.files.get_mut(&self.id) {
-                Some(file) => f(file),
-                None => Err(io::ErrorKind::NotFound.into()),
-            })
-    }
+    content: Arc<Mutex<Content>>,
 }
 
 impl Drop for MemoryFile {
     fn drop(&mut self) {
-        self.staging.with(|state| {
-            if let Some(file) = state.files.get_mut(&self.id) {
-                file.held = false;
-            }
-        });
+        lock(&self.content).held = false;
     }
 }
 
@@ -137,54 +127,45 @@ impl StagedFile for MemoryFile {
     }
 
     fn len(&self) -> u64 {
-        self.with(|file| Ok(file.bytes.len() as u64)).unwrap_or(0)
+        lock(&self.content).bytes.len() as u64
     }
 
     fn append(&self, parts: &[&[u8]]) -> io::Result<()> {
-        self.with(|file| {
-            parts
-                .iter()
-                .for_each(|part| file.bytes.extend_from_slice(part));
-            Ok(())
-        })
+        let bytes = &mut lock(&self.content).bytes;
+        parts.iter().for_each(|part| bytes.extend_from_slice(part));
+        Ok(())
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.with(|file| {
-            let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
-            let end = start
-                .checked_add(buf.len())
-                .ok_or(io::ErrorKind::UnexpectedEof)?;
-            let part = file
-                .bytes
-                .get(start..end)
-                .ok_or(io::ErrorKind::UnexpectedEof)?;
-            buf.copy_from_slice(part);
-            Ok(())
-        })
+        let file = lock(&self.content);
+        let start = usize::try_from(offset).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+        let end = start.checked_add(buf.len());
+        let part = end.and_then(|end| file.bytes.get(start..end));
+        buf.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
-        self.with(|file| {
-            file.bytes
-                .truncate(usize::try_from(len).unwrap_or(usize::MAX));
-            file.synced_len = file.synced_len.min(file.bytes.len());
-            Ok(())
-        })
+        let mut file = lock(&self.content);
+        file.bytes
+            .truncate(usize::try_from(len).unwrap_or(usize::MAX));
+        file.synced_len = file.synced_len.min(file.bytes.len());
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.with(|file| {
-            file.synced_len = file.bytes.len();
-            Ok(())
-        })
+        let mut file = lock(&self.content);
+        file.synced_len = file.bytes.len();
+        Ok(())
     }
 
     fn publish(&self, object: &str) -> io::Result<bool> {
         let Some(objects) = &self.staging.objects else {
             return Ok(false);
         };
-        let bytes = self.with(|file| Ok(file.bytes[..file.synced_len].to_vec()))?;
+        let file = lock(&self.content);
+        let bytes = file.bytes[..file.synced_len].to_vec();
+        drop(file);
         let put = objects
             .put(&Path::from(object), bytes.into())
             .now_or_never();
@@ -193,8 +174,8 @@ impl StagedFile for MemoryFile {
     }
 
     fn discard(&self) -> io::Result<()> {
-        self.staging.with(|state| state.files.remove(&self.id));
-        Ok(())
+        let file = self.staging.with(|state| state.files.remove(&self.id));
+        file.map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 
@@ -238,7 +219,7 @@ mod tests {
             .unwrap();
         assert_eq!(&got.bytes().now_or_never().unwrap().unwrap()[..], b"synced");
         assert!(
-            file.append(&[b"gone"]).is_err(),
+            file.discard().is_err(),
             "the file is not in staging any more"
         );
     }
