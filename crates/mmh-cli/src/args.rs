@@ -6,6 +6,7 @@
 )]
 
 pub(crate) mod keys;
+pub(crate) mod mount;
 pub(crate) mod serve;
 pub(crate) mod sign;
 pub(crate) mod sync;
@@ -18,6 +19,7 @@ use mmh_core::name::Target;
 use mmh_core::range::RangeSpec;
 use mmh_repo::{Keep, StripeShape};
 
+use mount::{CacheCommand, MountArgs, PrefetchArgs, UnmountArgs};
 use serve::{ServeArgs, TokenArgs};
 
 use keys::{KeyCommand, KeyFiles, SeedCommand, SlotArgs};
@@ -380,6 +382,33 @@ pub(crate) enum Command {
     /// A sealed repository on a card: show, restore, split and combine seeds
     #[command(subcommand)]
     Seed(SeedCommand),
+    /// Show names as a folder that any program reads, until Ctrl-C or `unmount` (Linux)
+    ///
+    /// Nothing can be changed there. What is read is decoded as it is needed and kept in a cache on
+    /// the disk; files that are whole there are read as fast as any other. All names are at
+    /// models/acme/minilm (the head of `main`) and models/acme/minilm@REV, with %2F for a slash in
+    /// REV. It stays in the foreground: put `&` behind it, or make it a service; it says when it is
+    /// ready. Files have their id as the attribute user.mmh.id, their snapshot's as
+    /// user.mmh.snapshot, and what they take less than their size as user.mmh.saved.
+    ///
+    /// Examples:
+    ///   mmh mount /mnt/models
+    ///   mmh mount /mnt/minilm acme/minilm@v1 --cache-size 50G
+    #[command(verbatim_doc_comment)]
+    Mount(MountArgs),
+    /// Take a mounted folder away
+    ///
+    /// Example: mmh unmount /mnt/models
+    Unmount(UnmountArgs),
+    /// Fetch files into the cache of whole files, so that a mounted folder has them at once
+    ///
+    /// Examples: mmh prefetch acme/minilm; mmh prefetch acme/minilm --profile files.txt
+    Prefetch(PrefetchArgs),
+    /// The cache of whole files: look at it, empty it, pin files in it
+    ///
+    /// Examples: mmh cache stat; mmh cache pin acme/minilm@v1:model.safetensors
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Serve the repository to other machines, over HTTPS, until Ctrl-C
     ///
     /// Others reach it as `-R mmhs://PIN@host:port`, as it is shown here: everything that works on

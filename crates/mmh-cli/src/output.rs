@@ -101,6 +101,15 @@ impl Output {
         self.tell(&text);
     }
 
+    /// Says something in passing on standard error.
+    pub(crate) fn note(self, what: &str) {
+        let text = match self.json {
+            true => format!("{}\n", serde_json::json!({ "note": what })),
+            false => format!("{}\n", styled(DIM, what)),
+        };
+        self.tell(&text);
+    }
+
     fn tell(self, text: &str) {
         if !self.quiet && !text.is_empty() {
             // Nobody is left to hear that standard error is closed.

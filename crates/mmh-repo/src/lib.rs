@@ -15,6 +15,7 @@ pub mod cut;
 mod edit;
 pub mod error;
 pub mod export;
+pub mod files;
 pub mod gc;
 mod gear;
 mod in_order;
@@ -45,7 +46,7 @@ mod workshop;
 pub use mmh_codec::{Level, entropy};
 pub use mmh_store::{
     Access, Away, Backend, CACHE_LEN_DEFAULT, Error as StoreError, GcOptions, GcReport, Healed,
-    HealedShard, InitOptions, RebuildOptions, RebuildReport, RepairReport, Replaced,
+    HealedShard, InitOptions, RebuildOptions, RebuildReport, RefsView, RepairReport, Replaced,
     Result as StoreResult, ScrubOptions, ScrubReport, ShardReport, Store, StripeShape,
 };
 
@@ -54,6 +55,7 @@ pub use archive::{PackOptions, UnpackOptions, pack, unpack};
 pub use check::CheckReport;
 pub use error::{Error, Result};
 pub use export::{ExportOptions, ExportReport};
+pub use files::{ChunkCache, Content, FileCache};
 pub use inspect::inspect;
 pub use keep::Keep;
 pub use measure::{MeasureReport, measure};

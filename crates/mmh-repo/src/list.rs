@@ -1,9 +1,9 @@
 //! Listing and comparing: what is in a tree, and what differs between two.
 
-use mmh_core::TreeId;
 use mmh_core::limits;
 use mmh_core::name::Target;
 use mmh_core::tree::{self, Change, Entry, Node};
+use mmh_core::{ByteRange, FileId, TreeId};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -68,6 +68,33 @@ impl Repository {
             }
         }
         Ok(all)
+    }
+
+    /// The entries of one folder, in order of name.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`.
+    pub fn entries(&self, tree: TreeId) -> Result<Vec<Entry>> {
+        objects::entries(self.source(), tree)
+    }
+
+    /// How many bytes a file takes less here than in a folder, for its share of the chunks that it
+    /// is made of; less than nothing if it takes more. What files share is counted for each.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`.
+    pub fn saved(&self, id: FileId) -> Result<i64> {
+        let reader = self.open_file(id)?;
+        let mut stored = 0u64;
+        reader.for_each_slice(ByteRange::all(reader.size()), &mut |slice| {
+            let found = self.source().locate(slice.id())?;
+            let found = found.ok_or_else(|| Error::not_found("chunk", &slice.id().to_string()))?;
+            let (share, whole) = (u64::from(slice.len()), u64::from(found.raw_len.max(1)));
+            stored += u64::from(found.stored_len) * share / whole;
+            Ok(())
+        })?;
+        let len = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        Ok(len(reader.size()) - len(stored))
     }
 
     pub(crate) fn list_below(

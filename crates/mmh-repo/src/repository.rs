@@ -263,6 +263,16 @@ impl Repository {
         done
     }
 
+    /// How many threads compute.
+    pub(crate) fn threads(&self) -> usize {
+        self.shop.components.pool.current_num_threads()
+    }
+
+    /// Has one of them do something.
+    pub(crate) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        self.shop.components.pool.spawn(work);
+    }
+
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.shop.components.runtime.block_on(future)
     }

@@ -10,6 +10,7 @@ mod history;
 mod inspect;
 mod key;
 mod mend;
+mod mount;
 mod portable;
 mod seed;
 mod serve;
@@ -194,6 +195,10 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
         } => doctor::doctor(session, rebuild_index, accept_missing),
         Command::Key(command) => key::key(session, command),
         Command::Seed(command) => seed::seed(session, command),
+        Command::Mount(args) => mount::mount(session, &args),
+        Command::Unmount(args) => mount::unmount(session, &args),
+        Command::Prefetch(args) => mount::prefetch(session, &args),
+        Command::Cache(command) => mount::cache_command(session, &command),
         Command::Serve(args) => serve::serve(session, &args),
         Command::Token(args) => serve::token(session, &args),
         Command::Sync(args) => sync::sync(session, args),

@@ -143,7 +143,7 @@ impl From<mmh_serve::Error> for Failure {
 
 /// Done at the first Ctrl-C or SIGTERM.
 #[cfg(unix)]
-fn signals() -> Result<impl Future<Output = ()>, Failure> {
+pub(crate) fn signals() -> Result<impl Future<Output = ()>, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let watch = |kind| {
         signal(kind).map_err(|error| {
@@ -162,7 +162,7 @@ fn signals() -> Result<impl Future<Output = ()>, Failure> {
 }
 
 #[cfg(not(unix))]
-fn signals() -> Result<impl Future<Output = ()>, Failure> {
+pub(crate) fn signals() -> Result<impl Future<Output = ()>, Failure> {
     Ok(async {
         // If it cannot be waited for, the process ends as it did before.
         if tokio::signal::ctrl_c().await.is_err() {

@@ -11,6 +11,7 @@ mod interrupted;
 mod layers;
 mod links;
 mod model;
+mod mounted;
 mod parity;
 mod pipes;
 mod ranges;

@@ -75,6 +75,16 @@ fn commands_that_write() {
     );
     let restored = "{bytes:n kept:n skipped:[] written:n}";
     has(&s, &["get", "a/b", "out"], restored);
+    let fetched = "{fetched:n fetched_bytes:n kept:n kept_bytes:n skipped:[]}";
+    has(&s, &["prefetch", "a/b"], fetched);
+    has(&s, &["cache", "pin", "a/b"], fetched);
+    has(&s, &["cache", "unpin", "a/b"], "{unpinned:n}");
+    has(
+        &s,
+        &["cache", "stat"],
+        "{bytes:n bytes_max:n files:n folder:s partial_bytes:n pinned_bytes:n pinned_files:n}",
+    );
+    has(&s, &["cache", "clear"], "{bytes:n removed:n}");
     has(
         &s,
         &["pack", "m", "m.mmh"],

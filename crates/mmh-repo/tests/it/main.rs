@@ -8,6 +8,7 @@ mod checking;
 mod collecting;
 mod comparing;
 mod damage;
+mod files;
 mod forge;
 mod history;
 mod hostile;

@@ -1,0 +1,20 @@
+//! Names of a repository as folders that plain programs read.
+//!
+//! [`Files`] is what a file system is to us, [`View`] the repository as one, and [`Mount`] shows one
+//! of them at a folder by way of the kernel (FUSE). All but the last works without a kernel, which is
+//! how it is tested. Linux only.
+
+#![cfg(target_os = "linux")]
+
+mod error;
+mod files;
+mod kernel;
+mod mount;
+mod names;
+mod view;
+
+pub use error::{Error, Result};
+pub use files::{Answer, Attr, Change, Entry, Files, Kind, Listed, New, Opened, Space, Who};
+pub use mount::{Mount, MountOptions, Stop, unmount};
+pub use rustix::io::Errno;
+pub use view::{View, ViewOptions};
