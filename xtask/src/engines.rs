@@ -1,6 +1,6 @@
 //! `cargo xtask engines`: brings what tests hold the program against. Servers that they start: moto
-//! from pip, etcd, NATS and PostgreSQL from Debian's packages. Stock tools: model-signing from pip,
-//! age from Debian. What is installed is left alone.
+//! from pip, etcd, NATS and PostgreSQL from Debian's packages. Stock tools: model-signing and
+//! huggingface_hub from pip, age from Debian. What is installed is left alone.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -16,6 +16,9 @@ const MOTO: &[&str] = &["moto[server]==5.2.5"];
 
 /// The stock tool of OpenSSF Model Signing, pinned, with a library that it needs and does not name.
 const MODEL_SIGNING: &[&str] = &["model-signing==1.1.1", "pyOpenSSL==26.4.0"];
+
+/// The client of model hubs that most others are built on, pinned: 60 MB with what it needs.
+const HUB: &[&str] = &["huggingface_hub==2.4.0"];
 
 /// Programs that Debian's packages bring, unpacked into the cache.
 const UNPACKED: [(&str, &str); 3] = [
@@ -47,6 +50,7 @@ pub(crate) fn provide() -> Vec<String> {
     note("moto", python(&folder.join("python"), MOTO));
     let signing = python(&folder.join("signing"), MODEL_SIGNING);
     note("model-signing", signing);
+    note("huggingface_hub", python(&folder.join("hub"), HUB));
     for (program, package) in UNPACKED {
         note(package, unpack(&folder, program, package));
     }

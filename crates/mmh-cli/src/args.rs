@@ -409,17 +409,21 @@ pub(crate) enum Command {
     /// Examples: mmh cache stat; mmh cache pin acme/minilm@v1:model.safetensors
     #[command(subcommand)]
     Cache(CacheCommand),
-    /// Serve the repository to other machines, over HTTPS, until Ctrl-C
+    /// Serve the repository to other machines and to clients of model hubs, until Ctrl-C
     ///
-    /// Others reach it as `-R mmhs://PIN@host:port`, as it is shown here: everything that works on
-    /// a repository works there too. The pin is the SHA-256 of its certificate.
-    /// Examples: mmh token write tokens.txt laptop; mmh serve --tokens tokens.txt --listen 0.0.0.0:7443;
-    /// mmh serve --anonymous read
+    /// Clients of hubs reach it when HF_ENDPOINT=http://localhost:8080 is set, or what is shown here:
+    /// transformers, datasets and the others then read from it and upload to it. Other machines
+    /// reach it as `-R mmhs://PIN@host:port`: everything that works on a repository works there
+    /// too. The pin is the SHA-256 of its certificate.
+    /// Examples: mmh serve; mmh token write tokens.txt laptop;
+    /// mmh serve --tokens tokens.txt --listen 0.0.0.0:7443; mmh serve --doors node --anonymous read
     Serve(ServeArgs),
     /// Make a token for a client of `serve`, and add it to a file of tokens
     ///
-    /// The file holds digests only. Clients give the token as MMH_NODE_TOKEN; for several nodes as
-    /// `host:port=token,host:port=token`. Example: mmh token read tokens.txt laptop
+    /// The file holds digests only. Clients of hubs give the token as HF_TOKEN, nodes as
+    /// MMH_NODE_TOKEN; for several nodes as `host:port=token,host:port=token`.
+    /// Examples: mmh token read tokens.txt laptop;
+    /// mmh token write tokens.txt ci --scope 'models/acme/*'
     Token(TokenArgs),
     /// Bring two repositories to the same state
     ///

@@ -168,6 +168,21 @@ impl Session {
         })
     }
 
+    /// Opens the repository as [`Session::open`] does, for a server: Ctrl-C does not stop what is
+    /// under way, for the server lets it end.
+    ///
+    /// # Errors
+    /// As [`Session::open`].
+    pub(crate) fn open_to_serve(&self) -> Result<Repository, Failure> {
+        let mut components = self.components();
+        components.cancel = Cancel::default();
+        components.progress = Arc::new(Silent);
+        if !self.untrusted {
+            components.trust = Arc::new(trust::policy(self)?);
+        }
+        self.open_by(components)
+    }
+
     /// The user's folder for signing keys and rules of trust.
     ///
     /// # Errors

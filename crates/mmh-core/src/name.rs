@@ -227,6 +227,15 @@ impl RefName {
         }
     }
 
+    /// The ref of the same name in another repository.
+    #[must_use]
+    pub fn in_repo(&self, repo: &RepoName) -> Self {
+        Self {
+            repo: repo.clone(),
+            ..self.clone()
+        }
+    }
+
     /// The branch's or tag's own name.
     #[must_use]
     pub fn rev(&self) -> &str {

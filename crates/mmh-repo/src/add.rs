@@ -9,12 +9,13 @@ use std::sync::Arc;
 use mmh_core::name::{DEFAULT_BRANCH, RefKind, RefName, Target, check_path};
 use mmh_core::object::RefChange;
 use mmh_core::tree::Node;
-use mmh_core::{ErrorKind, SnapshotId, TreeId};
+use mmh_core::{ByteRange, ErrorKind, SnapshotId, TreeId};
 use mmh_store::{ChunkSink, Writer};
 use serde::Serialize;
 
 use crate::base::{BaseSet, Bases};
 use crate::card::{CARD_LEN_MAX, base_models};
+use crate::change::Onto;
 use crate::edit::{Edit, Editor};
 use crate::error::{Error, Result};
 use crate::ingest::Ingested;
@@ -79,12 +80,16 @@ pub struct AddReport {
 }
 
 /// What is put on top of a branch.
-struct Addition<'a> {
-    branch: &'a RefName,
+pub(crate) struct Addition<'a> {
+    pub(crate) branch: &'a RefName,
     /// Makes the edits anew for each attempt: of a million files a copy would weigh 200 MB.
-    edits: &'a dyn Fn() -> BTreeMap<String, Edit>,
-    replace: bool,
-    message: &'a str,
+    pub(crate) edits: &'a dyn Fn() -> BTreeMap<String, Edit>,
+    pub(crate) replace: bool,
+    pub(crate) message: &'a str,
+    /// On top of what; `None` makes the branch if there is none.
+    pub(crate) onto: Option<Onto>,
+    /// Who, if not the repository's author.
+    pub(crate) author: Option<&'a str>,
 }
 
 impl Repository {
@@ -129,6 +134,8 @@ impl Repository {
                 edits: &|| edits(&found, &files, to.path.as_deref()),
                 replace: options.replace,
                 message: &message,
+                onto: None,
+                author: None,
             };
             let (id, changed) = self.publish(writer, &addition)?;
             let mut report = report(&branch, files, skipped.clone());
@@ -139,9 +146,9 @@ impl Repository {
     }
 
     /// Where the bases of new tensors are looked for: in what was named; else in the file of the
-    /// same path that the branch holds, then in the models that a model card among the new files
-    /// names as its base.
-    fn bases(
+    /// same path that the branch holds, then in the models that a model card among the new files, else
+    /// that of the branch, names as its base.
+    pub(crate) fn bases(
         &self,
         found: &[Found],
         branch: &RefName,
@@ -157,11 +164,13 @@ impl Repository {
             bases.sets.push(Arc::new(self.base_set(target)?));
             return Ok(bases);
         }
+        let mut before = None;
         if let Some(tip) = self.refs()?.refs.get(branch) {
             let tree = objects::snapshot(self.source(), *tip)?.tree;
             bases.before = Some((tree, below.map(str::to_owned)));
+            before = Some(tree);
         }
-        for target in self.models_of_card(found)? {
+        for target in self.models_of_card(found, before)? {
             match self.base_set(&target) {
                 Ok(set) => bases.sets.push(Arc::new(set)),
                 Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {}
@@ -194,15 +203,29 @@ impl Repository {
 
     /// What a model card among the new files names as base, as far as this repository has it: by
     /// its whole name, else by what comes after the last slash.
-    fn models_of_card(&self, found: &[Found]) -> Result<Vec<Target>> {
+    fn models_of_card(&self, found: &[Found], before: Option<TreeId>) -> Result<Vec<Target>> {
         let is_card = |f: &&Found| f.name.eq_ignore_ascii_case("README.md") && f.len() > 0;
-        let Some(card) = found.iter().find(is_card) else {
-            return Ok(Vec::new());
-        };
-        let opened = File::open(&card.path).map_err(Error::io("open", &card.path))?;
         let mut text = Vec::new();
-        let read = opened.take(CARD_LEN_MAX).read_to_end(&mut text);
-        read.map_err(Error::io("read", &card.path))?;
+        match (found.iter().find(is_card), before) {
+            (Some(card), _) => {
+                let opened = File::open(&card.path).map_err(Error::io("open", &card.path))?;
+                let read = opened.take(CARD_LEN_MAX).read_to_end(&mut text);
+                read.map_err(Error::io("read", &card.path))?;
+            }
+            (None, Some(tree)) => {
+                if let Some(Node::File { id, size, .. }) =
+                    objects::find(self.source(), tree, "README.md")?
+                {
+                    let reader = self.open_file(id)?;
+                    let range = ByteRange::all(size.min(CARD_LEN_MAX));
+                    self.read_range(&reader, range, &mut |piece| {
+                        text.extend_from_slice(&piece);
+                        Ok(())
+                    })?;
+                }
+            }
+            (None, None) => {}
+        }
         let models = base_models(&String::from_utf8_lossy(&text));
         let refs = self.refs()?;
         let mains = || {
@@ -224,16 +247,23 @@ impl Repository {
 
     /// Writes tree and snapshot on top of the branch and moves it; a lost race is retried on the
     /// new state.
-    fn publish(&self, writer: Writer, addition: &Addition<'_>) -> Result<(SnapshotId, bool)> {
+    pub(crate) fn publish(
+        &self,
+        writer: Writer,
+        addition: &Addition<'_>,
+    ) -> Result<(SnapshotId, bool)> {
         let Addition {
             branch,
             edits,
             replace,
             message,
+            onto,
+            author,
         } = addition;
         let command = format!("add {}", branch.repo.short());
         for attempt in 0.. {
             let old = self.refs()?.refs.get(*branch).copied();
+            self.check_onto(branch, *onto, old)?;
             let parent = old
                 .map(|id| objects::snapshot(self.source(), id))
                 .transpose()?;
@@ -244,7 +274,8 @@ impl Repository {
                 return Ok((id, false));
             }
             let parents = old.into_iter().collect();
-            let id = self.shop.write_snapshot(&writer, tree, parents, message)?;
+            let said = (*message, *author);
+            let id = self.shop.write_snapshot(&writer, tree, parents, said)?;
             let new = Some(id);
             let change = RefChange {
                 r#ref: (*branch).clone(),
@@ -263,6 +294,27 @@ impl Repository {
         unreachable!("the loop ends by returning")
     }
 
+    /// Whether the branch is where a change needs it.
+    fn check_onto(
+        &self,
+        branch: &RefName,
+        onto: Option<Onto>,
+        old: Option<SnapshotId>,
+    ) -> Result<()> {
+        match (onto, old) {
+            (None, _) | (Some(Onto::Any), Some(_)) => Ok(()),
+            (Some(Onto::Exactly(wanted)), Some(old)) if wanted == old => Ok(()),
+            (Some(Onto::Exactly(_)), Some(_)) => Err(Error::Conflict(format!(
+                "`{branch}` has moved since; read it again"
+            ))),
+            (Some(Onto::Nothing), None) if self.tips(&branch.repo)?.is_empty() => Ok(()),
+            (Some(Onto::Nothing), _) => {
+                Err(Error::Conflict(format!("`{}` exists already", branch.repo)))
+            }
+            (Some(_), None) => Err(Error::not_found("branch", &branch.to_string())),
+        }
+    }
+
     pub(crate) fn edit_tree(
         &self,
         sink: &dyn ChunkSink,
@@ -279,6 +331,10 @@ impl Repository {
 }
 
 impl Found {
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.kind, Kind::File { .. })
+    }
+
     pub(crate) fn len(&self) -> u64 {
         match self.kind {
             Kind::File { len, .. } => len,
@@ -339,7 +395,11 @@ pub(crate) fn nothing_in(paths: &[PathBuf], skipped: &[String]) -> Error {
     Error::Invalid(format!("nothing to add: {why}"))
 }
 
-fn report(branch: &RefName, files: Vec<(String, Ingested)>, skipped: Vec<String>) -> AddReport {
+pub(crate) fn report(
+    branch: &RefName,
+    files: Vec<(String, Ingested)>,
+    skipped: Vec<String>,
+) -> AddReport {
     debug_assert_eq!(branch.kind, RefKind::Branch);
     let files: Vec<AddedFile> = files
         .into_iter()

@@ -116,7 +116,7 @@ pub fn pack(
     };
     let tree = editor.apply(None, edits(&found, &files, None))?;
     let message = message(&options.bases);
-    let snapshot = shop.write_snapshot(&sink, tree, Vec::new(), &message)?;
+    let snapshot = shop.write_snapshot(&sink, tree, Vec::new(), (&message, None))?;
     let branch = RefName::branch(name.parse()?, DEFAULT_BRANCH)?;
     shop.components.cancel.check()?;
     let stored = archive.finish(&[(branch, snapshot)])?;

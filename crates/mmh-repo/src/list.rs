@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::objects;
+use crate::refs::Resolved;
 use crate::repository::Repository;
 
 /// Most paths of one listing. A hostile repository can name few folders so often, each
@@ -95,6 +96,29 @@ impl Repository {
         })?;
         let len = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         Ok(len(reader.size()) - len(stored))
+    }
+
+    /// The entries of a directory of a snapshot, or all below it, with their whole paths; `None` if
+    /// the path is no directory.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn list_in(
+        &self,
+        found: &Resolved,
+        path: &str,
+        recursive: bool,
+    ) -> Result<Option<Vec<Listed>>> {
+        let Some(Node::Dir { id }) = self.node_in(found, path)? else {
+            return Ok(None);
+        };
+        let prefix = match path {
+            "" => String::new(),
+            path => format!("{path}/"),
+        };
+        let mut all = Vec::new();
+        self.list_below(id, &prefix, recursive, &mut all)?;
+        Ok(Some(all))
     }
 
     pub(crate) fn list_below(

@@ -120,18 +120,22 @@ impl Repository {
 }
 
 /// A chunk that several slices want: the first that comes reads it.
-type Cell = Arc<Mutex<Option<Verified<Bytes>>>>;
+pub(crate) type Cell = Arc<Mutex<Option<Verified<Bytes>>>>;
 
 /// A part of a chunk, and where it lies in what is read.
 #[derive(Debug)]
-struct Slice {
-    offset: u64,
-    slice: ChunkRef,
-    chunk: Option<Cell>,
+pub(crate) struct Slice {
+    pub(crate) offset: u64,
+    pub(crate) slice: ChunkRef,
+    pub(crate) chunk: Option<Cell>,
 }
 
 impl Slice {
-    fn read(&self, source: &dyn ChunkSource, cancel: &Cancel) -> Result<Verified<Bytes>> {
+    pub(crate) fn read(
+        &self,
+        source: &dyn ChunkSource,
+        cancel: &Cancel,
+    ) -> Result<Verified<Bytes>> {
         cancel.check()?;
         let get = || source.get(self.slice.id());
         let Some(cell) = &self.chunk else {
@@ -150,13 +154,13 @@ impl Slice {
 /// chunks, so that those between two large ones want the same chunk; and chunks come in runs of equal
 /// ones.
 #[derive(Debug, Default)]
-struct Shared {
+pub(crate) struct Shared {
     chunks: VecDeque<(ChunkId, Cell)>,
     last: Option<ChunkId>,
 }
 
 impl Shared {
-    fn chunk(&mut self, slice: &ChunkRef) -> Option<Cell> {
+    pub(crate) fn chunk(&mut self, slice: &ChunkRef) -> Option<Cell> {
         let id = *slice.id();
         let again = self.last.replace(id) == Some(id);
         if slice.len() > SHARED_SLICE_LEN && !again {

@@ -302,7 +302,7 @@ impl Repository {
         let tree = editor.apply(Some(tip.snapshot.tree), edits)?;
         let id = self
             .shop
-            .write_snapshot(&writer, tree, vec![tip.id], message)?;
+            .write_snapshot(&writer, tree, vec![tip.id], (message, None))?;
         let change = RefChange {
             r#ref: branch,
             old: Some(tip.id),
@@ -412,6 +412,14 @@ impl Repository {
     /// The same, whoever signed it.
     pub(crate) fn find_node(&self, target: &Target) -> Result<Node> {
         self.node_of(&self.find(target)?, target)
+    }
+
+    /// What a path of a snapshot is; its tree's root if the path is empty.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn node_in(&self, found: &Resolved, path: &str) -> Result<Option<Node>> {
+        objects::find(self.source(), found.snapshot.tree, path)
     }
 
     fn node_of(&self, found: &Resolved, target: &Target) -> Result<Node> {

@@ -263,14 +263,19 @@ impl Repository {
         done
     }
 
-    /// How many threads compute.
-    pub(crate) fn threads(&self) -> usize {
+    /// Threads of the pool.
+    #[must_use]
+    pub fn threads(&self) -> usize {
         self.shop.components.pool.current_num_threads()
     }
 
-    /// Has one of them do something.
-    pub(crate) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+    /// Runs work on the pool, without waiting for it.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
         self.shop.components.pool.spawn(work);
+    }
+
+    pub(crate) fn runtime(&self) -> Handle {
+        self.shop.components.runtime.clone()
     }
 
     pub(crate) fn block_on<F: Future>(&self, future: F) -> F::Output {

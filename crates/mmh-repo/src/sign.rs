@@ -286,7 +286,7 @@ impl Repository {
             let tree = self.edit_tree(&writer, None, edits.clone())?;
             let new = self
                 .shop
-                .write_snapshot(&writer, tree, Vec::new(), &command)?;
+                .write_snapshot(&writer, tree, Vec::new(), (&command, None))?;
             let change = RefChange {
                 r#ref: name.clone(),
                 old: refs.refs.get(&name).copied(),

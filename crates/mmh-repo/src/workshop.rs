@@ -152,13 +152,13 @@ impl Workshop {
         sink: &dyn ChunkSink,
         tree: TreeId,
         parents: Vec<SnapshotId>,
-        message: &str,
+        (message, author): (&str, Option<&str>),
     ) -> Result<SnapshotId> {
         let snapshot = Snapshot {
             r#type: SnapshotTag::Tag,
             tree,
             parents,
-            author: self.settings.author.clone(),
+            author: author.unwrap_or(&self.settings.author).to_owned(),
             time_ms: self.components.clock.now_ms(),
             message: message.to_owned(),
         };

@@ -41,6 +41,11 @@ impl Refusal {
         Self::new(ErrorKind::Invalid, text)
     }
 
+    /// Its status and its sentence.
+    pub(crate) fn into_parts(self) -> (StatusCode, String) {
+        (self.status, self.text)
+    }
+
     pub(crate) fn missing() -> Self {
         Self::new(ErrorKind::NotFound, "there is no such object")
     }

@@ -11,11 +11,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use crate::error::{Error, Result};
 use crate::identity::Identity;
@@ -37,7 +37,8 @@ pub struct Server {
 
 #[derive(Clone)]
 struct Shared {
-    acceptor: TlsAcceptor,
+    /// `None` speaks HTTP in the clear.
+    acceptor: Option<TlsAcceptor>,
     router: Router,
     limits: Limits,
     watch: Arc<dyn Watch>,
@@ -62,15 +63,19 @@ pub struct Stopped {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub SocketAddr);
 
+/// How clients got here: `http` or `https`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scheme(pub &'static str);
+
 impl Server {
-    /// Listens at `address` (port 0 for any that is free) and answers with `router`; `classic` lets
-    /// in clients whose key exchange is without ML-KEM.
+    /// Listens at `address` (port 0 for any that is free) and answers with `router`: over TLS with
+    /// an identity, or in the clear. `classic` lets in clients whose key exchange is without ML-KEM.
     ///
     /// # Errors
     /// Invalid, Denied or Unavailable if nobody can listen there; Invalid for TLS.
     pub async fn bind(
         address: SocketAddr,
-        (identity, classic): (&Identity, bool),
+        identity: Option<(&Identity, bool)>,
         router: Router,
         (limits, watch): (Limits, Arc<dyn Watch>),
     ) -> Result<Self> {
@@ -80,7 +85,10 @@ impl Server {
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let acceptor = TlsAcceptor::from(tls::server(identity, classic)?);
+        let acceptor = match identity {
+            Some((identity, classic)) => Some(TlsAcceptor::from(tls::server(identity, classic)?)),
+            None => None,
+        };
         Ok(Self {
             listener,
             address,
@@ -156,7 +164,13 @@ async fn serve(
     // Small answers go out at once; that it failed changes nothing else.
     let _slower = stream.set_nodelay(true).is_err();
     let stream = Stall::new(stream, limits.stall);
-    let shaken = tokio::time::timeout(limits.handshake, shared.acceptor.accept(stream));
+    let Some(acceptor) = &shared.acceptor else {
+        if let Err(error) = speak(&shared, stream, peer, stopping).await {
+            failed(format!("HTTP: {error}"));
+        }
+        return;
+    };
+    let shaken = tokio::time::timeout(limits.handshake, acceptor.accept(stream));
     let stream = tokio::select! {
         // Nothing is under way yet.
         _ = stopping.wait_for(|stop| *stop) => return,
@@ -173,11 +187,21 @@ async fn serve(
 
 async fn speak(
     shared: &Shared,
-    stream: TlsStream<Stall<TcpStream>>,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
     mut stopping: watch::Receiver<bool>,
 ) -> hyper::Result<()> {
-    let router = TowerToHyperService::new(shared.router.clone().layer(Extension(Peer(peer))));
+    let scheme = Scheme(if shared.acceptor.is_some() {
+        "https"
+    } else {
+        "http"
+    });
+    let router = shared
+        .router
+        .clone()
+        .layer(Extension(Peer(peer)))
+        .layer(Extension(scheme));
+    let router = TowerToHyperService::new(router);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         hyper::service::Service::call(&router, request.map(Body::new))
     });

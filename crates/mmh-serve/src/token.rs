@@ -1,9 +1,16 @@
-//! Bearer tokens (RFC 6750): who holds one may read, or also write.
+//! Bearer tokens (RFC 6750): what their bearers may do, everywhere or with some names only.
 //!
-//! A file of tokens has a line for each: role, BLAKE3 of the token, and a name for people. The
-//! token itself is shown once, when it is made. It has 256 random bits, so a plain digest hides it.
+//! A file of tokens has a line for each: what it grants, BLAKE3 of the token, and a name for people.
+//! `write` grants a role everywhere, `read,write@models/acme/*` two of them, one only with names
+//! that fit a pattern. The token itself is shown once, when it is made. It has 256 random bits, so
+//! a plain digest hides it.
 
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use blake3::Hash;
+use mmh_core::name::RepoName;
 
 use crate::error::{Error, Result, random};
 
@@ -11,6 +18,8 @@ use crate::error::{Error, Result, random};
 pub const TOKEN_START: &str = "hf_";
 /// Longest line of a file of tokens, in bytes.
 const LINE_LEN_MAX: usize = 1024;
+/// Most grants of a token.
+const GRANTS_MAX: usize = 32;
 
 /// What a client may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +30,8 @@ pub enum Role {
     Reader,
     /// Read and write.
     Writer,
+    /// Also move and delete whole repositories.
+    Admin,
 }
 
 impl Role {
@@ -31,18 +42,107 @@ impl Role {
             Self::Nobody => "none",
             Self::Reader => "read",
             Self::Writer => "write",
+            Self::Admin => "admin",
         }
     }
 
     fn of(text: &str) -> Option<Self> {
-        let all = [Self::Reader, Self::Writer];
+        let all = [Self::Reader, Self::Writer, Self::Admin];
         all.into_iter().find(|role| role.as_str() == text)
+    }
+}
+
+/// A role, and the names it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Grant {
+    role: Role,
+    /// `None` for everything.
+    names: Option<String>,
+}
+
+impl Grant {
+    fn parse(text: &str) -> Option<Self> {
+        let (role, names) = match text.split_once('@') {
+            Some((role, names)) => (role, Some(names)),
+            None => (text, None),
+        };
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"*-_./".contains(&b);
+        if names.is_some_and(|names| names.is_empty() || !names.bytes().all(plain)) {
+            return None;
+        }
+        Some(Self {
+            role: Role::of(role)?,
+            names: names.map(str::to_owned),
+        })
+    }
+}
+
+/// Whether a name fits a pattern, in which `*` is any characters, and all others are themselves.
+fn fits(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else {
+        return false;
+    };
+    let Some(last) = parts.next_back() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// Who asks, and what they may do.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// The token's name, empty without one.
+    pub(crate) name: Arc<str>,
+    /// Whether they showed a token.
+    pub(crate) known: bool,
+    grants: Arc<[Grant]>,
+}
+
+impl Caller {
+    fn with(name: &str, known: bool, grants: &[Grant]) -> Self {
+        Self {
+            name: name.into(),
+            known,
+            grants: grants.into(),
+        }
+    }
+
+    /// What they may do everywhere.
+    pub(crate) fn everywhere(&self) -> Role {
+        self.most(|grant| grant.names.is_none())
+    }
+
+    /// What they may do with a name.
+    pub(crate) fn with_name(&self, name: &RepoName) -> Role {
+        let fits = |pattern: &str| fits(pattern, name.as_str());
+        self.most(|grant| grant.names.as_deref().is_none_or(fits))
+    }
+
+    /// What they may do anywhere.
+    pub(crate) fn anywhere(&self) -> Role {
+        self.most(|_| true)
+    }
+
+    fn most(&self, counts: impl Fn(&Grant) -> bool) -> Role {
+        let counted = self.grants.iter().filter(|grant| counts(grant));
+        counted
+            .map(|grant| grant.role)
+            .max()
+            .unwrap_or(Role::Nobody)
     }
 }
 
 #[derive(Debug, Clone)]
 struct Entry {
-    role: Role,
+    grants: Vec<Grant>,
     digest: Hash,
     name: String,
 }
@@ -77,7 +177,9 @@ impl Tokens {
             }
             let entry = parse_line(line).ok_or_else(|| Error::BadFile {
                 place: place.to_owned(),
-                reason: format!("line {n}: use `read|write DIGEST NAME`, as `mmh token` writes it"),
+                reason: format!(
+                    "line {n}: use `read|write|admin DIGEST NAME`, as `mmh token` writes it"
+                ),
             })?;
             entries.push(entry);
         }
@@ -96,30 +198,50 @@ impl Tokens {
         self.entries.is_empty()
     }
 
-    /// What the bearer of an `Authorization` header may do, and the token's name. Every token's
-    /// digest is compared, each in a time that does not depend on where it differs.
+    /// What clients without a token may do.
     #[must_use]
-    pub(crate) fn role(&self, header: Option<&[u8]>) -> (Role, &str) {
-        let Some(token) = header.and_then(bearer) else {
-            return (self.anonymous, "");
+    pub fn anonymous(&self) -> Role {
+        self.anonymous
+    }
+
+    /// Who the bearer of an `Authorization` header is; `None` for a token that nobody knows. Where
+    /// there are no tokens, one is as good as none: clients of hubs bring those of other servers.
+    /// Every token's digest is compared, each in a time that does not depend on where it differs.
+    pub(crate) fn caller(&self, header: Option<&[u8]>) -> Option<Caller> {
+        let Some(header) = header.filter(|_| !self.is_empty()) else {
+            let all = Grant {
+                role: self.anonymous,
+                names: None,
+            };
+            return Some(Caller::with("", false, &[all]));
         };
-        let digest = blake3::hash(token);
-        let mut found = (Role::Nobody, "");
+        let digest = blake3::hash(&secret(header)?);
+        let mut found = None;
         for entry in &self.entries {
             // The comparison of `Hash` takes constant time.
             if entry.digest == digest {
-                found = (entry.role, &entry.name);
+                found = Some(entry);
             }
         }
-        found
+        let entry = found?;
+        Some(Caller::with(&entry.name, true, &entry.grants))
     }
 }
 
-fn bearer(header: &[u8]) -> Option<&[u8]> {
-    let (scheme, token) = header.split_at_checked(7)?;
-    scheme
-        .eq_ignore_ascii_case(b"bearer ")
-        .then(|| token.trim_ascii())
+/// The token in a header: the credentials of `Bearer`, or the password of `Basic` (RFC 7617), which
+/// is how git's tools give it.
+fn secret(header: &[u8]) -> Option<Vec<u8>> {
+    if let Some(token) = scheme(header, b"bearer ") {
+        return Some(token.to_vec());
+    }
+    let both = BASE64_STANDARD.decode(scheme(header, b"basic ")?).ok()?;
+    let colon = both.iter().position(|b| *b == b':')?;
+    Some(both[colon + 1..].to_vec())
+}
+
+fn scheme<'a>(header: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (scheme, rest) = header.split_at_checked(name.len())?;
+    scheme.eq_ignore_ascii_case(name).then(|| rest.trim_ascii())
 }
 
 fn parse_line(line: &str) -> Option<Entry> {
@@ -127,23 +249,43 @@ fn parse_line(line: &str) -> Option<Entry> {
         return None;
     }
     let mut words = line.splitn(3, ' ');
-    let role = Role::of(words.next()?)?;
+    let grants = words.next()?.split(',').map(Grant::parse);
+    let grants = grants.collect::<Option<Vec<_>>>()?;
+    if grants.len() > GRANTS_MAX {
+        return None;
+    }
     let digest = Hash::from_hex(words.next()?).ok()?;
     let name = words.next().unwrap_or_default().trim().to_owned();
-    Some(Entry { role, digest, name })
+    Some(Entry {
+        grants,
+        digest,
+        name,
+    })
 }
 
-/// A new token, and its line for the file.
+/// A new token, and its line for the file; `names` are patterns of the names it is for, none for
+/// everything.
 ///
 /// # Errors
-/// Unavailable without random bytes.
-pub fn new_token(role: Role, name: &str) -> Result<(String, String)> {
+/// Unavailable without random bytes; Invalid for a pattern that names cannot fit.
+pub fn new_token(role: Role, names: &[String], name: &str) -> Result<(String, String)> {
     let secret = Hash::from_bytes(random()?);
     let token = format!("{TOKEN_START}{}", secret.to_hex());
     let digest = blake3::hash(token.as_bytes()).to_hex();
     let name: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
-    let line = format!("{} {digest} {name}", role.as_str());
-    Ok((token, line.trim_end().to_owned() + "\n"))
+    let grants: Vec<String> = match names {
+        [] => vec![role.as_str().to_owned()],
+        names => (names.iter().map(|n| format!("{}@{n}", role.as_str()))).collect(),
+    };
+    let line = format!("{} {digest} {name}", grants.join(","));
+    let line = line.trim_end().to_owned();
+    if parse_line(&line).is_none() {
+        return Err(Error::BadFile {
+            place: "--scope".to_owned(),
+            reason: "a pattern is a name such as models/acme/*".to_owned(),
+        });
+    }
+    Ok((token, line + "\n"))
 }
 
 #[cfg(test)]
@@ -157,19 +299,26 @@ mod tests {
         format!("Bearer {token}").into_bytes()
     }
 
+    fn role(tokens: &Tokens, header: Option<&[u8]>) -> Role {
+        let caller = tokens.caller(header);
+        caller.map_or(Role::Nobody, |caller| caller.everywhere())
+    }
+
     #[test]
     fn a_token_has_its_role_and_no_other() {
-        let (read, read_line) = new_token(Role::Reader, "laptop\nwrite x").unwrap();
-        let (write, write_line) = new_token(Role::Writer, "").unwrap();
+        let (read, read_line) = new_token(Role::Reader, &[], "laptop\nwrite x").unwrap();
+        let (write, write_line) = new_token(Role::Writer, &[], "").unwrap();
         assert_eq!(read_line.lines().count(), 1, "a name cannot add a line");
         assert!(!read_line.contains(&read), "the file does not hold it");
         let text = format!("# tokens\n\n{read_line}{write_line}");
         let tokens = Tokens::parse(&text, "f", Role::Nobody).unwrap();
         assert_eq!(tokens.len(), 2);
-        assert_eq!(tokens.role(Some(&header(&read))).0, Role::Reader);
-        assert_eq!(tokens.role(Some(&header(&read))).1, "laptopwrite x");
-        assert_eq!(tokens.role(Some(&header(&write))), (Role::Writer, ""));
-        assert_eq!(tokens.role(None).0, Role::Nobody);
+        assert_eq!(role(&tokens, Some(&header(&read))), Role::Reader);
+        let caller = tokens.caller(Some(&header(&read))).unwrap();
+        assert_eq!((&*caller.name, caller.known), ("laptopwrite x", true));
+        assert_eq!(role(&tokens, Some(&header(&write))), Role::Writer);
+        assert_eq!(role(&tokens, None), Role::Nobody);
+        assert!(!tokens.caller(None).unwrap().known);
         for bad in [
             "",
             "x",
@@ -177,16 +326,60 @@ mod tests {
             &format!("{read}x"),
             &write.to_uppercase(),
         ] {
-            assert_eq!(tokens.role(Some(&header(bad))).0, Role::Nobody, "{bad}");
+            assert!(tokens.caller(Some(&header(bad))).is_none(), "{bad}");
         }
-        let basic = format!("Basic {read}").into_bytes();
-        assert_eq!(tokens.role(Some(&basic)).0, Role::Nobody);
         let spelled = format!("bEARER  {read} ").into_bytes();
         assert_eq!(
-            tokens.role(Some(&spelled)).0,
+            role(&tokens, Some(&spelled)),
             Role::Reader,
             "as RFC 9110 compares schemes"
         );
+        let basic = |text: String| format!("Basic {}", BASE64_STANDARD.encode(text)).into_bytes();
+        assert_eq!(
+            role(&tokens, Some(&basic(format!("me:{read}")))),
+            Role::Reader
+        );
+        assert!(tokens.caller(Some(&basic(read.clone()))).is_none());
+        assert!(
+            tokens
+                .caller(Some(format!("Basic {read}").as_bytes()))
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_scope_is_kept_to() {
+        let scopes = ["models/acme/*".to_owned(), "datasets/*-eval".to_owned()];
+        let (token, line) = new_token(Role::Writer, &scopes, "ci").unwrap();
+        let line = line.replacen("write@", "read,write@", 1);
+        let tokens = Tokens::parse(&line, "f", Role::Nobody).unwrap();
+        let caller = tokens.caller(Some(&header(&token))).unwrap();
+        let of = |name: &str| caller.with_name(&name.parse().unwrap());
+        assert_eq!(of("acme/tiny"), Role::Writer);
+        assert_eq!(of("datasets/a/big-eval"), Role::Writer);
+        assert_eq!(of("datasets/a/big-train"), Role::Reader);
+        assert_eq!(of("acme2/tiny"), Role::Reader);
+        assert_eq!(caller.everywhere(), Role::Reader);
+        assert_eq!(caller.anywhere(), Role::Writer);
+        for bad in ["", "models/a b", "models/a,b", "x\ny", "@"] {
+            new_token(Role::Reader, &[bad.to_owned()], "").unwrap_err();
+        }
+    }
+
+    #[test]
+    fn patterns_fit_whole_names() {
+        for (pattern, name, fit) in [
+            ("*", "models/a", true),
+            ("models/a", "models/a", true),
+            ("models/a", "models/ab", false),
+            ("models/*/b", "models/a/b", true),
+            ("models/*/b", "models/b", false),
+            ("*a*a", "models/a", false),
+            ("m*a*a", "models/a/a", true),
+            ("", "models/a", false),
+        ] {
+            assert_eq!(fits(pattern, name), fit, "{pattern} {name}");
+        }
     }
 
     /// A wrong token is worth less than none: it is no way to what anonymous clients may.
@@ -194,8 +387,16 @@ mod tests {
     fn a_wrong_token_is_not_anonymous() {
         let open = Tokens::none(Role::Writer);
         assert!(open.is_empty());
-        assert_eq!(open.role(None).0, Role::Writer);
-        assert_eq!(open.role(Some(b"Bearer x")).0, Role::Nobody);
+        assert_eq!(role(&open, None), Role::Writer);
+        let caller = open.caller(Some(b"Bearer x")).unwrap();
+        assert!(
+            !caller.known,
+            "where there are no tokens, it counts for nothing"
+        );
+        let (_, line) = new_token(Role::Reader, &[], "").unwrap();
+        let some = Tokens::parse(&line, "f", Role::Writer).unwrap();
+        assert_eq!(role(&some, None), Role::Writer);
+        assert!(some.caller(Some(b"Bearer x")).is_none());
     }
 
     #[test]
@@ -204,7 +405,10 @@ mod tests {
         for bad in [
             "read".to_owned(),
             "read x".to_owned(),
-            format!("admin {digest}"),
+            format!("owner {digest}"),
+            format!("read@ {digest}"),
+            format!("read,, {digest}"),
+            format!("{}read {digest}", "read,".repeat(GRANTS_MAX)),
             format!("write {digest}0"),
             format!("read {digest} {}", "n".repeat(2000)),
             "hf_oops".to_owned(),
@@ -219,7 +423,24 @@ mod tests {
     proptest! {
         #[test]
         fn any_header_is_read_without_panic(header: Vec<u8>) {
-            prop_assert_eq!(Tokens::none(Role::Nobody).role(Some(&header)).0, Role::Nobody);
+            let (_, line) = new_token(Role::Reader, &[], "").unwrap();
+            let tokens = Tokens::parse(&line, "f", Role::Nobody).unwrap();
+            prop_assert!(tokens.caller(Some(&header)).is_none());
+        }
+
+        /// Against a matcher that tries everything.
+        #[test]
+        fn patterns_are_as_they_say(pattern in "[ab*]{0,6}", name in "[ab]{0,8}") {
+            fn slow(pattern: &[u8], name: &[u8]) -> bool {
+                match pattern.split_first() {
+                    None => name.is_empty(),
+                    Some((b'*', rest)) => (0..=name.len()).any(|at| slow(rest, &name[at..])),
+                    Some((c, rest)) => {
+                        name.split_first().is_some_and(|(n, after)| n == c && slow(rest, after))
+                    }
+                }
+            }
+            prop_assert_eq!(fits(&pattern, &name), slow(pattern.as_bytes(), name.as_bytes()));
         }
     }
 }

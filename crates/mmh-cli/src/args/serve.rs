@@ -19,20 +19,54 @@ pub(crate) enum RoleArg {
     Read,
     /// Read and write.
     Write,
+    /// Also move and delete whole names by way of the hub.
+    Admin,
+}
+
+/// Who is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DoorArg {
+    /// Other nodes, over HTTPS.
+    Node,
+    /// Clients of model hubs, over HTTPS and HTTP.
+    Hub,
 }
 
 /// How a repository is served.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Where to listen; port 0 takes any that is free
+    /// Where to listen for HTTPS: nodes and clients of hubs; port 0 takes any that is free
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7443")]
     pub(crate) listen: SocketAddr,
+    /// Where to listen for HTTP in the clear: clients of hubs on this machine
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub(crate) http: SocketAddr,
+    /// Listen in the clear on other addresses too, behind a proxy that brings TLS
+    #[arg(long)]
+    pub(crate) http_anywhere: bool,
+    /// Which doors to open
+    #[arg(
+        long,
+        value_enum,
+        value_name = "DOOR",
+        value_delimiter = ',',
+        default_value = "node,hub"
+    )]
+    pub(crate) doors: Vec<DoorArg>,
     /// A file with the tokens of clients; `mmh token` adds to it
     #[arg(long, value_name = "FILE")]
     pub(crate) tokens: Option<PathBuf>,
-    /// What clients without a token may do
-    #[arg(long, value_enum, value_name = "ROLE", default_value = "none")]
-    pub(crate) anonymous: RoleArg,
+    /// What clients without a token may do [default: admin without --tokens on this machine's own
+    /// addresses, else none]
+    #[arg(long, value_enum, value_name = "ROLE")]
+    pub(crate) anonymous: Option<RoleArg>,
+    /// A folder for uploads to the hub that no commit has asked for yet [default: in the cache]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) uploads: Option<PathBuf>,
+    /// What that folder may hold, in GiB
+    #[arg(long, value_name = "N", default_value = "64",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) uploads_gib: u32,
     /// Change nothing, whatever the tokens say
     #[arg(long)]
     pub(crate) read_only: bool,
@@ -62,19 +96,24 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Args)]
 pub(crate) struct TokenArgs {
     /// What its bearer may do
-    #[arg(value_enum, value_name = "read|write", value_parser = real_role)]
+    #[arg(value_enum, value_name = "read|write|admin", value_parser = real_role)]
     pub(crate) role: RoleArg,
     /// The file of tokens, made if there is none
     pub(crate) file: PathBuf,
     /// Whose it is, for logs
     #[arg(default_value = "")]
     pub(crate) name: String,
+    /// Only with names that fit, such as `models/acme/*`; may be given several times. Such a token
+    /// is for the hub, not for nodes
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) scope: Vec<String>,
 }
 
 fn real_role(text: &str) -> Result<RoleArg, String> {
     match text {
         "read" => Ok(RoleArg::Read),
         "write" => Ok(RoleArg::Write),
-        _ => Err("use `read` or `write`".to_owned()),
+        "admin" => Ok(RoleArg::Admin),
+        _ => Err("use `read`, `write` or `admin`".to_owned()),
     }
 }

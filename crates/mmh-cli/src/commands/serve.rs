@@ -1,7 +1,8 @@
-//! `serve`: a repository for other machines; `token`: who may use it.
+//! `serve`: a repository for other machines and for clients of hubs; `token`: who may use it.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,11 +10,12 @@ use mmh_core::ErrorKind;
 use mmh_core::ports::{Clock as _, SystemClock};
 use mmh_repo::Backend;
 use mmh_serve::{
-    Identity, Keys, Limits, Node, Note, Role, Server, Silent, Stopped, Tokens, Watch, new_token,
+    Gate, Hub, HubOptions, Identity, Keys, Limits, Node, Note, Role, Router, Server, Silent,
+    Tokens, Watch, health, new_token,
 };
 use serde_json::json;
 
-use crate::args::serve::{RoleArg, ServeArgs, TokenArgs};
+use crate::args::serve::{DoorArg, RoleArg, ServeArgs, TokenArgs};
 use crate::config::{Process, files};
 use crate::failure::Failure;
 use crate::output::{DIM, GOOD, ID, plain, styled, time};
@@ -25,20 +27,15 @@ impl RoleArg {
             Self::None => Role::Nobody,
             Self::Read => Role::Reader,
             Self::Write => Role::Writer,
+            Self::Admin => Role::Admin,
         }
     }
 }
 
 /// Serves until Ctrl-C or SIGTERM.
 pub(crate) fn serve(session: &Session, args: &ServeArgs) -> Result<(), Failure> {
-    let tokens = tokens(args)?;
-    let place = session.place()?.value;
-    let backend = Backend::parse_existing(&place, &session.config.access())?;
-    let identity = identity(args)?;
-    let keys = Keys {
-        key: Arc::new(session.keyring.clone()),
-        ..Keys::default()
-    };
+    let anonymous = anonymous(args)?;
+    let tokens = tokens(args, anonymous)?;
     let limits = Limits {
         connections: usize::try_from(args.connections).unwrap_or(usize::MAX),
         ..Limits::default()
@@ -49,18 +46,45 @@ pub(crate) fn serve(session: &Session, args: &ServeArgs) -> Result<(), Failure> 
         }),
         false => Arc::new(Silent),
     };
-    let guarded = (limits.clone(), Arc::clone(&watch));
-    let node = Node::new(backend, (tokens, args.read_only), guarded, keys);
+    let gate = Gate::new(tokens, args.read_only, Arc::clone(&watch))?;
+    let place = session.place()?.value;
+    let (node, hub) = (args.has(DoorArg::Node), args.has(DoorArg::Hub));
+    let hub = match hub {
+        true => Some(hub_router(session, args, &gate, &limits)?),
+        false => None,
+    };
+    let tls = match node {
+        true => {
+            let node = node_router(session, &place, &gate, &limits)?;
+            let both = node.merge(hub.clone().unwrap_or_default());
+            Some((identity(args)?, both))
+        }
+        // A certificate that stock clients know is for them.
+        false if args.certificate.is_some() => {
+            Some((identity(args)?, hub.clone().unwrap_or_default()))
+        }
+        false => None,
+    };
     let run = async {
         // Before anybody can connect, so that no signal is missed.
         let stop = signals()?;
-        let listening = (&identity, args.classic);
-        let router = node.router();
-        let server = Server::bind(args.listen, listening, router, (limits, watch)).await?;
-        say_where(session, &place, &server, &identity)?;
-        Ok::<_, Failure>(server.run(stop).await)
+        let guarded = || (limits.clone(), Arc::clone(&watch));
+        let secure = match &tls {
+            Some((identity, router)) => {
+                let shown = Some((identity, args.classic));
+                Some(Server::bind(args.listen, shown, router.clone(), guarded()).await?)
+            }
+            None => None,
+        };
+        let clear = match hub {
+            Some(router) => Some(Server::bind(args.http, None, router, guarded()).await?),
+            None => None,
+        };
+        let shown = tls.as_ref().map(|(identity, _)| identity).filter(|_| node);
+        say_where(session, &place, (&secure, shown), &clear)?;
+        Ok::<_, Failure>(run_both(secure, clear, stop).await)
     };
-    let Stopped { broken_off } = session.components().runtime.block_on(run)?;
+    let broken_off = session.components().runtime.block_on(run)?;
     if broken_off > 0 {
         let what = format!("stopped; {broken_off} connections were not done and were broken off");
         return Err(Failure::Other(ErrorKind::Unavailable, what));
@@ -68,24 +92,110 @@ pub(crate) fn serve(session: &Session, args: &ServeArgs) -> Result<(), Failure> 
     Ok(())
 }
 
+/// Runs both servers until told to stop; how many connections had to be broken off.
+async fn run_both(
+    secure: Option<Server>,
+    clear: Option<Server>,
+    stop: impl Future<Output = ()>,
+) -> usize {
+    let (tell, told) = tokio::sync::watch::channel(false);
+    let one = |server: Option<Server>, mut told: tokio::sync::watch::Receiver<bool>| async move {
+        let Some(server) = server else {
+            return 0;
+        };
+        // An error means that nobody can tell any longer.
+        let stop = async { drop(told.wait_for(|stop| *stop).await) };
+        server.run(stop).await.broken_off
+    };
+    let (first, second) = (one(secure, told.clone()), one(clear, told));
+    let telling = async {
+        stop.await;
+        tell.send_replace(true);
+    };
+    let ((), first, second) = tokio::join!(telling, first, second);
+    first + second
+}
+
+fn node_router(
+    session: &Session,
+    place: &str,
+    gate: &Gate,
+    limits: &Limits,
+) -> Result<Router, Failure> {
+    let backend = Backend::parse_existing(place, &session.config.access())?;
+    let keys = Keys {
+        key: Arc::new(session.keyring.clone()),
+        ..Keys::default()
+    };
+    Ok(Node::new(backend, gate, limits.clone(), keys).router())
+}
+
+fn hub_router(
+    session: &Session,
+    args: &ServeArgs,
+    gate: &Gate,
+    limits: &Limits,
+) -> Result<Router, Failure> {
+    let repo = session.open_to_serve().map_err(|failure| {
+        let why = failure.message().unwrap_or_default();
+        let what = format!("{why} (nodes alone need no key: --doors node)");
+        Failure::Other(failure.kind(), what)
+    })?;
+    let repo = Arc::new(repo);
+    let uploads = match (&args.uploads, &session.config.cache) {
+        (Some(folder), _) => folder.clone(),
+        (None, Some(cache)) => {
+            let id = match repo.store() {
+                Ok(store) => store.config().repository.to_string(),
+                Err(_) => "archive".to_owned(),
+            };
+            cache.value.join("hub").join(id)
+        }
+        (None, None) => {
+            let what = "name a folder for uploads with --uploads";
+            return Err(Failure::invalid(what.to_owned()));
+        }
+    };
+    let options = HubOptions {
+        uploads,
+        uploads_len: u64::from(args.uploads_gib) << 30,
+        clock: session.components().clock,
+    };
+    let hub = Hub::open(Arc::clone(&repo), gate, limits.clone(), options)?;
+    Ok(health(repo, gate).merge(hub.router()))
+}
+
 fn say_where(
     session: &Session,
     place: &str,
-    server: &Server,
-    identity: &Identity,
+    (secure, identity): (&Option<Server>, Option<&Identity>),
+    clear: &Option<Server>,
 ) -> Result<(), Failure> {
-    let pin: String = identity.pin().iter().map(|b| format!("{b:02x}")).collect();
-    let address = server.address();
-    let url = format!("mmhs://{pin}@{address}");
-    let post_quantum = identity.is_post_quantum();
+    let pin = identity.map(|identity| {
+        let pin = identity.pin();
+        pin.iter().map(|b| format!("{b:02x}")).collect::<String>()
+    });
+    let address = secure.as_ref().map(Server::address);
+    let url = pin
+        .as_ref()
+        .zip(address)
+        .map(|(pin, at)| format!("mmhs://{pin}@{at}"));
+    let post_quantum = identity.map(Identity::is_post_quantum);
+    let http = clear.as_ref().map(|server| endpoint(server.address()));
     let value = json!({
-        "repository": place, "url": url, "address": address.to_string(), "pin": pin,
-        "post_quantum_certificate": post_quantum,
+        "repository": place, "url": url, "address": address.map(|a| a.to_string()), "pin": pin,
+        "post_quantum_certificate": post_quantum, "http": http,
     });
     session.output.report(&value, |out| {
         writeln!(out, "{} {} at", styled(GOOD, "serving"), plain(place))?;
-        writeln!(out, "{}", styled(ID, &url))?;
-        if !post_quantum {
+        if let Some(url) = &url {
+            writeln!(out, "{}  for nodes", styled(ID, url))?;
+        }
+        if let Some(http) = &http {
+            writeln!(out, "{}  for clients of model hubs:", styled(ID, http))?;
+            writeln!(out, "  export HF_ENDPOINT={http}")?;
+        }
+        if post_quantum == Some(false) {
             let honest = "its certificate does not withstand quantum computers";
             writeln!(out, "{}", styled(DIM, honest))?;
         }
@@ -93,14 +203,48 @@ fn say_where(
     })
 }
 
-/// Who may do what, if that makes sense.
-fn tokens(args: &ServeArgs) -> Result<Tokens, Failure> {
-    let anonymous = args.anonymous.role();
-    if anonymous == Role::Writer && !args.read_only && !args.listen.ip().is_loopback() {
+/// How clients of hubs call an address: by a name if it is this machine's own.
+fn endpoint(address: SocketAddr) -> String {
+    match address.ip().is_loopback() && address.is_ipv4() {
+        true => format!("http://localhost:{}", address.port()),
+        false => format!("http://{address}"),
+    }
+}
+
+impl ServeArgs {
+    fn has(&self, door: DoorArg) -> bool {
+        self.doors.contains(&door)
+    }
+
+    /// Whether only this machine can connect.
+    fn is_local(&self) -> bool {
+        let node = self.has(DoorArg::Node) || self.certificate.is_some();
+        let hub = self.has(DoorArg::Hub);
+        (!node || self.listen.ip().is_loopback()) && (!hub || self.http.ip().is_loopback())
+    }
+}
+
+/// What clients without a token may do, if that makes sense.
+fn anonymous(args: &ServeArgs) -> Result<Role, Failure> {
+    let anonymous = match args.anonymous {
+        Some(role) => role.role(),
+        None if args.tokens.is_none() && args.is_local() => Role::Admin,
+        None => Role::Nobody,
+    };
+    if anonymous > Role::Reader && !args.read_only && !args.is_local() {
         let what = "anybody could change everything: without tokens only this machine may write \
                     (listen on 127.0.0.1 or [::1])";
         return Err(Failure::invalid(what.to_owned()));
     }
+    if args.has(DoorArg::Hub) && !args.http.ip().is_loopback() && !args.http_anywhere {
+        let what = "tokens would pass in the clear: put a proxy with TLS before it, or let clients \
+                    use --listen with --certificate; --http-anywhere listens all the same";
+        return Err(Failure::invalid(what.to_owned()));
+    }
+    Ok(anonymous)
+}
+
+fn tokens(args: &ServeArgs, anonymous: Role) -> Result<Tokens, Failure> {
     let Some(file) = &args.tokens else {
         if anonymous == Role::Nobody {
             let what = "nobody could read: name a file of tokens with --tokens (`mmh token` makes \
@@ -221,7 +365,7 @@ fn line(note: &Note, now_ms: u64, json: bool) -> String {
 
 /// Makes a token, shows it once, and adds its digest to the file.
 pub(crate) fn token(session: &Session, args: &TokenArgs) -> Result<(), Failure> {
-    let (token, line) = new_token(args.role.role(), &args.name)?;
+    let (token, line) = new_token(args.role.role(), &args.scope, &args.name)?;
     let mut options = OpenOptions::new();
     options.append(true).create(true);
     #[cfg(unix)]
@@ -233,11 +377,12 @@ pub(crate) fn token(session: &Session, args: &TokenArgs) -> Result<(), Failure> 
     written.map_err(|error| cannot("write", &args.file, &error))?;
     let value = json!({
         "token": token, "role": args.role.role().as_str(), "name": args.name,
+        "scope": args.scope,
         "file": args.file.display().to_string(),
     });
     session.output.report(&value, |out| {
         writeln!(out, "{token}")?;
-        let how = "it is shown once; clients give it as MMH_NODE_TOKEN";
+        let how = "it is shown once; clients give it as HF_TOKEN, nodes as MMH_NODE_TOKEN";
         writeln!(out, "{}", styled(DIM, how))
     })
 }

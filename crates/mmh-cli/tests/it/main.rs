@@ -6,6 +6,7 @@ mod archives;
 mod bases;
 mod elsewhere;
 mod errors;
+mod hub;
 mod index;
 mod interrupted;
 mod layers;

@@ -6,15 +6,22 @@ use std::process::{Child, Command, Stdio};
 use crate::support::{Scratch, noise, ran};
 
 /// A server that runs; it is stopped by [`Server::stop`], and killed if a test fails before.
-struct Server {
+pub(crate) struct Server {
     child: Option<Child>,
     url: String,
     address: String,
+    /// Where it speaks HTTP in the clear; empty if nowhere.
+    pub(crate) http: String,
 }
 
 impl Server {
     fn start(scratch: &Scratch, more: &[&str]) -> Self {
-        let args = [&["serve", "--listen", "127.0.0.1:0", "--json"], more].concat();
+        Self::start_doors(scratch, &[&["--doors", "node"], more].concat())
+    }
+
+    pub(crate) fn start_doors(scratch: &Scratch, more: &[&str]) -> Self {
+        let anywhere = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+        let args = [&["serve", "--json"], &anywhere[..], more].concat();
         let mut command = scratch.command(&args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -29,16 +36,17 @@ impl Server {
         }
         child.stdout = Some(out.into_inner());
         let said: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let of = |key: &str| said[key].as_str().unwrap().to_owned();
+        let of = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
         Self {
             child: Some(child),
             url: of("url"),
             address: of("address"),
+            http: of("http"),
         }
     }
 
     /// Asks it to stop, as systems do; gives what it wrote to standard error.
-    fn stop(mut self) -> String {
+    pub(crate) fn stop(mut self) -> String {
         let mut child = self.child.take().unwrap();
         let id = child.id().to_string();
         let killed = Command::new("kill").args(["-TERM", &id]).status().unwrap();
@@ -196,7 +204,12 @@ fn a_server_that_makes_no_sense_does_not_start() {
     let scratch = Scratch::new();
     scratch.write("bad", b"hf_0123\n");
     for (args, code, says) in [
-        (&["serve"][..], 2, "mmh token"),
+        (&["serve", "--listen", "0.0.0.0:0"][..], 2, "mmh token"),
+        (
+            &["serve", "--http", "0.0.0.0:0", "--anonymous", "read"],
+            2,
+            "in the clear",
+        ),
         (
             &["serve", "--anonymous", "write", "--listen", "0.0.0.0:0"],
             2,

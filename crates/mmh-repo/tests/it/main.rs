@@ -4,6 +4,7 @@
 
 mod archive;
 mod bases;
+mod changing;
 mod checking;
 mod collecting;
 mod comparing;

@@ -7,9 +7,9 @@ use axum::response::Response;
 use mmh_core::{ChunkId, Digest};
 use mmh_store::node::wire::MISSING_MAX;
 
-use super::body::Incoming;
 use super::objects::fault;
 use super::{Shared, room};
+use crate::body::Incoming;
 use crate::reply::{Refusal, Reply};
 
 /// Bytes of an id.

@@ -2,7 +2,6 @@
 //!
 //! It needs no key of a sealed repository, but for reconciliation, which reads the index.
 
-mod body;
 mod missing;
 mod objects;
 mod reconcile;
@@ -11,25 +10,21 @@ mod slices;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use lru::LruCache;
 use mmh_core::{ErrorKind, PackId};
 use mmh_store::node::{Outlined, wire};
 use mmh_store::{Backend, OpenOptions, Store};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
-use tokio::time::Instant;
 
+use crate::gate::Gate;
 use crate::limits::Limits;
-use crate::reply::Refusal;
-use crate::server::Peer;
-use crate::token::{Role, Tokens};
-use crate::watch::{Note, Watch};
+use crate::reply::{Refusal, Reply};
+use crate::token::{Caller, Role};
 
 /// Units in which memory for bodies is given out.
 const BODY_UNIT: u64 = 4 << 10;
@@ -43,10 +38,8 @@ pub type Keys = OpenOptions;
 #[derive(Debug)]
 pub struct Node {
     backend: Backend,
-    tokens: Tokens,
-    read_only: bool,
+    gate: Gate,
     limits: Limits,
-    watch: Arc<dyn Watch>,
     keys: Keys,
     /// Opened when it is first needed.
     store: OnceCell<Store>,
@@ -66,22 +59,15 @@ struct Outlines {
 impl Node {
     /// A node over the repository in that place, which need not be one yet.
     #[must_use]
-    pub fn new(
-        backend: Backend,
-        (tokens, read_only): (Tokens, bool),
-        (limits, watch): (Limits, Arc<dyn Watch>),
-        keys: Keys,
-    ) -> Self {
+    pub fn new(backend: Backend, gate: &Gate, limits: Limits, keys: Keys) -> Self {
         let units = usize::try_from(limits.bodies_len.max(wire::BODY_LEN_MAX) / BODY_UNIT);
         let room = units
             .unwrap_or(Semaphore::MAX_PERMITS)
             .min(Semaphore::MAX_PERMITS);
         Self {
             backend,
-            tokens,
-            read_only,
+            gate: gate.clone(),
             limits,
-            watch,
             keys,
             store: OnceCell::new(),
             room: Arc::new(Semaphore::new(room)),
@@ -97,7 +83,8 @@ impl Node {
     pub fn router(self) -> Router {
         let node = Arc::new(self);
         let objects = get(objects::get).put(objects::put).delete(objects::delete);
-        Router::new()
+        let gate = node.gate.clone();
+        let router = Router::new()
             .route(&format!("{}{{*name}}", wire::OBJECTS), objects)
             .route(&format!("{}{{*name}}", wire::SLICES), get(slices::get))
             .route(wire::LIST, get(objects::list))
@@ -105,7 +92,8 @@ impl Node {
             .route(wire::MISSING, post(missing::post))
             .route(wire::RECONCILE, post(reconcile::post))
             .layer(from_fn_with_state(Arc::clone(&node), admit))
-            .with_state(node)
+            .with_state(node);
+        gate.before("node", router)
     }
 
     fn outlines(&self) -> std::sync::MutexGuard<'_, Outlines> {
@@ -123,56 +111,20 @@ async fn room(node: &Node, len: u64) -> Result<SemaphorePermit<'_>, Refusal> {
 /// The handlers' view of a node.
 type Shared = State<Arc<Node>>;
 
-/// Lets in who may, and tells the watcher how each request was answered.
-async fn admit(State(node): Shared, request: Request, next: Next) -> Response {
-    use axum::response::IntoResponse as _;
-    let began = Instant::now();
-    let peer = request.extensions().get::<Peer>().copied();
-    let (method, path) = (
-        request.method().to_string(),
-        request.uri().path().to_owned(),
-    );
-    let header = request
-        .headers()
-        .get(AUTHORIZATION)
-        .map(|value| value.as_bytes());
-    let (role, token) = node.tokens.role(header);
+/// Lets in who may: whoever sees objects as they are sees all of them, so tokens for some names
+/// only do not count here.
+async fn admit(
+    State(node): Shared,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+    next: Next,
+) -> Reply {
     // These ask, though they are POSTs.
-    let asks = [wire::MISSING, wire::RECONCILE].contains(&path.as_str());
+    let asks = [wire::MISSING, wire::RECONCILE].contains(&request.uri().path());
     let reads = request.method().is_safe() || asks;
     let needed = if reads { Role::Reader } else { Role::Writer };
-    let token = token.to_owned();
-    let admitted = match (role, needed) {
-        (Role::Nobody, _) => Err(Refusal::with_status(
-            StatusCode::UNAUTHORIZED,
-            ErrorKind::Denied,
-            "a token is needed (MMH_NODE_TOKEN)",
-        )),
-        (role, needed) if role < needed => {
-            let text = "this token may only read";
-            Err(Refusal::new(ErrorKind::Denied, text))
-        }
-        (_, Role::Writer) if node.read_only => {
-            let text = "this node is read-only";
-            Err(Refusal::new(ErrorKind::Denied, text))
-        }
-        _ => Ok(()),
-    };
-    let response = match admitted {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
-    };
-    if let Some(Peer(peer)) = peer {
-        node.watch.note(&Note::Answered {
-            peer,
-            token,
-            method,
-            path,
-            status: response.status().as_u16(),
-            took: began.elapsed(),
-        });
-    }
-    response
+    node.gate.check(&caller, caller.everywhere(), needed)?;
+    Ok(next.run(request).await)
 }
 
 /// The object's name, if nodes serve it.

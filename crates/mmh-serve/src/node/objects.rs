@@ -19,8 +19,8 @@ use mmh_store::node::wire::{self, Asked};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 
-use super::body::{Incoming, too_long};
 use super::{Node, Shared, parameter, room, served, text};
+use crate::body::{Incoming, too_long};
 use crate::reply::{Refusal, Reply};
 
 /// Bytes that are read of an object, or written of a body, at once.

@@ -12,9 +12,9 @@ use mmh_store::node::sketch::{KEY_LEN, Sketcher};
 use mmh_store::node::wire;
 use tokio::sync::mpsc;
 
-use super::body::Incoming;
 use super::objects::fault;
 use super::{Node, Shared};
+use crate::body::Incoming;
 use crate::reply::{Refusal, Reply};
 
 /// Symbols of the first piece: enough for about 60 digests.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use mmh_serve::{Identity, Limits, Node, Note, Role, Server, Stopped, Tokens, Watch};
+use mmh_serve::{Gate, Identity, Limits, Node, Note, Role, Server, Stopped, Tokens, Watch};
 use mmh_store::{Access, Backend, OpenOptions};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -59,12 +59,11 @@ impl Setup {
     pub(crate) async fn serve(self) -> Served {
         let memo = Arc::new(Memo::default());
         let watch = Arc::clone(&memo) as Arc<dyn Watch>;
-        let guarded = (self.limits.clone(), Arc::clone(&watch));
-        let tokens = (self.tokens, self.read_only);
-        let node = Node::new(self.backend.clone(), tokens, guarded, self.keys);
+        let gate = Gate::new(self.tokens, self.read_only, Arc::clone(&watch)).unwrap();
+        let node = Node::new(self.backend.clone(), &gate, self.limits.clone(), self.keys);
         let server = Server::bind(
             "127.0.0.1:0".parse().unwrap(),
-            (&self.identity, self.classic),
+            Some((&self.identity, self.classic)),
             (self.between)(node.router()),
             (self.limits, watch),
         );

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mmh_core::ErrorKind;
-use mmh_serve::{Limits, Node, Note, Role, Silent, Tokens, new_token};
+use mmh_serve::{Gate, Limits, Node, Note, Role, Silent, Tokens, new_token};
 use mmh_store::{Backend, InitOptions, OpenOptions, Store};
 use object_store::ObjectStoreExt as _;
 use object_store::path::Path;
@@ -192,8 +192,8 @@ async fn who_does_not_shake_hands_loses_the_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_decide_who_reads_and_who_writes() {
-    let (read, read_line) = new_token(Role::Reader, "reader").unwrap();
-    let (write, write_line) = new_token(Role::Writer, "writer").unwrap();
+    let (read, read_line) = new_token(Role::Reader, &[], "reader").unwrap();
+    let (write, write_line) = new_token(Role::Writer, &[], "writer").unwrap();
     let mut setup = Setup::open(Backend::memory());
     setup.tokens = Tokens::parse(&(read_line + &write_line), "f", Role::Nobody).unwrap();
     let node = setup.serve().await;
@@ -404,9 +404,9 @@ proptest! {
     ) {
         use hyper::service::Service as _;
         let Ok(uri) = path.parse::<axum::http::Uri>() else { return Ok(()) };
-        let guarded = (Limits::default(), Arc::new(Silent) as _);
-        let tokens = (Tokens::none(Role::Writer), false);
-        let node = Node::new(Backend::memory(), tokens, guarded, OpenOptions::default());
+        let gate = Gate::new(Tokens::none(Role::Writer), false, Arc::new(Silent)).unwrap();
+        let options = OpenOptions::default();
+        let node = Node::new(Backend::memory(), &gate, Limits::default(), options);
         let service = hyper_util::service::TowerToHyperService::new(node.router());
         let request = axum::http::Request::builder()
             .method(method.as_str())

@@ -6,6 +6,7 @@ mod common;
 mod conformance;
 mod engine;
 mod hostile;
+mod hub;
 mod liar;
 mod missing;
 mod reconcile;

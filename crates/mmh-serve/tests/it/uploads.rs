@@ -134,7 +134,7 @@ async fn several_uploads_of_one_name_end_with_one_of_them() {
 /// The node's refusal is what is said, not that the connection ended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upload_without_the_right_to_it_is_denied() {
-    let (token, line) = new_token(Role::Reader, "r").unwrap();
+    let (token, line) = new_token(Role::Reader, &[], "r").unwrap();
     let mut setup = Setup::open(Backend::memory());
     setup.tokens = Tokens::parse(&line, "f", Role::Nobody).unwrap();
     let node = setup.serve().await;

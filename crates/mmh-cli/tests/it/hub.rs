@@ -1,0 +1,122 @@
+//! `mmh serve` as a hub: stock clients in Python, and what their uploads become.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::served::Server;
+use crate::support::{Scratch, noise};
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests are told where stock tools are"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// Python with `huggingface_hub`, where `cargo xtask engines` brought it. Where `MMH_ENGINES=all`,
+/// as in CI, it has to be there.
+fn python() -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let cache = variable("MMH_DEMO_CACHE").map_or_else(|| root.join(".demo"), PathBuf::from);
+    let python = cache.join("engines/hub/bin/python");
+    if python.is_file() {
+        return Some(python);
+    }
+    let missing = "huggingface_hub is not installed; `cargo xtask engines` brings it";
+    assert_ne!(variable("MMH_ENGINES").as_deref(), Some("all"), "{missing}");
+    // Not captured, so that it is seen in a run that passes.
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "\nLEFT OUT: {missing}\n").unwrap();
+    None
+}
+
+/// A client that knows the server, and nothing of this machine's.
+fn client(python: &Path, scratch: &Scratch, server: &Server) -> Command {
+    let mut command = Command::new(python);
+    command
+        .current_dir(scratch.path("."))
+        .env("HF_ENDPOINT", &server.http)
+        .env("HF_HOME", scratch.path("hf"))
+        .env("HF_HUB_DISABLE_TELEMETRY", "1")
+        .env("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        .env("HF_HUB_DISABLE_XET", "1")
+        .env_remove("HF_TOKEN");
+    command
+}
+
+fn run(command: &mut Command) {
+    let ran = command.output().unwrap();
+    let (out, err) = (
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr),
+    );
+    assert!(ran.status.success(), "{out}\n{err}");
+}
+
+#[test]
+fn stock_clients_of_hubs_are_at_home() {
+    let Some(python) = python() else {
+        return;
+    };
+    let scratch = Scratch::new();
+    let server = Server::start_doors(&scratch, &["--requests"]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub/stock.py");
+    run(client(&python, &scratch, &server).arg(script));
+    // What stock clients put there is what the program itself sees.
+    let listed = scratch.ok(&["ls", "acme/tiny"]);
+    assert!(listed.contains("weights.bin"), "{listed}");
+    scratch.ok(&["verify"]);
+    let said = server.stop();
+    assert!(!said.contains("\"status\":500"), "{said}");
+}
+
+/// A safetensors file with one BF16 tensor of that many elements; `step` is how far it was trained.
+fn model(n: usize, step: u8) -> Vec<u8> {
+    let header = format!(
+        r#"{{"w":{{"dtype":"BF16","shape":[{n}],"data_offsets":[0,{}]}}}}"#,
+        2 * n
+    );
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.extend_from_slice(header.as_bytes());
+    for (at, pair) in noise(2 * n, 5).chunks_exact(2).enumerate() {
+        // Near one, of either sign; the last bits move with training.
+        let (mantissa, sign) = (pair[0], pair[1] & 0x80);
+        let moved = if at % 3 == 0 {
+            mantissa ^ step
+        } else {
+            mantissa
+        };
+        file.extend_from_slice(&[moved, sign | 0x3F]);
+    }
+    file
+}
+
+/// A fine-tune that a stock client pushes, with a card that names its base, is kept as differences.
+#[test]
+fn a_fine_tune_becomes_a_delta_of_its_base() {
+    let Some(python) = python() else {
+        return;
+    };
+    let scratch = Scratch::new();
+    scratch.write("base/model.safetensors", &model(400_000, 0));
+    scratch.write("tuned/model.safetensors", &model(400_000, 1));
+    let card = b"---\nbase_model: acme/base\n---\n# Tuned\n";
+    scratch.write("tuned/README.md", card);
+    let server = Server::start_doors(&scratch, &[]);
+    let script = "\
+from huggingface_hub import HfApi, hf_hub_download
+api = HfApi()
+for name in ['base', 'tuned']:
+    api.create_repo(f'acme/{name}')
+    api.upload_folder(repo_id=f'acme/{name}', folder_path=name)
+    got = hf_hub_download(f'acme/{name}', 'model.safetensors')
+    assert open(got, 'rb').read() == open(f'{name}/model.safetensors', 'rb').read()
+";
+    run(client(&python, &scratch, &server).args(["-c", script]));
+    drop(server);
+    let stat = scratch.json(&["stat", "acme/tuned"]);
+    let text = stat.to_string();
+    assert!(text.contains("delta"), "{text}");
+}

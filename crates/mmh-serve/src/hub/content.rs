@@ -1,0 +1,253 @@
+//! Files: whole or a range, decoded on the pool ahead of the socket, each piece compared with its
+//! digest before it is sent.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::header::{
+    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+    CONTENT_TYPE, ETAG, RANGE, X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use mmh_core::range::RangeSpec;
+use mmh_core::tree::Node;
+use mmh_core::{ByteRange, FileId};
+use mmh_repo::{Piece, Repository};
+use tokio::sync::oneshot;
+
+use super::commits::{hex, oid};
+use super::fail::{Fail, Outcome, REPO_COMMIT};
+use super::route::{Route, encode};
+use super::view::Kept;
+use super::{Ask, Hub, facts};
+
+const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
+const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
+/// The repository's own id of what is served, beside the shorter one.
+const SNAPSHOT: HeaderName = HeaderName::from_static("x-mmh-snapshot");
+
+/// A file that was found.
+struct Entry {
+    id: FileId,
+    size: u64,
+    headers: HeaderMap,
+    /// What is sent instead of the file.
+    instead: Option<String>,
+}
+
+/// `GET` and `HEAD /{id}/resolve/{rev}/{path}`, and `raw` instead of `resolve`.
+pub(crate) async fn file(hub: &Arc<Hub>, ask: Ask, route: Route) -> Outcome<Response> {
+    let Route::File {
+        repo: name,
+        rev,
+        path,
+        raw,
+    } = route
+    else {
+        return Err(Fail::no_route());
+    };
+    if !ask.method.is_safe() {
+        return Err(Fail::no_route());
+    }
+    hub.may_read(&ask.caller, &name)?;
+    let entry = hub
+        .apart(move |hub| {
+            let seen = hub.seen(&name, &rev)?;
+            let commit = oid(&seen.found.id);
+            let missing = || Fail::no_entry(&path, commit.clone());
+            let node = hub.repo.node_in(&seen.found, &path)?.ok_or_else(missing)?;
+            let Node::File { id, size, .. } = node else {
+                return Err(missing());
+            };
+            let kept = hub.kept(&seen, &path, &node)?.ok_or_else(missing)?;
+            let mut entry = Entry {
+                id,
+                size,
+                headers: HeaderMap::new(),
+                instead: None,
+            };
+            entry.describe(&kept, raw);
+            entry.say(REPO_COMMIT, &commit);
+            entry.say(SNAPSHOT, &seen.found.id.to_string());
+            let last = path.rsplit('/').next().unwrap_or_default();
+            let shown = format!("inline; filename*=UTF-8''{}", encode(last));
+            entry.say(CONTENT_DISPOSITION, &shown);
+            Ok(entry)
+        })
+        .await?;
+    serve(hub, &ask, entry)
+}
+
+/// A file by its id, for those who know it by a digest.
+pub(crate) fn by_id(
+    hub: &Arc<Hub>,
+    ask: &Ask,
+    (id, size): (FileId, u64),
+    etag: &str,
+) -> Outcome<Response> {
+    let mut entry = Entry {
+        id,
+        size,
+        headers: HeaderMap::new(),
+        instead: None,
+    };
+    entry.say(ETAG, &format!("\"{etag}\""));
+    serve(hub, ask, entry)
+}
+
+impl Entry {
+    fn say(&mut self, name: HeaderName, value: &str) {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            self.headers.insert(name, value);
+        }
+    }
+
+    fn describe(&mut self, kept: &Kept, raw: bool) {
+        let etag = match kept {
+            Kept::Regular(git) => hex(git),
+            Kept::Large(sha256) if raw => {
+                // What git itself has of it.
+                let pointer = facts::pointer(sha256, self.size);
+                let etag = hex(&facts::git_blob(pointer.as_bytes()));
+                self.instead = Some(pointer);
+                etag
+            }
+            Kept::Large(sha256) => {
+                let etag = hex(sha256);
+                self.say(LINKED_ETAG, &format!("\"{etag}\""));
+                self.say(LINKED_SIZE, &self.size.to_string());
+                etag
+            }
+        };
+        self.say(ETAG, &format!("\"{etag}\""));
+    }
+}
+
+fn serve(hub: &Hub, ask: &Ask, mut entry: Entry) -> Outcome<Response> {
+    let size = match &entry.instead {
+        Some(text) => text.len() as u64,
+        None => entry.size,
+    };
+    entry.say(ACCEPT_RANGES, "bytes");
+    // Nothing that lies here is a page or a script to a browser.
+    entry.say(CONTENT_TYPE, "application/octet-stream");
+    entry.say(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    entry.say(CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox");
+    let (mut status, mut range) = (StatusCode::OK, ByteRange::all(size));
+    match asked_range(&ask.headers) {
+        Some(spec) if ask.method == Method::GET => match spec.resolve(size) {
+            Ok(part) => {
+                let (start, end) = (part.start, part.end - 1);
+                entry.say(CONTENT_RANGE, &format!("bytes {start}-{end}/{size}"));
+                (status, range) = (StatusCode::PARTIAL_CONTENT, part);
+            }
+            Err(_) => {
+                entry.say(CONTENT_RANGE, &format!("bytes */{size}"));
+                let text = format!("the file has {size} bytes");
+                let fail = Fail::new(StatusCode::RANGE_NOT_SATISFIABLE, text);
+                let mut response = fail.into_response();
+                entry.headers.remove(CONTENT_TYPE);
+                response.headers_mut().extend(entry.headers);
+                return Ok(response);
+            }
+        },
+        _ => {}
+    }
+    entry.say(CONTENT_LENGTH, &range.len().to_string());
+    let body = match (&ask.method, entry.instead) {
+        (&Method::GET, Some(text)) => {
+            let part = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+            Body::from(Bytes::from(text).slice(part(range.start)..part(range.end)))
+        }
+        (&Method::GET, None) => body(hub, entry.id, range),
+        _ => Body::empty(),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = entry.headers;
+    Ok(response)
+}
+
+/// The one range that is asked for; several at once, and what cannot be read, are passed over, as
+/// RFC 9110, section 14.2, lets a server do.
+fn asked_range(headers: &HeaderMap) -> Option<RangeSpec> {
+    let text = headers.get(RANGE)?.to_str().ok()?;
+    text.strip_prefix("bytes=")?.trim().parse().ok()
+}
+
+/// A range of a file. Some pieces are decoded ahead, by the pool, as long as not too many clients
+/// want that; while a client takes nothing, no thread waits for it.
+fn body(hub: &Hub, id: FileId, range: ByteRange) -> Body {
+    let repo = &hub.repo;
+    let wanted = repo.threads() + 1;
+    let ahead = u32::try_from(wanted).ok();
+    let ahead = ahead.and_then(|n| Arc::clone(&hub.ahead).try_acquire_many_owned(n).ok());
+    let at_once = if ahead.is_some() { wanted } else { 1 };
+    let listing = Arc::clone(repo);
+    let windows = stream::try_unfold(range, move |range| {
+        let repo = Arc::clone(&listing);
+        async move {
+            if range.is_empty() {
+                return Ok(None);
+            }
+            let listed = tokio::task::spawn_blocking(move || repo.pieces(id, range)).await;
+            let listed = listed.map_err(std::io::Error::other)?;
+            let listed = listed.map_err(std::io::Error::other)?;
+            let pieces = stream::iter(listed.pieces).map(Ok::<_, std::io::Error>);
+            Ok::<_, std::io::Error>(Some((pieces, listed.rest)))
+        }
+    });
+    let repo = Arc::clone(repo);
+    let decoded = windows
+        .try_flatten()
+        .map_ok(move |piece| decode(Arc::clone(&repo), piece))
+        .try_buffered(at_once);
+    // Its place is free for others when the body is sent.
+    Body::from_stream(decoded.inspect(move |_| {
+        let _held = &ahead;
+    }))
+}
+
+async fn decode(repo: Arc<Repository>, piece: Piece) -> std::io::Result<Bytes> {
+    let (tell, told) = oneshot::channel();
+    let shared = Arc::clone(&repo);
+    repo.spawn(move || {
+        // Nobody waits for it any longer.
+        if !tell.is_closed() {
+            tell.send(piece.read(&shared)).ok();
+        }
+    });
+    let read = told.await.map_err(std::io::Error::other)?;
+    let piece = read.map_err(std::io::Error::other)?;
+    Ok(piece.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_range_is_read() {
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RANGE, HeaderValue::try_from(text).unwrap());
+            asked_range(&headers)
+        };
+        assert_eq!(read("bytes=0-9"), Some(RangeSpec::Bounded(0, 9)));
+        assert_eq!(read("bytes=5-"), Some(RangeSpec::From(5)));
+        assert_eq!(read("bytes=-5"), Some(RangeSpec::Suffix(5)));
+        for passed in [
+            "bytes=0-1,3-4",
+            "bytes=9-1",
+            "items=0-1",
+            "bytes=",
+            "bytes=+1-2",
+        ] {
+            assert_eq!(read(passed), None, "{passed}");
+        }
+        assert_eq!(asked_range(&HeaderMap::new()), None);
+    }
+}

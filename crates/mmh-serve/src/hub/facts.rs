@@ -1,0 +1,198 @@
+//! By which digests hubs know files: SHA-256 of large ones, the id of a git blob of others. The
+//! first stands in the file's object; the second is computed when it is first wanted, and kept.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use lru::LruCache;
+use mmh_core::{ByteRange, FileId};
+use mmh_repo::{Repository, Result};
+
+use super::attributes::{ATTRIBUTES_LEN_MAX, Attributes, SEED};
+use super::card::{CARD_LEN_MAX, Card};
+use super::commits::hex;
+
+/// Files of which digests are remembered: 100 bytes each.
+const FACTS_MAX: NonZeroUsize = NonZeroUsize::new(1 << 18).expect("not zero");
+/// Texts that are remembered as what they say.
+const TEXTS_MAX: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
+
+/// What is remembered of files; all of it can be computed again.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    digests: Mutex<LruCache<FileId, Digests>>,
+    attributes: Mutex<LruCache<FileId, Arc<Attributes>>>,
+    cards: Mutex<LruCache<FileId, Arc<Card>>>,
+    seed: Arc<Attributes>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Digests {
+    sha256: Option<[u8; 32]>,
+    git: Option<[u8; 20]>,
+}
+
+/// Of a thing that keeps on although somebody who held it panicked: it is a cache.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Facts {
+    pub(crate) fn new() -> Self {
+        Self {
+            digests: Mutex::new(LruCache::new(FACTS_MAX)),
+            attributes: Mutex::new(LruCache::new(TEXTS_MAX)),
+            cards: Mutex::new(LruCache::new(TEXTS_MAX)),
+            seed: Arc::new(Attributes::parse(SEED)),
+        }
+    }
+
+    fn known(&self, id: FileId) -> Digests {
+        lock(&self.digests).get(&id).copied().unwrap_or_default()
+    }
+
+    /// SHA-256 of a file.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn sha256(&self, repo: &Repository, id: FileId) -> Result<[u8; 32]> {
+        if let Some(digest) = self.known(id).sha256 {
+            return Ok(digest);
+        }
+        let stated = repo.open_file(id)?.file().sha256;
+        let digest = match stated {
+            Some(digest) => *digest.as_bytes(),
+            None => {
+                let mut context = Context::new(&SHA256);
+                read(repo, id, u64::MAX, &mut |bytes| context.update(bytes))?;
+                let mut digest = [0; 32];
+                digest.copy_from_slice(context.finish().as_ref());
+                digest
+            }
+        };
+        let mut digests = lock(&self.digests);
+        digests.get_or_insert_mut(id, Digests::default).sha256 = Some(digest);
+        Ok(digest)
+    }
+
+    /// The id that git gives to a file of that content.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn git(&self, repo: &Repository, id: FileId) -> Result<[u8; 20]> {
+        if let Some(digest) = self.known(id).git {
+            return Ok(digest);
+        }
+        let mut context = blob(repo.open_file(id)?.size());
+        read(repo, id, u64::MAX, &mut |bytes| context.update(bytes))?;
+        let digest = sha1(context);
+        let mut digests = lock(&self.digests);
+        digests.get_or_insert_mut(id, Digests::default).git = Some(digest);
+        Ok(digest)
+    }
+
+    /// The rules in a `.gitattributes`; those of a new repository without one.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn attributes(
+        &self,
+        repo: &Repository,
+        id: Option<FileId>,
+    ) -> Result<Arc<Attributes>> {
+        let Some(id) = id else {
+            return Ok(Arc::clone(&self.seed));
+        };
+        let parse = |text: &str| Attributes::parse(text);
+        remembered(&self.attributes, repo, (id, ATTRIBUTES_LEN_MAX), parse)
+    }
+
+    /// What the card in a README says.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn card(&self, repo: &Repository, id: FileId) -> Result<Arc<Card>> {
+        remembered(&self.cards, repo, (id, CARD_LEN_MAX), Card::parse)
+    }
+}
+
+fn remembered<T>(
+    cache: &Mutex<LruCache<FileId, Arc<T>>>,
+    repo: &Repository,
+    (id, len_max): (FileId, u64),
+    parse: impl FnOnce(&str) -> T,
+) -> Result<Arc<T>> {
+    if let Some(known) = lock(cache).get(&id) {
+        return Ok(Arc::clone(known));
+    }
+    let mut text = Vec::new();
+    read(repo, id, len_max, &mut |bytes| {
+        text.extend_from_slice(bytes)
+    })?;
+    let value = Arc::new(parse(&String::from_utf8_lossy(&text)));
+    lock(cache).put(id, Arc::clone(&value));
+    Ok(value)
+}
+
+/// Hands the first bytes of a file on.
+fn read(
+    repo: &Repository,
+    id: FileId,
+    len_max: u64,
+    take: &mut (dyn FnMut(&[u8]) + Send),
+) -> Result<()> {
+    let reader = repo.open_file(id)?;
+    let range = ByteRange::all(reader.size().min(len_max));
+    repo.read_range(&reader, range, &mut |piece| {
+        take(&piece);
+        Ok(())
+    })
+}
+
+/// What git hashes before the bytes of a file.
+fn blob(len: u64) -> Context {
+    let mut context = Context::new(&SHA1_FOR_LEGACY_USE_ONLY);
+    context.update(format!("blob {len}\0").as_bytes());
+    context
+}
+
+fn sha1(context: Context) -> [u8; 20] {
+    let mut digest = [0; 20];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}
+
+/// The pointer by which git keeps a large file (git-lfs, specification 1).
+pub(crate) fn pointer(sha256: &[u8; 32], len: u64) -> String {
+    let oid = hex(sha256);
+    format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len}\n")
+}
+
+/// The id that git gives to these bytes.
+pub(crate) fn git_blob(bytes: &[u8]) -> [u8; 20] {
+    let mut context = blob(bytes.len() as u64);
+    context.update(bytes);
+    sha1(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `printf hello | git hash-object --stdin`, and the example of git-lfs's specification.
+    #[test]
+    fn ids_are_those_of_git() {
+        assert_eq!(
+            hex(&git_blob(b"hello")),
+            "b6fc4c620b67d95f953a5c1c1230aaab5db5a1b0"
+        );
+        assert_eq!(
+            hex(&git_blob(b"")),
+            "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+        );
+        let text = pointer(&[0x4d; 32], 12345);
+        assert!(text.ends_with("4d4d\nsize 12345\n"), "{text}");
+        assert_eq!(text.len(), 130);
+    }
+}

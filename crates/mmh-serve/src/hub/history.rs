@@ -1,0 +1,74 @@
+//! Branches, tags and commits of a name.
+
+use std::num::IntErrorKind;
+
+use axum::response::Response;
+use mmh_core::name::{RefKind, RepoName};
+use serde_json::{Value, json};
+
+use super::commits::oid;
+use super::date::iso;
+use super::fail::{Fail, Outcome};
+use super::{Ask, Hub, json_of};
+
+/// Commits of a page.
+const PAGE_MAX: usize = 1000;
+/// Before branches that are proposals to merge.
+pub(crate) const PROPOSALS: &str = "refs/pr/";
+
+/// `GET /api/{family}/{id}/refs`.
+pub(crate) fn refs(hub: &Hub, ask: &Ask, name: &RepoName) -> Outcome<Response> {
+    let refs = hub.repo.refs()?;
+    let (mut branches, mut tags, mut proposals) = (Vec::new(), Vec::new(), Vec::new());
+    for (r, id) in refs.refs.iter().filter(|(r, _)| r.repo == *name) {
+        let rev = r.rev();
+        let one = |full: String| json!({ "name": rev, "ref": full, "targetCommit": oid(id) });
+        match r.kind {
+            RefKind::Branch if rev.starts_with(PROPOSALS) => proposals.push(one(rev.to_owned())),
+            RefKind::Branch => branches.push(one(format!("refs/heads/{rev}"))),
+            RefKind::Tag => tags.push(one(format!("refs/tags/{rev}"))),
+            RefKind::Signature => {}
+        }
+    }
+    if branches.is_empty() && tags.is_empty() && proposals.is_empty() {
+        return Err(Fail::no_repo(name.short()));
+    }
+    let mut all = json!({ "branches": branches, "tags": tags, "converts": [] });
+    if ask.says("include_prs") || ask.says("include_pull_requests") {
+        all["pullRequests"] = proposals.into();
+    }
+    Ok(json_of(&all))
+}
+
+/// `GET /api/{family}/{id}/commits/{rev}`, newest first.
+pub(crate) fn commits(hub: &Hub, ask: &Ask, name: &RepoName, rev: &str) -> Outcome<Response> {
+    let tip = hub.resolved(name, rev)?;
+    let from = match ask.get("cursor").map(str::parse::<usize>) {
+        None => 0,
+        Some(Ok(from)) => from,
+        Some(Err(error)) if *error.kind() == IntErrorKind::PosOverflow => usize::MAX,
+        Some(Err(_)) => return Err(Fail::invalid("the cursor is none of this server's")),
+    };
+    let limit = ask.limit(PAGE_MAX);
+    let mut history = hub.repo.history(vec![tip.id])?.skip(from);
+    let mut items = Vec::new();
+    for entry in history.by_ref().take(limit) {
+        let (id, snapshot) = entry?;
+        items.push(commit(&oid(&id), &snapshot));
+    }
+    let next = history
+        .next()
+        .map(|_| from.saturating_add(limit).to_string());
+    Ok(ask.page(items, next.as_deref()))
+}
+
+fn commit(oid: &str, snapshot: &mmh_core::object::Snapshot) -> Value {
+    let (title, message) = match snapshot.message.split_once('\n') {
+        Some((title, rest)) => (title, rest.trim()),
+        None => (snapshot.message.as_str(), ""),
+    };
+    json!({
+        "id": oid, "title": title, "message": message, "authors": [{ "user": snapshot.author }],
+        "date": iso(snapshot.time_ms),
+    })
+}

@@ -1,0 +1,321 @@
+//! Which thing of the hub a path names. Parts are taken apart before their escapes are undone, so
+//! that a revision may hold slashes.
+
+use mmh_core::name::{FAMILIES, RepoName};
+
+/// What comes after a repository in the API.
+const VERBS: [&str; 14] = [
+    "branch",
+    "commit",
+    "commits",
+    "paths-info",
+    "preupload",
+    "refs",
+    "revision",
+    "settings",
+    "super-squash",
+    "tag",
+    "tree",
+    "treesize",
+    "xet-read-token",
+    "xet-write-token",
+];
+/// The families that hubs know.
+const HUB_FAMILIES: [&str; 3] = ["models", "datasets", "spaces"];
+
+/// What a path names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `/api/{family}`.
+    List(&'static str),
+    /// `/api/{family}/{id}[/{verb}/…]`; the verb is empty for the repository itself.
+    Repo {
+        repo: RepoName,
+        verb: &'static str,
+        rest: Vec<String>,
+    },
+    /// `/api/repos/{what}`.
+    Repos(String),
+    /// `/api/{what}` of other kinds.
+    Small(String),
+    /// `/[{family}/]{id}/{resolve|raw}/{revision}/{path}`.
+    File {
+        repo: RepoName,
+        rev: String,
+        path: String,
+        raw: bool,
+    },
+    /// `/[{family}/]{id}.git/info/lfs/objects/{what}`.
+    Lfs { repo: RepoName, what: String },
+}
+
+impl Route {
+    /// Takes a path apart; `None` if it names nothing here.
+    pub(crate) fn parse(path: &str) -> Option<Self> {
+        let parts: Vec<&str> = path.strip_prefix('/')?.split('/').collect();
+        match parts.split_first()? {
+            (&"api", rest) => Self::api(rest),
+            _ => Self::page(&parts),
+        }
+    }
+
+    fn api(parts: &[&str]) -> Option<Self> {
+        let (first, rest) = parts.split_first()?;
+        if *first == "repos" && rest.len() == 1 {
+            return Some(Self::Repos(decode(rest[0])?));
+        }
+        let Some(family) = family(first) else {
+            return Some(Self::Small(decode(&parts.join("/"))?));
+        };
+        if rest.is_empty() || rest == [""] {
+            return Some(Self::List(family));
+        }
+        let verb_at = |at: usize| VERBS.into_iter().find(|verb| rest.get(at) == Some(verb));
+        let (id_len, verb) = match (verb_at(2), verb_at(1)) {
+            (Some(verb), _) => (2, verb),
+            (None, Some(verb)) if rest.len() != 2 || verb == "refs" => (1, verb),
+            _ if rest.len() <= 2 => (rest.len(), ""),
+            _ => return None,
+        };
+        let repo = repo(family, &rest[..id_len])?;
+        let rest = rest.get(id_len + 1..).unwrap_or_default();
+        let rest = rest
+            .iter()
+            .map(|part| decode(part))
+            .collect::<Option<_>>()?;
+        Some(Self::Repo { repo, verb, rest })
+    }
+
+    fn page(parts: &[&str]) -> Option<Self> {
+        let (family, parts) = match family(parts.first()?) {
+            Some("models") | None => ("models", parts),
+            Some(family) => (family, &parts[1..]),
+        };
+        for id_len in [2, 1] {
+            let (Some(id), Some(after)) = (parts.get(..id_len), parts.get(id_len..)) else {
+                continue;
+            };
+            if let (Some(last), ["info", "lfs", "objects", what @ ..]) = (id.last(), after)
+                && let Some(bare) = last.strip_suffix(".git")
+            {
+                let mut id = id.to_vec();
+                id.pop();
+                id.push(bare);
+                let repo = repo(family, &id)?;
+                let what = decode(&what.join("/"))?;
+                return Some(Self::Lfs { repo, what });
+            }
+            if let [way @ ("resolve" | "raw"), rev, path @ ..] = after {
+                let path = decode(&path.join("/"))?;
+                return Some(Self::File {
+                    repo: repo(family, id)?,
+                    rev: decode(rev)?,
+                    path: path.trim_matches('/').to_owned(),
+                    raw: *way == "raw",
+                });
+            }
+        }
+        None
+    }
+}
+
+fn family(text: &str) -> Option<&'static str> {
+    HUB_FAMILIES.into_iter().find(|family| *family == text)
+}
+
+fn repo(family: &str, id: &[&str]) -> Option<RepoName> {
+    let id = decode(&id.join("/"))?;
+    full_name(family, &id)
+}
+
+/// The name of a repository whose id a hub's client knows.
+pub(crate) fn full_name(family: &str, id: &str) -> Option<RepoName> {
+    let name: RepoName = format!("{family}/{id}").parse().ok()?;
+    // `trees/` of ours is no family of hubs.
+    (FAMILIES.contains(&family) && name.family() == family).then_some(name)
+}
+
+/// The id that a hub's client knows a repository by.
+pub(crate) fn id_of(repo: &RepoName) -> &str {
+    repo.as_str().split_once('/').map_or("", |(_, id)| id)
+}
+
+/// Where pages of a repository begin: nothing for models, else the family.
+pub(crate) fn page_of(repo: &RepoName) -> &str {
+    repo.as_str()
+        .strip_prefix("models/")
+        .unwrap_or(repo.as_str())
+}
+
+/// Undoes percent-encoding (RFC 3986, section 2.1); `None` if what comes out is not UTF-8.
+pub(crate) fn decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            out.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(bytes.next()?).to_digit(16);
+        let (high, low) = (digit()?, digit()?);
+        out.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(out).ok()
+}
+
+/// Encodes what may not stand in a part of a path or in a query.
+pub(crate) fn encode(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match plain(byte) {
+            true => out.push(char::from(byte)),
+            false => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+/// The pairs of a query or a form, in order; those that cannot be read are left out.
+pub(crate) fn pairs(text: &str) -> Vec<(String, String)> {
+    let one = |text: &str| decode(&text.replace('+', " "));
+    let pair = |pair: &str| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Some((one(key)?, one(value)?))
+    };
+    let parts = text.split('&').filter(|part| !part.is_empty());
+    parts.filter_map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(text: &str) -> RepoName {
+        text.parse().unwrap()
+    }
+
+    fn api(path: &str) -> Option<(String, &'static str, Vec<String>)> {
+        match Route::parse(path)? {
+            Route::Repo { repo, verb, rest } => Some((repo.to_string(), verb, rest)),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn repositories_are_told_from_what_is_asked_of_them() {
+        let found = |repo: &str, verb: &'static str, rest: &[&str]| {
+            let rest = rest.iter().map(|s| (*s).to_owned()).collect();
+            Some((repo.to_owned(), verb, rest))
+        };
+        assert_eq!(api("/api/models/gpt2"), found("models/gpt2", "", &[]));
+        assert_eq!(api("/api/models/a/b"), found("models/a/b", "", &[]));
+        assert_eq!(
+            api("/api/datasets/a/b/tree/refs%2Fpr%2F1/x%20y/z"),
+            found("datasets/a/b", "tree", &["refs/pr/1", "x y", "z"])
+        );
+        assert_eq!(
+            api("/api/models/gpt2/tree/main"),
+            found("models/gpt2", "tree", &["main"])
+        );
+        assert_eq!(
+            api("/api/models/gpt2/refs"),
+            found("models/gpt2", "refs", &[])
+        );
+        assert_eq!(
+            api("/api/models/a/tree"),
+            found("models/a/tree", "", &[]),
+            "a repository may be called so"
+        );
+        assert_eq!(
+            api("/api/models/a/tree/tree/main"),
+            found("models/a/tree", "tree", &["main"])
+        );
+        assert_eq!(api("/api/models/a/b/unknown/c"), None);
+        assert_eq!(api("/api/models/../b/tree/main"), None);
+        assert_eq!(api("/api/models/%2e%2e/b/tree/main"), None);
+        assert_eq!(
+            api("/api/models/a%2Fb/tree/main"),
+            found("models/a/b", "tree", &["main"])
+        );
+        assert_eq!(Route::parse("/api/spaces"), Some(Route::List("spaces")));
+        assert_eq!(
+            Route::parse("/api/whoami-v2"),
+            Some(Route::Small("whoami-v2".to_owned()))
+        );
+        assert_eq!(
+            Route::parse("/api/repos/create"),
+            Some(Route::Repos("create".to_owned()))
+        );
+    }
+
+    #[test]
+    fn files_and_git_objects_are_found() {
+        let file = |repo: &str, rev: &str, path: &str, raw| {
+            let (rev, path) = (rev.to_owned(), path.to_owned());
+            Some(Route::File {
+                repo: name(repo),
+                rev,
+                path,
+                raw,
+            })
+        };
+        assert_eq!(
+            Route::parse("/a/b/resolve/main/x/y.bin"),
+            file("models/a/b", "main", "x/y.bin", false)
+        );
+        assert_eq!(
+            Route::parse("/datasets/squad/raw/refs%2Fpr%2F2/%C3%A4"),
+            file("datasets/squad", "refs/pr/2", "ä", true)
+        );
+        assert_eq!(
+            Route::parse("/gpt2/resolve/main/a"),
+            file("models/gpt2", "main", "a", false)
+        );
+        assert_eq!(
+            Route::parse("/spaces/a/b.git/info/lfs/objects/batch"),
+            Some(Route::Lfs {
+                repo: name("spaces/a/b"),
+                what: "batch".to_owned()
+            })
+        );
+        for none in [
+            "",
+            "/",
+            "/a",
+            "/a/b",
+            "/a/b/blob/main/x",
+            "/a/b.git/info/refs",
+            "/%ff/b/resolve/main/x",
+        ] {
+            assert_eq!(Route::parse(none), None, "{none}");
+        }
+        assert_eq!(page_of(&name("models/a/b")), "a/b");
+        assert_eq!(page_of(&name("datasets/b")), "datasets/b");
+        assert_eq!(id_of(&name("datasets/a/b")), "a/b");
+    }
+
+    #[test]
+    fn forms_are_read() {
+        let read = pairs("paths=a%2Fb&paths=c+d&expand&&x=%zz");
+        let read: Vec<_> = read.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(read, [("paths", "a/b"), ("paths", "c d"), ("expand", "")]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_decoded(text: String) {
+            let encoded = encode(&text);
+            prop_assert!(encoded.is_ascii() && !encoded.contains(['/', '?', '&', '#', ' ']));
+            prop_assert_eq!(decode(&encoded), Some(text));
+        }
+
+        #[test]
+        fn any_path_is_read_without_panic(path in "/?(api/)?(models/|datasets/)?[ -~]{0,40}") {
+            Route::parse(&path);
+            pairs(&path);
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! Files that were uploaded and wait for the commit that wants them: on disk, within bounds, kept
+//! over a restart, and thrown away when nobody asked for them in time.
+//!
+//! `arriving` holds what is on its way, `objects/NAME/SHA256` what came whole (of each repository
+//! apart: to know a digest is no right to read), `changes` what commits under way put together.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use axum::http::StatusCode;
+use mmh_core::name::RepoName;
+use mmh_core::ports::Clock;
+
+use super::HubOptions;
+use super::commits::hex;
+use super::fail::{Fail, Outcome, of_io};
+use crate::error::{Error, Result, random};
+
+/// How long an upload waits for its commit, and how long its address is good.
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The folder of uploads.
+#[derive(Debug)]
+pub(crate) struct Uploads {
+    root: PathBuf,
+    len_max: u64,
+    used: Arc<AtomicU64>,
+    /// Signs addresses of uploads, as long as this process lives.
+    key: [u8; 32],
+    clock: Arc<dyn Clock>,
+    /// Locked while this lives.
+    _lock: File,
+}
+
+/// Room that is taken; free again when this is dropped, unless it is kept.
+#[derive(Debug)]
+pub(crate) struct Room {
+    len: u64,
+    used: Arc<AtomicU64>,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.len, Ordering::Relaxed);
+    }
+}
+
+impl Room {
+    /// Stays taken.
+    fn keep(mut self) {
+        self.len = 0;
+    }
+}
+
+impl Uploads {
+    /// Takes the folder over, and throws away what no commit will want.
+    pub(crate) fn open(options: &HubOptions) -> Result<Self> {
+        let root = options.uploads.clone();
+        let io = |error| Error::io(&root)(error);
+        for part in ["arriving", "changes"] {
+            match fs::remove_dir_all(root.join(part)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+                _ => fs::create_dir_all(root.join(part)).map_err(io)?,
+            }
+        }
+        fs::create_dir_all(root.join("objects")).map_err(io)?;
+        let mut options_of_lock = OpenOptions::new();
+        options_of_lock.write(true).create(true).truncate(false);
+        let lock = options_of_lock.open(root.join("lock")).map_err(io)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::Error(error) => io(error),
+            TryLockError::WouldBlock => io(io::Error::new(
+                io::ErrorKind::ResourceBusy,
+                "another server uses this folder for uploads",
+            )),
+        })?;
+        let uploads = Self {
+            len_max: options.uploads_len,
+            used: Arc::default(),
+            key: random()?,
+            clock: Arc::clone(&options.clock),
+            _lock: lock,
+            root,
+        };
+        uploads.sweep().map_err(Error::io(&uploads.root))?;
+        Ok(uploads)
+    }
+
+    /// Throws away what waits too long, and counts the rest.
+    fn sweep(&self) -> io::Result<()> {
+        let now = Duration::from_millis(self.clock.now_ms());
+        let mut used = 0;
+        for folder in fs::read_dir(self.root.join("objects"))? {
+            for object in fs::read_dir(folder?.path())? {
+                let object = object?;
+                let meta = object.metadata()?;
+                let came = meta
+                    .modified()?
+                    .duration_since(UNIX_EPOCH)
+                    .unwrap_or_default();
+                if came + KEPT < now {
+                    fs::remove_file(object.path())?;
+                } else {
+                    used += meta.len();
+                }
+            }
+        }
+        self.used.store(used, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Room for so many bytes.
+    ///
+    /// # Errors
+    /// 507 if there is none.
+    pub(crate) fn room(&self, len: u64) -> Outcome<Room> {
+        let took = self.used.fetch_add(len, Ordering::Relaxed);
+        let room = Room {
+            len,
+            used: Arc::clone(&self.used),
+        };
+        if took.saturating_add(len) > self.len_max {
+            let text = "too much was uploaded and is not committed yet; try later";
+            return Err(Fail::new(StatusCode::INSUFFICIENT_STORAGE, text));
+        }
+        Ok(room)
+    }
+
+    fn object(&self, name: &RepoName, sha256: &[u8; 32]) -> PathBuf {
+        let folder = blake3::hash(name.as_str().as_bytes()).to_hex();
+        let folder = self.root.join("objects").join(&folder[..32]);
+        folder.join(hex(sha256))
+    }
+
+    /// Where an upload lies that came whole.
+    pub(crate) fn find(&self, name: &RepoName, sha256: &[u8; 32]) -> Option<(PathBuf, u64)> {
+        let path = self.object(name, sha256);
+        let len = fs::metadata(&path).ok()?.len();
+        Some((path, len))
+    }
+
+    /// An upload was committed.
+    pub(crate) fn done(&self, name: &RepoName, sha256: &[u8; 32]) {
+        let Some((path, len)) = self.find(name, sha256) else {
+            return;
+        };
+        // Another commit may have been faster.
+        if fs::remove_file(path).is_ok() {
+            self.used.fetch_sub(len, Ordering::Relaxed);
+        }
+    }
+
+    /// Begins to take in an upload.
+    pub(crate) fn arrive(&self, len: u64) -> Outcome<Arriving> {
+        let room = self.room(len)?;
+        let path = self.root.join("arriving").join(self.unique()?);
+        let file = File::create_new(&path).map_err(of_io("keep an upload"))?;
+        let folder = Removed(path);
+        Ok(Arriving {
+            file,
+            path: folder,
+            room,
+            len: 0,
+            expected: len,
+            sha256: Context::new(&SHA256),
+        })
+    }
+
+    /// A folder for what a commit puts together; gone when it is dropped.
+    pub(crate) fn change(&self) -> Outcome<Removed> {
+        let path = self.root.join("changes").join(self.unique()?);
+        fs::create_dir(&path).map_err(of_io("make a folder"))?;
+        Ok(Removed(path))
+    }
+
+    fn unique(&self) -> Outcome<String> {
+        let bytes = random::<16>();
+        let bytes = bytes.map_err(|e| Fail::new(StatusCode::SERVICE_UNAVAILABLE, e.to_string()))?;
+        Ok(hex(&bytes))
+    }
+
+    /// Until when, in milliseconds, an address is good that is made now, and the proof that it was.
+    pub(crate) fn sign(&self, name: &RepoName, what: &str) -> (u64, String) {
+        let until = self.clock.now_ms() + u64::try_from(KEPT.as_millis()).unwrap_or(u64::MAX);
+        (until, self.proof(name, what, until))
+    }
+
+    fn proof(&self, name: &RepoName, what: &str, until: u64) -> String {
+        let text = format!("{name}\n{what}\n{until}");
+        blake3::keyed_hash(&self.key, text.as_bytes()).to_string()
+    }
+
+    /// Whether an address was made here and is good still.
+    pub(crate) fn is_signed(&self, name: &RepoName, what: &str, until: u64, by: &str) -> bool {
+        let Ok(by) = blake3::Hash::from_hex(by) else {
+            return false;
+        };
+        let expected = blake3::Hash::from_hex(self.proof(name, what, until));
+        // The comparison of `Hash` takes constant time.
+        expected.is_ok_and(|expected| expected == by) && self.clock.now_ms() <= until
+    }
+}
+
+/// A file or folder that goes when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Removed(PathBuf);
+
+impl Removed {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Removed {
+    fn drop(&mut self) {
+        // What stays is thrown away when the server starts again.
+        let gone = fs::remove_file(&self.0).or_else(|_| fs::remove_dir_all(&self.0));
+        gone.ok();
+    }
+}
+
+/// An upload on its way.
+pub(crate) struct Arriving {
+    file: File,
+    path: Removed,
+    room: Room,
+    len: u64,
+    expected: u64,
+    sha256: Context,
+}
+
+impl std::fmt::Debug for Arriving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Arriving")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Arriving {
+    /// The next bytes.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Outcome<()> {
+        self.len += bytes.len() as u64;
+        if self.len > self.expected {
+            return Err(Fail::invalid("the upload is longer than it was said to be"));
+        }
+        self.sha256.update(bytes);
+        self.file.write_all(bytes).map_err(of_io("keep an upload"))
+    }
+
+    /// All came: it is kept under its digest, if it has that.
+    pub(crate) fn finish(
+        self,
+        uploads: &Uploads,
+        name: &RepoName,
+        sha256: &[u8; 32],
+    ) -> Outcome<()> {
+        if self.len != self.expected {
+            return Err(Fail::invalid(
+                "the upload is shorter than it was said to be",
+            ));
+        }
+        let found = self.sha256.finish();
+        if found.as_ref() != sha256 {
+            let text = format!(
+                "the upload has the digest {}, not {}",
+                hex(found.as_ref()),
+                hex(sha256)
+            );
+            return Err(Fail::invalid(text));
+        }
+        let failed = || of_io("keep an upload");
+        self.file.sync_all().map_err(failed())?;
+        let to = uploads.object(name, sha256);
+        let folder = to.parent().unwrap_or(&uploads.root);
+        fs::create_dir_all(folder).map_err(failed())?;
+        let twice = to.exists();
+        fs::rename(self.path.path(), &to).map_err(failed())?;
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed())?;
+        if !twice {
+            self.room.keep();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicU64;
+
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Hands(AtomicU64);
+
+    impl Clock for Hands {
+        fn now_ms(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    fn options(folder: &Path, clock: &Arc<Hands>) -> HubOptions {
+        HubOptions {
+            uploads: folder.to_owned(),
+            uploads_len: 100,
+            clock: Arc::clone(clock) as Arc<dyn Clock>,
+        }
+    }
+
+    fn digest(bytes: &[u8]) -> [u8; 32] {
+        let mut digest = [0; 32];
+        digest.copy_from_slice(aws_lc_rs::digest::digest(&SHA256, bytes).as_ref());
+        digest
+    }
+
+    fn names() -> (RepoName, RepoName) {
+        ("a/b".parse().unwrap(), "a/c".parse().unwrap())
+    }
+
+    #[test]
+    fn only_what_is_what_it_should_be_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(Hands::default());
+        let uploads = Uploads::open(&options(folder.path(), &clock)).unwrap();
+        let (name, other) = names();
+        let put = |bytes: &[u8], len: u64, sha256: &[u8; 32]| {
+            let mut arriving = uploads.arrive(len)?;
+            arriving.write(bytes)?;
+            arriving.finish(&uploads, &name, sha256)
+        };
+        let right = digest(b"hello");
+        assert!(put(b"hello", 5, &digest(b"other")).is_err());
+        assert!(put(b"hello", 6, &right).is_err());
+        assert!(put(b"hello", 4, &right).is_err());
+        assert!(uploads.find(&name, &right).is_none());
+        assert_eq!(uploads.used.load(Ordering::Relaxed), 0);
+        for _ in 0..2 {
+            put(b"hello", 5, &right).unwrap();
+            assert_eq!(uploads.used.load(Ordering::Relaxed), 5);
+        }
+        let (path, len) = uploads.find(&name, &right).unwrap();
+        assert_eq!(
+            (fs::read(path).unwrap().as_slice(), len),
+            (&b"hello"[..], 5)
+        );
+        assert!(uploads.find(&other, &right).is_none(), "of another name");
+        let arriving = fs::read_dir(folder.path().join("arriving")).unwrap();
+        assert_eq!(arriving.count(), 0);
+        uploads.done(&name, &right);
+        uploads.done(&name, &right);
+        assert_eq!(uploads.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn room_is_bounded_and_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(Hands::default());
+        let uploads = Uploads::open(&options(folder.path(), &clock)).unwrap();
+        let first = uploads.arrive(60).unwrap();
+        let refused = uploads.arrive(60).unwrap_err();
+        assert_eq!(refused.status, StatusCode::INSUFFICIENT_STORAGE);
+        drop(first);
+        uploads.arrive(100).unwrap();
+        assert!(uploads.arrive(u64::MAX).is_err());
+    }
+
+    #[test]
+    fn uploads_outlive_a_restart_but_not_their_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(Hands::default());
+        let (name, _) = names();
+        let right = digest(b"x");
+        let uploads = Uploads::open(&options(folder.path(), &clock)).unwrap();
+        let mut arriving = uploads.arrive(1).unwrap();
+        arriving.write(b"x").unwrap();
+        arriving.finish(&uploads, &name, &right).unwrap();
+        let busy = Uploads::open(&options(folder.path(), &clock));
+        assert!(busy.is_err(), "one server at a time");
+        drop(uploads);
+        let again = Uploads::open(&options(folder.path(), &clock)).unwrap();
+        assert!(again.find(&name, &right).is_some());
+        assert_eq!(again.used.load(Ordering::Relaxed), 1);
+        drop(again);
+        clock.0.store(u64::MAX / 2, Ordering::Relaxed);
+        let late = Uploads::open(&options(folder.path(), &clock)).unwrap();
+        assert!(late.find(&name, &right).is_none());
+        assert_eq!(late.used.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn addresses_are_good_for_what_they_were_made_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(Hands::default());
+        let uploads = Uploads::open(&options(folder.path(), &clock)).unwrap();
+        let (name, other) = names();
+        let (until, by) = uploads.sign(&name, "what");
+        assert!(uploads.is_signed(&name, "what", until, &by));
+        assert!(!uploads.is_signed(&other, "what", until, &by));
+        assert!(!uploads.is_signed(&name, "else", until, &by));
+        assert!(!uploads.is_signed(&name, "what", until + 1, &by));
+        assert!(!uploads.is_signed(&name, "what", until, "x"));
+        clock.0.store(until + 1, Ordering::Relaxed);
+        assert!(!uploads.is_signed(&name, "what", until, &by));
+    }
+}
