@@ -19,7 +19,7 @@ use mmh_core::name::Target;
 use mmh_core::range::RangeSpec;
 use mmh_repo::{Keep, StripeShape};
 
-use mount::{CacheCommand, MountArgs, PrefetchArgs, UnmountArgs};
+use mount::{CacheCommand, CommitArgs, MountArgs, PrefetchArgs, UnmountArgs};
 use serve::{ServeArgs, TokenArgs};
 
 use keys::{KeyCommand, KeyFiles, SeedCommand, SlotArgs};
@@ -384,7 +384,7 @@ pub(crate) enum Command {
     Seed(SeedCommand),
     /// Show names as a folder that any program reads, until Ctrl-C or `unmount` (Linux)
     ///
-    /// Nothing can be changed there. What is read is decoded as it is needed and kept in a cache on
+    /// Nothing can be changed there without --rw. What is read is decoded as it is needed and kept in a cache on
     /// the disk; files that are whole there are read as fast as any other. All names are at
     /// models/acme/minilm (the head of `main`) and models/acme/minilm@REV, with %2F for a slash in
     /// REV. It stays in the foreground: put `&` behind it, or make it a service; it says when it is
@@ -394,8 +394,15 @@ pub(crate) enum Command {
     /// Examples:
     ///   mmh mount /mnt/models
     ///   mmh mount /mnt/minilm acme/minilm@v1 --cache-size 50G
+    ///   mmh mount --rw acme/minilm /mnt/work    (then `mmh commit /mnt/work -m why`)
     #[command(verbatim_doc_comment)]
     Mount(MountArgs),
+    /// Commit what was changed in a folder that is mounted with --rw
+    ///
+    /// Only files that were changed are read. What was written and synced there is on the disk at
+    /// once, and is found again by the next `mmh mount --rw`, whatever died.
+    /// Example: mmh commit /mnt/work -m "New tokenizer"
+    Commit(CommitArgs),
     /// Take a mounted folder away
     ///
     /// Example: mmh unmount /mnt/models

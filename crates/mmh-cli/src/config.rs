@@ -143,6 +143,16 @@ pub(crate) fn cache_folder(env: &dyn Environment) -> Option<PathBuf> {
     folder.map(|folder| folder.join("mmh"))
 }
 
+/// The folder for what must not be lost, such as workspaces that were not committed.
+pub(crate) fn state_folder(env: &dyn Environment) -> Option<PathBuf> {
+    let home = || {
+        env.var("HOME")
+            .map(|home| Path::new(&home).join(".local/state"))
+    };
+    let folder = env.var("XDG_STATE_HOME").map(PathBuf::from).or_else(home);
+    folder.map(|folder| folder.join("mmh"))
+}
+
 impl Config {
     /// Merges all layers.
     ///

@@ -220,6 +220,17 @@ impl Session {
         })
     }
 
+    /// Opens the repository for what is to be done although we were asked to stop.
+    ///
+    /// # Errors
+    /// As [`Session::open_to_look`].
+    pub(crate) fn open_to_finish(&self) -> Result<Repository, Failure> {
+        self.open_by(Components {
+            cancel: Cancel::default(),
+            ..self.components()
+        })
+    }
+
     fn open_by(&self, components: Components) -> Result<Repository, Failure> {
         let (place, settings) = (self.place()?.value, self.settings());
         let path = PathBuf::from(&place);

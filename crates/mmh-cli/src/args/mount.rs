@@ -26,6 +26,15 @@ pub(crate) struct MountArgs {
     pub(crate) dir: PathBuf,
     /// Only this: NAME[@REV][:PATH] [default: all names, as models/acme/minilm and …/minilm@v1]
     pub(crate) target: Option<Target>,
+    /// Let NAME[@BRANCH], or a new name, be changed there; `mmh commit DIR` commits
+    #[arg(long, value_name = "NAME", conflicts_with = "target")]
+    pub(crate) rw: Option<Target>,
+    /// With --rw: commit what was changed when it is unmounted
+    #[arg(long, requires = "rw")]
+    pub(crate) commit: bool,
+    /// With --rw: begin anew, without what was changed and not committed before
+    #[arg(long, requires = "rw")]
+    pub(crate) discard: bool,
     /// How much is kept
     #[command(flatten)]
     pub(crate) cache: CacheSize,
@@ -48,6 +57,16 @@ pub(crate) struct UnmountArgs {
     /// Take it away although it is in use; it ends when it is not any more
     #[arg(long)]
     pub(crate) lazy: bool,
+}
+
+/// What is committed.
+#[derive(Debug, Args)]
+pub(crate) struct CommitArgs {
+    /// The mounted folder
+    pub(crate) dir: PathBuf,
+    /// Why
+    #[arg(short, long)]
+    pub(crate) message: Option<String>,
 }
 
 /// What is fetched into the cache.

@@ -196,6 +196,7 @@ fn dispatch(session: &Session, command: Command) -> Result<(), Failure> {
         Command::Key(command) => key::key(session, command),
         Command::Seed(command) => seed::seed(session, command),
         Command::Mount(args) => mount::mount(session, &args),
+        Command::Commit(args) => mount::commit(session, &args),
         Command::Unmount(args) => mount::unmount(session, &args),
         Command::Prefetch(args) => mount::prefetch(session, &args),
         Command::Cache(command) => mount::cache_command(session, &command),

@@ -11,7 +11,9 @@ use mmh_repo::files::{PrefetchReport, Wanted};
 use mmh_repo::{FileCache, Repository};
 use serde_json::json;
 
-use crate::args::mount::{CacheCommand, CacheSize, MountArgs, PrefetchArgs, UnmountArgs};
+use crate::args::mount::{
+    CacheCommand, CacheSize, CommitArgs, MountArgs, PrefetchArgs, UnmountArgs,
+};
 use crate::failure::Failure;
 use crate::output::{DIM, GOOD, count, plain, size, styled};
 use crate::session::Session;
@@ -186,10 +188,12 @@ fn unchanged(cache: &FileCache, error: &std::io::Error) -> Failure {
 mod here {
     use std::os::unix::fs::MetadataExt as _;
 
-    use mmh_mount::{Mount, MountOptions, Stop, View, ViewOptions};
+    use mmh_mount::{Files, Mount, MountOptions, Staging, Stop, View, ViewOptions, Work};
+    use mmh_repo::CommitReport;
 
     use super::*;
     use crate::commands::serve::signals;
+    use crate::config::{Process, state_folder};
     use crate::output::ID;
 
     impl From<mmh_mount::Error> for Failure {
@@ -208,7 +212,19 @@ mod here {
     pub(crate) fn mount(session: &Session, args: &MountArgs) -> Result<(), Failure> {
         let repo = Arc::new(session.open()?);
         let cache = cache(session, &repo, args.cache)?.map(Arc::new);
-        let place = session.place()?.value;
+        match &args.rw {
+            Some(name) => mount_work(session, args, name, (repo, cache)),
+            None => mount_view(session, args, (repo, cache)),
+        }
+    }
+
+    type Opened = (Arc<Repository>, Option<Arc<FileCache>>);
+
+    fn mount_view(
+        session: &Session,
+        args: &MountArgs,
+        (repo, cache): Opened,
+    ) -> Result<(), Failure> {
         let owner = std::fs::metadata("/proc/self").map(|meta| (meta.uid(), meta.gid()));
         let options = ViewOptions {
             target: args.target.clone(),
@@ -218,10 +234,57 @@ mod here {
             now_ms: session.components().clock.now_ms(),
         };
         let view = View::new(repo, options)?;
-        let what = args.target.as_ref().map(ToString::to_string);
+        let target = args.target.as_ref().map(ToString::to_string);
+        let said = json!({ "cache_bytes_max": cache.map_or(0, |cache| cache.len_max()) });
+        serve(session, args, (view, target), &said)
+    }
+
+    /// Mounts a workspace, and commits at the end if that was asked for.
+    fn mount_work(
+        session: &Session,
+        args: &MountArgs,
+        name: &Target,
+        (repo, cache): Opened,
+    ) -> Result<(), Failure> {
+        let works = state_folder(&Process).map(|folder| folder.join("work"));
+        let works = works.ok_or_else(|| {
+            let what = "there is no folder for what is changed: set XDG_STATE_HOME or HOME";
+            Failure::invalid(what.to_owned())
+        })?;
+        let place = session.place()?.value;
+        let place = std::fs::canonicalize(&place).map_or(place, |at| at.display().to_string());
+        let of = (repo.as_ref(), place.as_str());
+        let (staging, found) = Staging::open(&works, of, name, args.discard)?;
+        let said = json!({ "recovered": found.recovered, "staging": staging.folder() });
+        if found.recovered {
+            let what =
+                "there are changes from before, which were not committed: they are there again";
+            session.output.note(what);
+        }
+        let shown = Some(staging.name().to_owned());
+        let work = Work::new(repo, staging, args.memory, cache)?;
+        let staging = work.staging();
+        serve(session, args, (work, shown), &said)?;
+        if args.commit {
+            let repo = session.open_to_finish()?;
+            let report = Staging::again(&staging)?.commit(&repo, None)?;
+            committed(session, &report)?;
+        }
+        Ok(())
+    }
+
+    /// Mounts a file system, says so, and answers until it is unmounted or asked to stop.
+    fn serve(
+        session: &Session,
+        args: &MountArgs,
+        (files, target): (impl Files, Option<String>),
+        more: &serde_json::Value,
+    ) -> Result<(), Failure> {
+        let place = session.place()?.value;
+        let shown = target.as_deref().unwrap_or(&place).to_owned();
         let options = MountOptions {
-            source: what.clone().unwrap_or_else(|| place.clone()),
-            writes: false,
+            source: shown.clone(),
+            writes: args.rw.is_some(),
             others: args.others,
             threads: 2 + THREADS_EACH * session.config.threads.value,
             passthrough: !args.no_passthrough,
@@ -229,27 +292,54 @@ mod here {
         let runtime = session.components().runtime;
         // Before anybody can use it, so that no signal is missed.
         let asked = runtime.block_on(async { signals() })?;
-        let mount = Mount::new(view, &args.dir, &options)?;
+        let mount = Mount::new(files, &args.dir, &options)?;
         let at = mount.place().display().to_string();
-        let value = json!({
-            "mounted": at, "repository": place, "target": what, "writes": false,
-            "cache_bytes_max": cache.map_or(0, |cache| cache.len_max()),
+        let mut value = json!({
+            "mounted": at, "repository": place, "target": target, "writes": options.writes,
         });
+        if let (Some(value), Some(more)) = (value.as_object_mut(), more.as_object()) {
+            value.extend(more.clone());
+        }
         session.output.report(&value, |out| {
-            let shown = what.as_deref().unwrap_or(&place);
-            writeln!(out, "{} {} at", styled(GOOD, "mounted"), plain(shown))?;
+            writeln!(out, "{} {} at", styled(GOOD, "mounted"), plain(&shown))?;
             writeln!(out, "{}", styled(ID, plain(&at)))?;
             let how = "until Ctrl-C or `mmh unmount`";
             writeln!(out, "{}", styled(DIM, how))
         })?;
         let busy = || {
-            session.output.note(
-                "it is in use: its folder is empty now, and it ends when its files are closed",
-            );
+            let what =
+                "it is in use: its folder is empty now, and it ends when its files are closed";
+            session.output.note(what);
         };
         match runtime.block_on(mount.wait(asked, busy))? {
             Stop::Asked | Stop::Unmounted => Ok(()),
         }
+    }
+
+    /// Commits what was changed in a mounted workspace.
+    pub(crate) fn commit(session: &Session, args: &CommitArgs) -> Result<(), Failure> {
+        let mut staging = Staging::of_mounted(&args.dir)?;
+        let repo = match session.config.repository {
+            Some(_) => session.open()?,
+            None => session.open_other(staging.place())?,
+        };
+        let report = staging.commit(&repo, args.message.clone())?;
+        committed(session, &report)
+    }
+
+    fn committed(session: &Session, report: &CommitReport) -> Result<(), Failure> {
+        session.output.report(report, |out| {
+            for skipped in &report.skipped {
+                let left = format!("left out: {}", plain(skipped));
+                writeln!(out, "  {}", styled(DIM, left))?;
+            }
+            if !report.changed {
+                return writeln!(out, "nothing has changed");
+            }
+            let (read, new) = (count(report.read, "changed file"), size(report.new_stored));
+            let (done, name) = (styled(GOOD, "committed"), plain(&report.name));
+            writeln!(out, "{done} {name}: {read}, {new} new in the repository")
+        })
     }
 
     /// Unmounts.
@@ -263,7 +353,7 @@ mod here {
 }
 
 #[cfg(target_os = "linux")]
-pub(crate) use self::here::{mount, unmount};
+pub(crate) use self::here::{commit, mount, unmount};
 
 #[cfg(not(target_os = "linux"))]
 fn elsewhere() -> Failure {
@@ -273,6 +363,11 @@ fn elsewhere() -> Failure {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn mount(_: &Session, _: &MountArgs) -> Result<(), Failure> {
+    Err(elsewhere())
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn commit(_: &Session, _: &CommitArgs) -> Result<(), Failure> {
     Err(elsewhere())
 }
 

@@ -13,6 +13,8 @@ use crate::support::{Scratch, noise, ran};
 struct Mounted {
     child: Child,
     place: PathBuf,
+    /// What it said when it was ready.
+    said: serde_json::Value,
 }
 
 impl Mounted {
@@ -35,8 +37,8 @@ impl Mounted {
             }
         }
         let said: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(said["writes"], false);
-        Some(Self { child, place })
+        assert_eq!(said["writes"], more.contains(&"--rw"));
+        Some(Self { child, place, said })
     }
 
     fn signal(&self, name: &str) {
@@ -141,6 +143,83 @@ fn what_cannot_be_mounted_is_refused() {
     ] {
         assert_eq!(s.run(&args).code, code, "{args:?}");
     }
+}
+
+/// What was synced is there after the daemon was killed in the middle of writing, and is committed.
+#[test]
+fn a_killed_workspace_loses_nothing_that_was_synced() {
+    use std::io::Write as _;
+    let (s, bytes) = sample();
+    let Some(mut mounted) = Mounted::start(&s, &["--rw", "acme/m"]) else {
+        return;
+    };
+    assert_eq!(mounted.said["recovered"], false);
+    let work = mounted.place.clone();
+    let model = work.join("model.bin");
+    let mut file = std::fs::File::options().write(true).open(model).unwrap();
+    file.write_all(b"changed").unwrap();
+    file.sync_all().unwrap();
+    let mut log = std::fs::File::create(work.join("sub/log")).unwrap();
+    let mut synced = 0;
+    for n in 0..46u8 {
+        log.write_all(&[n; 1000]).unwrap();
+        if n % 10 == 9 {
+            log.sync_all().unwrap();
+            synced = usize::from(n) + 1;
+        }
+    }
+    mounted.signal("-KILL");
+    mounted.child.wait().unwrap();
+    drop((file, log));
+    let again = Mounted::start(&s, &["--rw", "acme/m"]).unwrap();
+    assert_eq!(again.said["recovered"], true);
+    let expected = [b"changed", &bytes[7..]].concat();
+    assert!(std::fs::read(work.join("model.bin")).unwrap() == expected);
+    let log = std::fs::read(work.join("sub/log")).unwrap();
+    assert!(log.len() >= synced * 1000);
+    let is = |part: &[u8], n: u8| part.iter().all(|byte| *byte == n);
+    assert!(log.chunks(1000).zip(0u8..).all(|(part, n)| is(part, n)));
+    let done = s.json(&["commit", "mnt", "-m", "after a crash"]);
+    assert_eq!((&done["changed"], &done["read"]), (&true.into(), &2.into()));
+    assert_eq!(s.json(&["commit", "mnt"])["changed"], false);
+    s.ok(&["get", "acme/m", "out"]);
+    assert!(std::fs::read(s.path("out/model.bin")).unwrap() == expected);
+    assert!(std::fs::read(s.path("out/sub/log")).unwrap() == log);
+    assert!(s.ok(&["log", "acme/m"]).contains("after a crash"));
+}
+
+#[test]
+fn a_workspace_may_be_committed_when_it_ends_or_given_up() {
+    let (s, _) = sample();
+    let rw = ["--rw", "acme/m"];
+    let Some(mut mounted) = Mounted::start(&s, &[&rw[..], &["--commit"]].concat()) else {
+        return;
+    };
+    std::fs::write(mounted.place.join("new"), b"1").unwrap();
+    mounted.signal("-INT");
+    assert!(mounted.child.wait().unwrap().success());
+    assert_eq!(s.ok(&["cat", "acme/m:new"]), "1");
+    drop(mounted);
+    // The second is found again, and thrown away when that is asked for.
+    let mut mounted = Mounted::start(&s, &rw).unwrap();
+    std::fs::write(mounted.place.join("new"), b"22").unwrap();
+    s.json(&["unmount", "mnt"]);
+    assert!(mounted.child.wait().unwrap().success());
+    assert_eq!(s.ok(&["cat", "acme/m:new"]), "1");
+    drop(mounted);
+    let mounted = Mounted::start(&s, &[&rw[..], &["--discard"]].concat()).unwrap();
+    assert_eq!(std::fs::read(mounted.place.join("new")).unwrap(), b"1");
+    // Somebody else moves the branch: that is said, and nothing is lost.
+    std::fs::write(mounted.place.join("mine"), b"3").unwrap();
+    s.write("m/theirs", b"4");
+    s.ok(&["add", "m", "--to", "acme/m"]);
+    assert_eq!(s.run(&["commit", "mnt"]).code, 6);
+    assert_eq!(std::fs::read(mounted.place.join("mine")).unwrap(), b"3");
+    assert_eq!(s.run(&["commit", "m"]).code, 2);
+    let busy = s.run(&["mount", "m", "--rw", "acme/m"]);
+    assert_eq!(busy.code, 6, "{busy:?}");
+    let both = s.run(&["mount", "m", "acme/m", "--rw", "acme/m"]);
+    assert_eq!(both.code, 2);
 }
 
 #[test]

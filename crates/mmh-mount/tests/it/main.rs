@@ -7,3 +7,5 @@
 mod kernel;
 mod scratch;
 mod view;
+mod work;
+mod work_kernel;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use mmh_core::name::Target;
 use mmh_core::ports::SystemClock;
-use mmh_mount::{View, ViewOptions};
+use mmh_mount::{Staging, View, ViewOptions, Work};
 use mmh_repo::{AddOptions, Backend, Components, FileCache, Repository, Settings};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -78,6 +78,20 @@ impl Scratch {
 
     pub(crate) fn cache(&self) -> Arc<FileCache> {
         Arc::new(FileCache::new(self.path("cache"), 1 << 30))
+    }
+
+    /// The workspace of a name, whose changes stay unless `discard`.
+    pub(crate) fn staging(&self, name: &str, discard: bool) -> (Staging, bool) {
+        let (repo, works) = (self.repo(), self.path("works"));
+        let of = (repo.as_ref(), "the repository");
+        let opened = Staging::open(&works, of, &target(name), discard);
+        let (staging, report) = opened.unwrap();
+        (staging, report.recovered)
+    }
+
+    pub(crate) fn work(&self, name: &str) -> Work {
+        let (staging, _) = self.staging(name, false);
+        Work::new(self.repo(), staging, 1 << 24, None).unwrap()
     }
 
     pub(crate) fn view(&self, what: Option<&str>, cache: Option<Arc<FileCache>>) -> View {

@@ -7,6 +7,7 @@ mod bases;
 mod changing;
 mod checking;
 mod collecting;
+mod committing;
 mod comparing;
 mod damage;
 mod files;
