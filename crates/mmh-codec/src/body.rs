@@ -263,43 +263,43 @@ pub(crate) fn read_body(
     input.expect_end()
 }
 
-/// Whether a body decodes to `raw`. Floats are compared block by block, in `room`, so that what is
-/// decoded stays in the caches and is not kept.
-pub(crate) fn is_body_of(
+/// Hands the content of a body of `raw_len` bytes to `each` in pieces, each with its place, in their
+/// order. Floats are decoded block by block in `room`, so that what is decoded stays in the caches.
+pub(crate) fn each_piece(
     decoder: &mut PlaneDecoder<'_>,
-    method: Method,
-    body: &[u8],
-    raw: &[u8],
+    (method, body): (Method, &[u8]),
+    raw_len: usize,
     room: &mut Vec<u8>,
-) -> Result<bool> {
+    each: &mut dyn FnMut(usize, &[u8]),
+) -> Result<()> {
     let mut input = Input::new(body);
     let (format, form) = match read_layout(&mut input, method)? {
         Division::Float(format, form) => (format, form),
         Division::Blocks(_) => {
-            room.resize(raw.len(), 0);
+            room.resize(raw_len, 0);
             read_body(decoder, method, body, room)?;
-            return Ok(room == raw);
+            each(0, room);
+            return Ok(());
         }
     };
-    let Some((head, rest)) = raw.split_at_checked(input.varint()?) else {
-        return Ok(false);
+    let (head_len, len) = (input.varint()?, format.len());
+    let Some(rest) = raw_len.checked_sub(head_len) else {
+        return corrupt("the bytes before the planes are more than all");
     };
-    let n = rest.len() / format.len();
-    let (units, tail) = rest.split_at(n * format.len());
-    let numbers = Numbers::read(decoder, &mut input, (format, form), n)?;
-    let mut same = true;
+    let numbers = Numbers::read(decoder, &mut input, (format, form), rest / len)?;
+    let (head, tail) = (input.take(head_len)?, input.take(rest % len)?);
+    input.expect_end()?;
+    each(0, head);
     for i in 0..numbers.n_blocks() {
         let range = numbers.range(i);
-        let raw = &units[range.start * format.len()..range.end * format.len()];
-        room.resize(raw.len().max(room.len()), 0);
-        let block = &mut room[..raw.len()];
+        room.resize(room.len().max(range.len() * len), 0);
+        let block = &mut room[..range.len() * len];
         numbers.block(decoder.engine, decoder.buffers, i, block)?;
-        same &= block == raw;
+        each(head_len + range.start * len, block);
     }
     numbers.into_buffers(decoder.buffers);
-    same &= input.take(head.len())? == head && input.take(tail.len())? == tail;
-    input.expect_end()?;
-    Ok(same)
+    each(raw_len - tail.len(), tail);
+    Ok(())
 }
 
 /// Replaces `out` with a part of the content that has `part`, a range within its `raw_len` bytes,

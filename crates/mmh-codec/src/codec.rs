@@ -4,13 +4,13 @@ mod range;
 
 use mmh_core::limits::CHUNK_LEN_MAX;
 
-use crate::body::{is_body_of, put_body, read_body};
+use crate::body::{each_piece, put_body, read_body};
 use crate::cluster::Effort;
 use crate::delta::{put_delta, read_delta};
 use crate::entropy::{Engine, best};
 use crate::error::{Error, Result, corrupt};
 use crate::frame::{
-    ContentId, Header, Method, References, compare_checks, put_checks, read_checks,
+    CHECK_LEN, ContentId, Header, Method, References, compare_checks, put_checks, read_checks,
 };
 use crate::input::Input;
 use crate::layout::{Layout, of_nibbles};
@@ -284,6 +284,79 @@ impl Decoder {
         result
     }
 
+    /// As [`Self::decode_with`], but hands the content to `each` in pieces, in their order, and keeps
+    /// no more of it than a piece, of at most [`crate::BLOCK_LEN`] numbers where these are floats;
+    /// `room` is where pieces are decoded. Only if there is no error in the end was it the content.
+    ///
+    /// # Errors
+    /// As [`Self::decode_with`].
+    pub fn decode_pieces(
+        &mut self,
+        frame: &[u8],
+        context: &Context<'_>,
+        raw_len_max: usize,
+        room: &mut Vec<u8>,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<()> {
+        let mut aligned = true;
+        let by_pieces = self.pieces(frame, raw_len_max, room, &mut |piece, checked| {
+            aligned &= checked;
+            each(piece);
+        })?;
+        if by_pieces && aligned {
+            return Ok(());
+        }
+        self.decode_into(frame, context, raw_len_max, room)?;
+        if !by_pieces {
+            each(room);
+        }
+        Ok(())
+    }
+
+    /// Decodes a frame of floats that refers to nothing piece by piece, and tells of each whether its
+    /// checks were compared; those of pieces that begin elsewhere than the checks are not. `false`,
+    /// and nothing is handed on, if the frame is another.
+    fn pieces(
+        &mut self,
+        frame: &[u8],
+        limit: usize,
+        room: &mut Vec<u8>,
+        each: &mut dyn FnMut(&[u8], bool),
+    ) -> Result<bool> {
+        let mut input = Input::new(frame);
+        let Header {
+            method,
+            raw_len,
+            references,
+        } = read_header(&mut input, limit)?;
+        if method != Method::Float || references.base.is_some() {
+            return Ok(false);
+        }
+        let checks = read_checks(raw_len, &mut input)?;
+        let mut decoder = PlaneDecoder {
+            engine: self.engine,
+            unpacker: &mut self.unpacker,
+            buffers: &mut self.buffers,
+        };
+        let (body, kernels) = (input.finish(), self.engine.kernels());
+        let mut sound = Ok(());
+        each_piece(
+            &mut decoder,
+            (method, body),
+            raw_len,
+            room,
+            &mut |at, piece| {
+                let end = at + piece.len();
+                let checked = at % CHECK_LEN == 0 && (end % CHECK_LEN == 0 || end == raw_len);
+                if checked && sound.is_ok() {
+                    sound = compare_checks(piece, &checks[at / CHECK_LEN..], &kernels);
+                }
+                each(piece, checked || piece.is_empty());
+            },
+        )?;
+        sound.map(|()| true)
+    }
+
     /// Whether a frame decodes to `raw`, with `room` for what is decoded.
     fn is_frame_of(
         &mut self,
@@ -292,21 +365,13 @@ impl Decoder {
         raw: &[u8],
         room: &mut Vec<u8>,
     ) -> Result<bool> {
-        let mut input = Input::new(frame);
-        let header = Header::read(&mut input)?;
-        if header.method != Method::Float {
-            self.decode_into(frame, context, raw.len(), room)?;
-            return Ok(room == raw);
-        }
-        let checks = read_checks(header.raw_len, &mut input)?;
-        let mut decoder = PlaneDecoder {
-            engine: self.engine,
-            unpacker: &mut self.unpacker,
-            buffers: &mut self.buffers,
-        };
-        let same = is_body_of(&mut decoder, header.method, input.finish(), raw, room)?;
-        compare_checks(raw, checks, &self.engine.kernels())?;
-        Ok(same && header.raw_len == raw.len())
+        let (mut at, mut same) = (0, true);
+        self.decode_pieces(frame, context, raw.len(), room, &mut |piece| {
+            let end = at + piece.len();
+            same &= raw.get(at..end) == Some(piece);
+            at = end;
+        })?;
+        Ok(same && at == raw.len())
     }
 
     /// Overwrites what `out` has, which need not be cleared for it.
@@ -322,14 +387,7 @@ impl Decoder {
             method,
             raw_len,
             references,
-        } = Header::read(&mut input)?;
-        let limit = limit.min(CHUNK_LEN_MAX);
-        if raw_len > limit {
-            return Err(Error::FrameTooLarge {
-                raw_len: raw_len as u64,
-                limit: limit as u64,
-            });
-        }
+        } = read_header(&mut input, limit)?;
         let base = find("base", references.base, context.base)?;
         let checks = if method.has_checks() {
             read_checks(raw_len, &mut input)?
@@ -371,6 +429,19 @@ impl Decoder {
     }
 }
 
+/// The head of a frame that states at most `limit` bytes of content.
+fn read_header(input: &mut Input<'_>, limit: usize) -> Result<Header> {
+    let header = Header::read(input)?;
+    let limit = limit.min(CHUNK_LEN_MAX);
+    if header.raw_len > limit {
+        return Err(Error::FrameTooLarge {
+            raw_len: header.raw_len as u64,
+            limit: limit as u64,
+        });
+    }
+    Ok(header)
+}
+
 /// The content that a frame refers to, if it refers to any.
 fn find<'a>(
     what: &'static str,
@@ -391,6 +462,46 @@ mod tests {
     use super::*;
     use crate::entropy::Reference;
     use crate::samples::weights;
+
+    /// Pieces join to what decoding gives, and a frame that is not right is as wrong in pieces.
+    #[test]
+    fn pieces_are_the_content() {
+        let none = Context::default();
+        let floats = weights(Dtype::BF16, 1000, 1_000_000, 3);
+        let odd = [&weights(Dtype::F32, 100, 9000, 3)[..], b"end"].concat();
+        let quantised = crate::samples::quantised(Dtype::Q8_0, 900, 3);
+        for (raw, dtype, n_pieces) in [
+            (&floats, Dtype::BF16, 2),
+            (&odd, Dtype::F32, 2),
+            (&quantised, Dtype::Q8_0, 1),
+            (&b"plain bytes".to_vec(), Dtype::U8, 1),
+        ] {
+            let mut frame = Vec::new();
+            let hint = Hint::tensor(dtype, 1000);
+            let mut encoder = Encoder::new(Settings::default());
+            encoder.encode(raw, &hint, &mut frame).unwrap();
+            let mut decoder = Decoder::new();
+            let mut pieces_of = |frame: &[u8], limit| {
+                let (mut pieces, mut room) = (Vec::new(), vec![7; 100]);
+                let each = &mut |piece: &[u8]| pieces.push(piece.to_vec());
+                let done = decoder.decode_pieces(frame, &none, limit, &mut room, each);
+                done.map(|()| pieces)
+            };
+            let pieces = pieces_of(&frame, raw.len()).unwrap();
+            assert!(pieces.concat() == *raw, "{dtype:?}");
+            let n_full = pieces.iter().filter(|piece| !piece.is_empty()).count();
+            assert_eq!(n_full, n_pieces, "{dtype:?}");
+            assert!(pieces_of(&frame, raw.len() - 1).is_err(), "over the limit");
+            for at in (0..frame.len()).step_by(frame.len().div_ceil(16)) {
+                let (mut bad, mut out) = (frame.clone(), Vec::new());
+                bad[at] ^= 1 << (at % 8);
+                let decoded = Decoder::new().decode(&bad, raw.len(), &mut out);
+                let pieces = pieces_of(&bad, raw.len()).map(|pieces| pieces.concat());
+                assert_eq!(pieces, decoded.map(|()| out), "byte {at} of {dtype:?}");
+                assert!(pieces_of(&frame[..at], raw.len()).is_err(), "cut at {at}");
+            }
+        }
+    }
 
     /// Comparing block by block says what decoding and comparing all says, of whole frames and of
     /// flipped ones.

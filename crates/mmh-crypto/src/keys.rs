@@ -138,6 +138,12 @@ impl IdKey {
     pub fn id(&self, bytes: &[u8]) -> Digest {
         Digest::from_bytes(*blake3::keyed_hash(self.0.expose(), bytes).as_bytes())
     }
+
+    /// What makes the id of bytes that come one piece after the other.
+    #[must_use]
+    pub fn hasher(&self) -> blake3::Hasher {
+        blake3::Hasher::new_keyed(self.0.expose())
+    }
 }
 
 impl Ids for IdKey {

@@ -101,7 +101,7 @@ impl Repository {
             Backing::Store(store) => {
                 let options = VerifyOptions {
                     decode: true,
-                    ..VerifyOptions::default()
+                    parallel: c.pool.current_num_threads(),
                 };
                 self.block_on(store.verify(options, c.progress.as_ref(), &c.cancel))?
             }

@@ -10,6 +10,8 @@ use bytes::Bytes;
 const IDLE_LEN_MAX: usize = 32 << 20;
 /// Shorter buffers are left to the allocator, which does not return them to the system.
 const CAPACITY_MIN: usize = 64 << 10;
+/// Capacities are multiples of this, so that what is a little longer finds room too.
+const CAPACITY_STEP: usize = 128 << 10;
 /// How many times longer than what is wanted a buffer may be, so that a few bytes do not keep the
 /// longest.
 const SLACK: usize = 4;
@@ -56,14 +58,17 @@ fn idle() -> MutexGuard<'static, Idle> {
 pub struct Buffer(Vec<u8>);
 
 impl Buffer {
-    /// An idle buffer with whatever it holds and room for `len` bytes, which will overwrite it; an
-    /// empty one without room if none fits.
+    /// An idle buffer with whatever it holds, or an empty one, with room for `len` bytes, which will
+    /// overwrite it; one without room if they are too few or too many.
     #[must_use]
     pub fn idle(len: usize) -> Self {
-        if len < CAPACITY_MIN {
+        // A length that somebody states costs no memory before the bytes are there.
+        if !(CAPACITY_MIN..=IDLE_LEN_MAX).contains(&len) {
             return Self::default();
         }
-        Self(idle().take(len).unwrap_or_default())
+        let new = || Vec::with_capacity(len.next_multiple_of(CAPACITY_STEP));
+        let found = idle().take(len);
+        Self(found.unwrap_or_else(new))
     }
 
     /// A buffer of `len` bytes whose values do not matter, because all will be overwritten.

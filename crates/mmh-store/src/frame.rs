@@ -311,6 +311,36 @@ pub(crate) fn verified(
     Verified::chunk_by(others.vault(), id, raw.share()).map_err(|e| Fault::Damaged(e.to_string()))
 }
 
+/// Decodes a frame piece by piece, compares the digest with the id, and returns the chunk's length:
+/// as [`verified`], for those who need no more than the proof.
+pub(crate) fn prove(
+    frame: &[u8],
+    id: &ChunkId,
+    others: &dyn Others,
+) -> std::result::Result<u64, Fault> {
+    if references(frame)?.base.is_some() {
+        return Ok(verified(frame, id, others)?.len() as u64);
+    }
+    let mut hasher = others.vault().hasher();
+    let mut room = Buffer::idle(frame_info(frame)?.raw_len);
+    with_decoder(others.engine(), |decoder| {
+        let (context, limit) = (Context::default(), limits::CHUNK_LEN_MAX);
+        decoder.decode_pieces(frame, &context, limit, &mut room, &mut |piece| {
+            hasher.update(piece);
+        })
+    })?;
+    let actual = ChunkId::from_digest(Digest::from_bytes(*hasher.finalize().as_bytes()));
+    if actual != *id {
+        let mismatch = mmh_core::Error::DigestMismatch {
+            what: ChunkId::WHAT,
+            expected: id.to_string(),
+            actual: actual.to_string(),
+        };
+        return Err(Fault::Damaged(mismatch.to_string()));
+    }
+    Ok(hasher.count())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -328,6 +358,28 @@ mod tests {
         assert_eq!(whole[..], *b"x");
         let fault = verified(&[1, 0, 1, b'y'], &id, &Gathered::default()).unwrap_err();
         assert!(matches!(fault, Fault::Damaged(_)), "{fault}");
+    }
+
+    /// A proof without the bytes says what one with them says.
+    #[test]
+    fn a_proof_holds_where_the_verified_bytes_do() {
+        let raw = vec![7; 100_000];
+        let mut frame = Vec::new();
+        let mut encoder = mmh_codec::Encoder::new(mmh_codec::Settings::default());
+        let hint = mmh_codec::Hint::default();
+        encoder.encode(&raw, &hint, &mut frame).unwrap();
+        let sealed = Gathered::new(crate::vault::tests::sealed(1));
+        for others in [&Gathered::default(), &sealed] {
+            let id = others.vault().id(&raw);
+            assert_eq!(prove(&frame, &id, others).unwrap(), 100_000);
+            assert_eq!(verified(&frame, &id, others).unwrap()[..], raw);
+            let wrong = ChunkId::of(b"other");
+            let faults = [
+                prove(&frame, &wrong, others).unwrap_err().to_string(),
+                verified(&frame, &wrong, others).unwrap_err().to_string(),
+            ];
+            assert_eq!(faults[0], faults[1]);
+        }
     }
 
     /// The longest frame fits, with its id and all padding.

@@ -234,12 +234,26 @@ pub(crate) fn check_record(
 ) -> std::result::Result<Verified<Bytes>, Fault> {
     let frame = frame::of_record(record, others.vault(), Some(&entry.id))?;
     let raw = frame::verified(&frame, &entry.id, others)?;
-    if raw.len() as u64 != u64::from(entry.raw_len) {
-        let (stated, len) = (entry.raw_len, raw.len());
-        let reason = format!("the index states {stated} bytes, not {len}");
-        return Err(Fault::Damaged(reason));
+    compare_len(entry, raw.len() as u64).map(|()| raw)
+}
+
+/// The same without keeping the bytes.
+pub(crate) fn prove_record(
+    record: &[u8],
+    entry: &Entry,
+    others: &dyn Others,
+) -> std::result::Result<(), Fault> {
+    let frame = frame::of_record(record, others.vault(), Some(&entry.id))?;
+    compare_len(entry, frame::prove(&frame, &entry.id, others)?)
+}
+
+fn compare_len(entry: &Entry, len: u64) -> std::result::Result<(), Fault> {
+    let stated = entry.raw_len;
+    if len == u64::from(stated) {
+        return Ok(());
     }
-    Ok(raw)
+    let reason = format!("the index states {stated} bytes, not {len}");
+    Err(Fault::Damaged(reason))
 }
 
 /// What the frame of a record refers to.

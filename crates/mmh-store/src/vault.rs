@@ -95,6 +95,14 @@ impl Vault {
         ChunkId::from_digest(self.digest(raw))
     }
 
+    /// What makes the id of a chunk that comes one piece after the other.
+    pub(crate) fn hasher(&self) -> blake3::Hasher {
+        match &self.0 {
+            Some(keys) => keys.ids.hasher(),
+            None => blake3::Hasher::new(),
+        }
+    }
+
     /// How many bytes `len` bytes take once they are stored.
     pub(crate) fn stored_len(&self, len: u64) -> u64 {
         match &self.0 {

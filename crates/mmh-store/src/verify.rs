@@ -16,11 +16,14 @@ use crate::log::RefsView;
 use crate::names;
 use crate::pack::{Entry, HEADER_LEN, Source, TRAILER_LEN, Trailer, read_footer};
 use crate::parity::{CELL_HEAD_LEN, end_mark, read_cells};
-use crate::reader::check_record;
+use crate::reader::prove_record;
 use crate::store::Store;
 
-/// Bytes of records that are read and checked at once.
-const WINDOW: u64 = 2 << 20;
+/// Bytes of records that are read at once: with what they decode to, about what the nearer caches
+/// of a core hold.
+const WINDOW: u64 = 256 << 10;
+/// Windows that a thread checks before it may be another's turn.
+const BATCH: usize = 16;
 
 /// How much is checked.
 #[derive(Debug, Clone, Copy)]
@@ -393,30 +396,31 @@ impl PackCheck<'_> {
         if let Some(hasher) = &mut hasher {
             hasher.update(&source.read(0, HEADER_LEN).await?);
         }
-        for window in windows(entries) {
+        let windows: Vec<&[Entry]> = windows(entries).collect();
+        let mut next = 0;
+        while let Some(batch) = windows.get(next..).filter(|left| !left.is_empty()) {
             self.cancel.check()?;
-            let start = window.first().map_or(HEADER_LEN, |entry| entry.offset);
-            let len: u64 = window.iter().map(Entry::record_len).sum();
-            let mut bad = None;
+            let batch = &batch[..batch.len().min(BATCH)];
             // A file of this machine is read by the thread that checks it.
+            let (mut n, mut bad) = (0, Vec::new());
             if self.store.backend().root().is_some() {
-                (hasher, bad) = self.window((pack, window), hasher, None).await?;
+                (hasher, n, bad) = self.batch(pack, batch, (hasher, None)).await?;
             }
-            if bad.is_none() {
+            if n == 0 {
+                let window = &batch[..1];
+                let (start, len) = span(window[0]);
                 let bytes = Some(source.read(start, len).await?);
-                (hasher, bad) = self.window((pack, window), hasher, bytes).await?;
+                (hasher, n, bad) = self.batch(pack, window, (hasher, bytes)).await?;
             }
-            let bad = bad.unwrap_or_default();
             let damage = |(entry, reason): (Entry, String)| {
                 Damage::pack(pack, entry.offset, Some(entry.id), reason)
             };
             report.damage.extend(bad.into_iter().map(damage));
-            report.chunks += window.len() as u64;
-            report.raw_bytes += window
-                .iter()
-                .map(|entry| u64::from(entry.raw_len))
-                .sum::<u64>();
-            self.progress.advance(len);
+            let done = || batch[..n].iter().copied().flatten();
+            report.chunks += done().count() as u64;
+            report.raw_bytes += done().map(|entry| u64::from(entry.raw_len)).sum::<u64>();
+            self.progress.advance(done().map(Entry::record_len).sum());
+            next += n;
         }
         self.progress
             .advance(HEADER_LEN + trailer.footer_len + TRAILER_LEN as u64);
@@ -434,29 +438,34 @@ impl PackCheck<'_> {
 }
 
 impl PackCheck<'_> {
-    /// Checks the records of a window of a pack, and hashes them if that is wanted, in a thread of its
-    /// own, which reads them if they are not given; `None` if it cannot.
-    async fn window(
+    /// Checks the records of some windows of a pack in a thread of its own, and hashes them if that is
+    /// wanted. The thread reads them, unless the bytes of the only window are given. Returns how many
+    /// windows it could read, and which records are bad.
+    async fn batch(
         &self,
-        (pack, window): (PackId, &[Entry]),
-        mut hasher: Option<blake3::Hasher>,
-        bytes: Option<Bytes>,
-    ) -> Result<(Option<blake3::Hasher>, Option<Vec<(Entry, String)>>)> {
-        let start = window.first().map_or(HEADER_LEN, |entry| entry.offset);
-        let len = window.iter().map(Entry::record_len).sum();
-        let (window, decode) = (window.to_vec(), self.options.decode);
+        pack: PackId,
+        windows: &[&[Entry]],
+        (mut hasher, mut bytes): (Option<blake3::Hasher>, Option<Bytes>),
+    ) -> Result<(Option<blake3::Hasher>, usize, Vec<(Entry, String)>)> {
+        let windows: Vec<Vec<Entry>> = windows.iter().map(|window| window.to_vec()).collect();
+        let decode = self.options.decode;
         let backend = self.store.backend().clone();
         let others = self.store.reader(Handle::current()).without_healing();
         let job = move || {
-            let read = || backend.read_here(&names::pack(&pack), start, len);
-            let Some(bytes) = bytes.or_else(read) else {
-                return Ok((hasher, None));
-            };
-            if let Some(hasher) = &mut hasher {
-                hasher.update(&bytes);
+            let (mut n, mut bad) = (0, Vec::new());
+            for window in &windows {
+                let (start, len) = span(window);
+                let read = || backend.read_here(&names::pack(&pack), start, len);
+                let Some(bytes) = bytes.take().or_else(read) else {
+                    break;
+                };
+                if let Some(hasher) = &mut hasher {
+                    hasher.update(&bytes);
+                }
+                bad.extend(check_window(&bytes, start, window, (&others, decode))?);
+                n += 1;
             }
-            let bad = check_window(&bytes, start, &window, (&others, decode))?;
-            Ok((hasher, Some(bad)))
+            Ok((hasher, n, bad))
         };
         let done = tokio::task::spawn_blocking(job).await;
         done.map_err(|e| Error::Internal {
@@ -482,6 +491,12 @@ impl PackCheck<'_> {
         self.progress.advance(len - geometry.body_len());
         Ok(())
     }
+}
+
+/// Where the records of a window begin, and how long they are together.
+fn span(window: &[Entry]) -> (u64, u64) {
+    let start = window.first().map_or(HEADER_LEN, |entry| entry.offset);
+    (start, window.iter().map(Entry::record_len).sum())
 }
 
 /// Cuts entries into runs whose records are about [`WINDOW`] long.
@@ -513,7 +528,7 @@ pub(crate) fn check_window(
     for entry in window {
         let at = |offset: u64| usize::try_from(offset - start).unwrap_or(usize::MAX);
         let checked = match bytes.get(at(entry.offset)..at(entry.offset + entry.record_len())) {
-            Some(record) if decode => check_record(record, entry, others).map(drop),
+            Some(record) if decode => prove_record(record, entry, others),
             Some(record) => check_sums(record, entry, others),
             None => Err(Fault::Damaged("the record is cut off".to_owned())),
         };

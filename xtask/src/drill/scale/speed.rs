@@ -12,9 +12,9 @@ use crate::compare;
 use crate::mmh::Mmh;
 use crate::shell::{Context as _, Outcome, capture};
 
-/// The model is added so many times, each time a little different, so that starting the program does
-/// not count for much.
-const COPIES: u8 = 24;
+/// The model is added as often as makes up this many bytes, each time a little different, so that
+/// starting the program does not count for much.
+const COPIES_LEN: usize = 1 << 30;
 
 /// Ways to keep the model.
 const WAYS: [(&str, &[&str]); 3] = [
@@ -76,7 +76,7 @@ fn copies(model: &Path, folder: &Path) -> Outcome {
         .unwrap_or(0)
         .saturating_add(8)
         .min(bytes.len());
-    for copy in 0..COPIES {
+    for copy in 0..n_copies(bytes.len()) {
         let mut bytes = bytes.clone();
         // A few bits in 64 KiB.
         for at in (data..bytes.len()).step_by(64 << 10) {
@@ -86,6 +86,11 @@ fn copies(model: &Path, folder: &Path) -> Outcome {
         fs::write(&path, bytes).context(path.display())?;
     }
     Ok(())
+}
+
+/// How many copies of a model of this length are made.
+fn n_copies(len: usize) -> u8 {
+    u8::try_from(COPIES_LEN / len.max(1)).map_or(u8::MAX, |n| n.max(1))
 }
 
 fn round(mmh: &Mmh, (source, identity): (&Path, &Path), way: &str, raw: u64) -> Outcome<Value> {
@@ -138,6 +143,13 @@ fn keep_fastest(results: &mut Vec<Value>, new: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_fill_memory_to_a_limit() {
+        assert_eq!(n_copies(1 << 40), 1);
+        assert_eq!(n_copies(64 << 20), 16);
+        assert_eq!(n_copies(0), u8::MAX);
+    }
 
     #[test]
     fn the_fastest_of_each_command_stays() {
