@@ -1,4 +1,4 @@
-//! Coverage-guided fuzzing of codec and keys (libFuzzer), each target for its share of the time.
+//! Coverage-guided fuzzing of codec, keys and Xet (libFuzzer), each target for its share of the time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::shell::{Context as _, Failure, Outcome, cache, cargo, last_lines, out
 use crate::table::Table;
 
 /// Targets in `fuzz/`, and how many parts of the time each has.
-const TARGETS: [(&str, u64); 3] = [("frame", 3), ("content", 1), ("crypto", 1)];
+const TARGETS: [(&str, u64); 4] = [("frame", 3), ("content", 1), ("crypto", 1), ("xet", 1)];
 
 /// Has the compiler count which edges are taken and what is compared, for the fuzzer to see.
 const GUIDE: [&str; 6] = [
@@ -37,7 +37,11 @@ pub(super) fn guided(minutes: u64, only: Option<&str>) -> Outcome {
     let sanitizer = Sanitizer::find()?;
     let place = cache().join("fuzz");
     let seeds = place.join("seeds");
-    for (package, example) in [("mmh-codec", "fuzz_frames"), ("mmh-crypto", "fuzz_keys")] {
+    for (package, example) in [
+        ("mmh-codec", "fuzz_frames"),
+        ("mmh-crypto", "fuzz_keys"),
+        ("mmh-xet", "fuzz_xet"),
+    ] {
         let mut write = cargo();
         write.args(["run", "-q", "-p", package, "--features", "testing"]);
         write.args(["--locked", "--example", example, "--"]);
