@@ -195,3 +195,30 @@ fn shards_of_the_library_are_read_and_written_alike() {
     }
     assert_eq!(shard.write(), SHARD);
 }
+
+/// What the client 1.8.0 sends: no tables, no footer, one xorb with all chunks.
+#[test]
+fn an_uploaded_shard_is_held_against_the_file() {
+    let sent = include_bytes!("../../testdata/uploaded.shard");
+    let floats = (0..200_000u32).flat_map(|i| {
+        #[allow(clippy::cast_precision_loss, reason = "less than 2^24")]
+        (i as f32).to_le_bytes()
+    });
+    let bytes: Vec<u8> = floats.chain(noise(11, 2 << 20)).collect();
+    let (mut chunker, mut leaves) = (Chunker::default(), Vec::new());
+    let mut take = |chunk: &[u8]| leaves.push((XetHash::of_chunk(chunk), chunk.len() as u64));
+    chunker.push(&bytes, &mut take);
+    chunker.finish(&mut take);
+    let shard = Shard::read(sent).unwrap();
+    assert_eq!((shard.files.len(), shard.xorbs.len()), (1, 1));
+    shard.xorbs[0].verify().unwrap();
+    assert_eq!(shard.xorbs[0].leaves(), leaves);
+    let file = &shard.files[0];
+    file.verify(&|_| Ok(&leaves)).unwrap();
+    assert_eq!(file.hash, file_hash(&leaves));
+    assert_eq!((file.len(), file.segments.len()), (bytes.len() as u64, 1));
+    assert!(file.segments[0].range_hash.is_some());
+    assert_eq!(file.sha256.unwrap()[..4], [0xa6, 0x35, 0xa4, 0xca]);
+    assert_eq!(shard.validity, None);
+    assert_eq!(shard.write(), sent);
+}
