@@ -32,7 +32,6 @@ pub struct Encoder {
     packed: Vec<u8>,
     delta: Vec<u8>,
     decoder: Decoder,
-    decoded: Vec<u8>,
 }
 
 impl Encoder {
@@ -53,7 +52,6 @@ impl Encoder {
             packed: Vec::new(),
             delta: Vec::new(),
             decoder: Decoder::with_engine(engine),
-            decoded: Vec::new(),
         }
     }
 
@@ -87,8 +85,7 @@ impl Encoder {
         }
         let method = self.choose(raw, hint, context, out)?;
         if self.settings.verify {
-            let decoded = &mut self.decoded;
-            let same = self.decoder.is_frame_of(out, context, raw, decoded);
+            let same = self.decoder.is_frame_of(out, context, raw);
             if same != Ok(true) {
                 return Err(Error::VerifyFailed {
                     method,
@@ -232,6 +229,8 @@ pub struct Decoder {
     engine: &'static dyn Engine,
     unpacker: Unpacker,
     buffers: Buffers,
+    /// For what is decoded and not kept.
+    room: Vec<u8>,
 }
 
 impl Default for Decoder {
@@ -254,6 +253,7 @@ impl Decoder {
             engine,
             unpacker: Unpacker::default(),
             buffers: Buffers::default(),
+            room: Vec::new(),
         }
     }
 
@@ -285,8 +285,8 @@ impl Decoder {
     }
 
     /// As [`Self::decode_with`], but hands the content to `each` in pieces, in their order, and keeps
-    /// no more of it than a piece, of at most [`crate::BLOCK_LEN`] numbers where these are floats;
-    /// `room` is where pieces are decoded. Only if there is no error in the end was it the content.
+    /// no more of it than a piece, of about [`crate::BLOCK_LEN`] numbers where these are floats. Only if
+    /// there is no error in the end was it the content.
     ///
     /// # Errors
     /// As [`Self::decode_with`].
@@ -295,22 +295,26 @@ impl Decoder {
         frame: &[u8],
         context: &Context<'_>,
         raw_len_max: usize,
-        room: &mut Vec<u8>,
         each: &mut dyn FnMut(&[u8]),
     ) -> Result<()> {
+        let mut room = std::mem::take(&mut self.room);
         let mut aligned = true;
-        let by_pieces = self.pieces(frame, raw_len_max, room, &mut |piece, checked| {
+        let by_pieces = self.pieces(frame, raw_len_max, &mut room, &mut |piece, checked| {
             aligned &= checked;
             each(piece);
-        })?;
-        if by_pieces && aligned {
-            return Ok(());
-        }
-        self.decode_into(frame, context, raw_len_max, room)?;
-        if !by_pieces {
-            each(room);
-        }
-        Ok(())
+        });
+        let done = by_pieces.and_then(|by_pieces| {
+            if by_pieces && aligned {
+                return Ok(());
+            }
+            self.decode_into(frame, context, raw_len_max, &mut room)?;
+            if !by_pieces {
+                each(&room);
+            }
+            Ok(())
+        });
+        self.room = room;
+        done
     }
 
     /// Decodes a frame of floats that refers to nothing piece by piece, and tells of each whether its
@@ -357,16 +361,10 @@ impl Decoder {
         sound.map(|()| true)
     }
 
-    /// Whether a frame decodes to `raw`, with `room` for what is decoded.
-    fn is_frame_of(
-        &mut self,
-        frame: &[u8],
-        context: &Context<'_>,
-        raw: &[u8],
-        room: &mut Vec<u8>,
-    ) -> Result<bool> {
+    /// Whether a frame decodes to `raw`.
+    fn is_frame_of(&mut self, frame: &[u8], context: &Context<'_>, raw: &[u8]) -> Result<bool> {
         let (mut at, mut same) = (0, true);
-        self.decode_pieces(frame, context, raw.len(), room, &mut |piece| {
+        self.decode_pieces(frame, context, raw.len(), &mut |piece| {
             let end = at + piece.len();
             same &= raw.get(at..end) == Some(piece);
             at = end;
@@ -482,9 +480,9 @@ mod tests {
             encoder.encode(raw, &hint, &mut frame).unwrap();
             let mut decoder = Decoder::new();
             let mut pieces_of = |frame: &[u8], limit| {
-                let (mut pieces, mut room) = (Vec::new(), vec![7; 100]);
+                let mut pieces = Vec::new();
                 let each = &mut |piece: &[u8]| pieces.push(piece.to_vec());
-                let done = decoder.decode_pieces(frame, &none, limit, &mut room, each);
+                let done = decoder.decode_pieces(frame, &none, limit, each);
                 done.map(|()| pieces)
             };
             let pieces = pieces_of(&frame, raw.len()).unwrap();
@@ -520,10 +518,9 @@ mod tests {
             let (hint, mut frame) = (Hint::tensor(dtype, row_len), Vec::new());
             let method = encoder.encode(raw, &hint, &mut frame).unwrap();
             assert_eq!(method, Method::Float);
-            let (mut room, mut out) = (Vec::new(), Vec::new());
-            let mut of = |frame: &[u8], raw: &[u8]| {
-                decoder.is_frame_of(frame, &none, raw, &mut room) == Ok(true)
-            };
+            let mut out = Vec::new();
+            let mut of =
+                |frame: &[u8], raw: &[u8]| decoder.is_frame_of(frame, &none, raw) == Ok(true);
             assert!(of(&frame, raw));
             assert!(!of(&frame, &raw[1..]) && !of(&frame, &raw[..raw.len() - 1]));
             for at in [0, raw.len() / 2, raw.len() - 1] {

@@ -208,9 +208,9 @@ impl Repository {
         let mut text = Vec::new();
         match (found.iter().find(is_card), before) {
             (Some(card), _) => {
-                let opened = File::open(&card.path).map_err(Error::io("open", &card.path))?;
+                let opened = File::open(card.path()).map_err(Error::io("open", &card.path()))?;
                 let read = opened.take(CARD_LEN_MAX).read_to_end(&mut text);
-                read.map_err(Error::io("read", &card.path))?;
+                read.map_err(Error::io("read", &card.path()))?;
             }
             (None, Some(tree)) => {
                 if let Some(Node::File { id, size, .. }) =
@@ -345,12 +345,12 @@ impl Found {
 
 pub(crate) fn edits(
     found: &[Found],
-    files: &[(String, Ingested)],
+    files: &[(Arc<str>, Ingested)],
     below: Option<&str>,
 ) -> BTreeMap<String, Edit> {
     // They are in order of name.
     let find = |name: &str| {
-        let at = files.binary_search_by(|(other, _)| other.as_str().cmp(name));
+        let at = files.binary_search_by(|(other, _)| (**other).cmp(name));
         Some(&files.get(at.ok()?)?.1)
     };
     let edit = |f: &Found| match &f.kind {
@@ -397,14 +397,14 @@ pub(crate) fn nothing_in(paths: &[PathBuf], skipped: &[String]) -> Error {
 
 pub(crate) fn report(
     branch: &RefName,
-    files: Vec<(String, Ingested)>,
+    files: Vec<(Arc<str>, Ingested)>,
     skipped: Vec<String>,
 ) -> AddReport {
     debug_assert_eq!(branch.kind, RefKind::Branch);
     let files: Vec<AddedFile> = files
         .into_iter()
         .map(|(path, i)| AddedFile {
-            path,
+            path: path.as_ref().to_owned(),
             size: i.size,
             container: i.container.as_str(),
             note: i.note,

@@ -180,7 +180,7 @@ fn split(found: Vec<Found>, known: Known<'_>) -> Result<(Vec<Found>, BTreeMap<St
     let (mut read, mut kept) = (Vec::new(), BTreeMap::new());
     for item in found {
         let of_file = match item.kind {
-            Kind::File { executable, .. } => known(&item.path)?.map(|file| (file, executable)),
+            Kind::File { executable, .. } => known(&item.path())?.map(|file| (file, executable)),
             _ => None,
         };
         match of_file {
@@ -190,7 +190,7 @@ fn split(found: Vec<Found>, known: Known<'_>) -> Result<(Vec<Found>, BTreeMap<St
                     size,
                     executable,
                 };
-                kept.insert(item.name, Edit::Put(node));
+                kept.insert(item.name.as_ref().to_owned(), Edit::Put(node));
             }
             None => read.push(item),
         }

@@ -62,14 +62,22 @@ impl Editor<'_> {
             }
             None => BTreeMap::new(),
         };
+        // Directories first, so that a file, of which there may be millions, takes no place among them.
         let mut children: BTreeMap<String, Below> = BTreeMap::new();
+        for name in edits.keys().filter_map(|path| path.split_once('/')) {
+            if !children.contains_key(name.0) {
+                children.insert(name.0.to_owned(), Below::default());
+            }
+        }
         for (path, edit) in edits {
-            match path.split_once('/') {
-                Some((name, rest)) => {
-                    let below = children.entry(name.to_owned()).or_default();
-                    below.inside.insert(rest.to_owned(), edit);
-                }
-                None => children.entry(path).or_default().here = Some(edit),
+            if let Some((name, rest)) = path.split_once('/') {
+                let below = children.entry(name.to_owned()).or_default();
+                below.inside.insert(rest.to_owned(), edit);
+            } else if let Some(below) = children.get_mut(&path) {
+                below.here = Some(edit);
+            } else {
+                let (here, inside) = (Some(edit), BTreeMap::new());
+                self.child(&mut entries, path, Below { here, inside })?;
             }
         }
         for (name, below) in children {

@@ -64,8 +64,9 @@ impl Outside {
         let files = found.iter().filter(|f| matches!(f.kind, Kind::File { .. }));
         components.progress.begin("reading bases", None);
         for file in files {
-            let opened = File::open(&file.path).map_err(Error::io("open", &file.path))?;
-            let source = FileSource::new(opened).map_err(Error::io("read", &file.path))?;
+            let path = file.path();
+            let opened = File::open(&path).map_err(Error::io("open", &path))?;
+            let source = FileSource::new(opened).map_err(Error::io("read", &path))?;
             let name = file.name.rsplit('/').next().unwrap_or_default();
             let layout = mmh_formats::probe(&source, name)?;
             let at = outside.files.len();
@@ -87,7 +88,7 @@ impl Outside {
                     outside.chunks.extend(cut.into_iter().map(place));
                 }
             }
-            outside.files.push((file.path.clone(), source));
+            outside.files.push((path, source));
         }
         components.progress.end();
         Ok((outside, set))

@@ -2,20 +2,33 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use mmh_core::limits;
 use mmh_core::name::check_file_name;
 
 use crate::error::{Error, Result};
 
-/// Something to add.
+/// Something to add. There may be millions of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Where it is.
-    pub(crate) path: PathBuf,
+    /// The path that the user named.
+    top: Arc<Path>,
+    /// Where in the name begins what lies below that path.
+    below: usize,
     /// Where it goes: `/`-separated, relative to the tree's root.
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) kind: Kind,
+}
+
+impl Found {
+    /// Where it is.
+    pub(crate) fn path(&self) -> PathBuf {
+        match self.name.get(self.below..) {
+            Some(below) if !below.is_empty() => self.top.join(below),
+            _ => self.top.to_path_buf(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,11 +54,15 @@ pub(crate) struct WalkOptions {
 pub(crate) fn walk(paths: &[PathBuf], options: WalkOptions) -> Result<(Vec<Found>, Vec<String>)> {
     let mut walker = Walker {
         options,
-        ..Walker::default()
+        top: (Path::new("").into(), 0),
+        found: Vec::new(),
+        skipped: Vec::new(),
+        above: Vec::new(),
     };
     for path in paths {
         let meta = fs::metadata(path).map_err(Error::io("read", path))?;
         if let ([_], true) = (paths, meta.is_dir()) {
+            walker.begin(path, 0);
             walker.dir(path, "")?;
         } else {
             let full = fs::canonicalize(path).map_err(Error::io("read", path))?;
@@ -53,14 +70,18 @@ pub(crate) fn walk(paths: &[PathBuf], options: WalkOptions) -> Result<(Vec<Found
             let name = name.ok_or_else(|| {
                 Error::Invalid(format!("{} has no name of its own", path.display()))
             })?;
-            walker.entry(path, utf8(name, path)?, &meta)?;
+            let name = utf8(name, path)?;
+            walker.begin(path, name.len() + 1);
+            walker.entry(path, name, &meta)?;
         }
     }
     walker.found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     if let Some(pair) = walker.found.windows(2).find(|w| w[0].name == w[1].name) {
-        let (a, b) = (pair[0].path.display(), pair[1].path.display());
+        let (a, b) = (pair[0].path(), pair[1].path());
         return Err(Error::Invalid(format!(
-            "{a} and {b} would both be `{}`",
+            "{} and {} would both be `{}`",
+            a.display(),
+            b.display(),
             pair[0].name
         )));
     }
@@ -78,9 +99,11 @@ fn utf8<'a>(name: &'a std::ffi::OsStr, path: &Path) -> Result<&'a str> {
     Ok(text)
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Walker {
     options: WalkOptions,
+    /// The path that the user named, and where names begin below it.
+    top: (Arc<Path>, usize),
     found: Vec<Found>,
     skipped: Vec<String>,
     /// The real paths of the directories that we are in, to notice circles of links.
@@ -88,6 +111,20 @@ struct Walker {
 }
 
 impl Walker {
+    fn begin(&mut self, top: &Path, below: usize) {
+        self.top = (top.into(), below);
+    }
+
+    fn take(&mut self, name: &str, kind: Kind) {
+        let (top, below) = self.top.clone();
+        self.found.push(Found {
+            top,
+            below,
+            name: name.into(),
+            kind,
+        });
+    }
+
     fn entry(&mut self, path: &Path, name: &str, meta: &fs::Metadata) -> Result<()> {
         let kind = if meta.is_dir() {
             return self.dir(path, name);
@@ -112,11 +149,7 @@ impl Walker {
                 .push(format!("{}: neither file, folder nor link", path.display()));
             return Ok(());
         };
-        self.found.push(Found {
-            path: path.to_owned(),
-            name: name.to_owned(),
-            kind,
-        });
+        self.take(name, kind);
         Ok(())
     }
 
@@ -141,13 +174,11 @@ impl Walker {
             let below = item.path();
             let own = item.file_name();
             let own = utf8(&own, &below)?;
-            let mut full = if name.is_empty() {
+            let full = if name.is_empty() {
                 own.to_owned()
             } else {
                 format!("{name}/{own}")
             };
-            // There may be millions of them.
-            full.shrink_to_fit();
             let meta = if self.options.follow {
                 fs::metadata(&below)
             } else {
@@ -158,12 +189,7 @@ impl Walker {
         }
         self.above.pop();
         if empty && !name.is_empty() {
-            let (path, name) = (path.to_owned(), name.to_owned());
-            self.found.push(Found {
-                path,
-                name,
-                kind: Kind::EmptyDir,
-            });
+            self.take(name, Kind::EmptyDir);
         }
         Ok(())
     }

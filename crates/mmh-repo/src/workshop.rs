@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use mmh_core::TensorInfo;
 use mmh_core::object::{Snapshot, SnapshotTag};
@@ -80,7 +80,7 @@ impl Workshop {
         sink: &dyn ChunkSink,
         found: &[Found],
         bases: &Bases<'_>,
-    ) -> Result<Vec<(String, Ingested)>> {
+    ) -> Result<Vec<(Arc<str>, Ingested)>> {
         let total = found.iter().map(Found::len).sum();
         self.components.progress.begin("adding", Some(total));
         let done = self
@@ -96,21 +96,22 @@ impl Workshop {
         sink: &dyn ChunkSink,
         found: &[Found],
         bases: &Bases<'_>,
-    ) -> Result<Vec<(String, Ingested)>> {
+    ) -> Result<Vec<(Arc<str>, Ingested)>> {
         let ingest = self.ingest_into(sink);
         let externals = externals(found)?;
-        let one = |file: &Found, parallel: bool| -> Result<(String, Ingested)> {
+        let one = |file: &Found, parallel: bool| -> Result<(Arc<str>, Ingested)> {
             self.components.cancel.check()?;
             self.components.progress.item(&file.name);
-            let outside = externals.get(&file.path).map(Vec::as_slice);
+            let path = file.path();
+            let outside = externals.get(&path).map(Vec::as_slice);
             let sets = bases.for_file(&file.name)?;
             let ingest = Ingest {
                 bases: Some((bases.source, &sets)),
                 ..ingest
             };
             Ok((
-                file.name.clone(),
-                ingest.file(&file.path, outside, parallel)?,
+                Arc::clone(&file.name),
+                ingest.file(&path, outside, parallel)?,
             ))
         };
         let files = found.iter().filter(|f| matches!(f.kind, Kind::File { .. }));
@@ -181,9 +182,10 @@ fn externals(found: &[Found]) -> Result<Externals> {
         .par_iter()
         .filter(index)
         .try_for_each(|file| -> Result<()> {
-            let opened = std::fs::File::open(&file.path).map_err(Error::io("open", &file.path))?;
-            let source = FileSource::new(opened).map_err(Error::io("read", &file.path))?;
-            let folder = file.path.parent().unwrap_or(Path::new(""));
+            let path = file.path();
+            let opened = std::fs::File::open(&path).map_err(Error::io("open", &path))?;
+            let source = FileSource::new(opened).map_err(Error::io("read", &path))?;
+            let folder = path.parent().unwrap_or(Path::new(""));
             let name = file.name.rsplit('/').next().unwrap_or_default();
             // What is wrong with the file itself is said when it is added.
             let Ok(layout) = mmh_formats::recognise(&source, name) else {

@@ -322,10 +322,9 @@ pub(crate) fn prove(
         return Ok(verified(frame, id, others)?.len() as u64);
     }
     let mut hasher = others.vault().hasher();
-    let mut room = Buffer::idle(frame_info(frame)?.raw_len);
     with_decoder(others.engine(), |decoder| {
         let (context, limit) = (Context::default(), limits::CHUNK_LEN_MAX);
-        decoder.decode_pieces(frame, &context, limit, &mut room, &mut |piece| {
+        decoder.decode_pieces(frame, &context, limit, &mut |piece| {
             hasher.update(piece);
         })
     })?;

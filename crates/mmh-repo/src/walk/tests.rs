@@ -4,7 +4,7 @@ use super::*;
 
 fn names(paths: &[PathBuf], follow: bool) -> Result<Vec<String>> {
     let (found, _) = walk(paths, WalkOptions { follow })?;
-    Ok(found.into_iter().map(|f| f.name).collect())
+    Ok(found.into_iter().map(|f| f.name.to_string()).collect())
 }
 
 #[test]
@@ -24,6 +24,31 @@ fn one_folder_gives_its_content_and_two_give_themselves() {
         ["a/sub/y", "a/x", "b/empty"]
     );
     assert_eq!(names(&[a.join("x")], false).unwrap(), ["x"]);
+}
+
+/// What was found lies where the paths that were named and its name say.
+#[test]
+fn paths_lead_to_what_was_found() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("a/sub")).unwrap();
+    for file in ["top", "a/x", "a/sub/y"] {
+        fs::write(dir.path().join(file), file).unwrap();
+    }
+    for paths in [
+        vec![""],
+        vec!["a", "top"],
+        vec!["a/"],
+        vec!["a/sub/../x"],
+        vec!["a/sub"],
+    ] {
+        let paths: Vec<PathBuf> = paths.iter().map(|path| dir.path().join(path)).collect();
+        let (found, _) = walk(&paths, WalkOptions::default()).unwrap();
+        assert!(!found.is_empty());
+        for f in found {
+            let content = fs::read_to_string(f.path()).unwrap();
+            assert!(content.ends_with(&*f.name), "{} is {content}", f.name);
+        }
+    }
 }
 
 #[test]
@@ -71,7 +96,10 @@ fn a_missing_path_is_not_found() {
 #[cfg(unix)]
 fn found(root: &Path, follow: bool) -> Vec<(String, Kind)> {
     let (found, _) = walk(&[root.to_owned()], WalkOptions { follow }).unwrap();
-    found.into_iter().map(|f| (f.name, f.kind)).collect()
+    found
+        .into_iter()
+        .map(|f| (f.name.to_string(), f.kind))
+        .collect()
 }
 
 /// Links are what they are unless told to follow; then they are what they point to.
