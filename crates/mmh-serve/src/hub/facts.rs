@@ -1,12 +1,15 @@
 //! By which digests hubs know files: SHA-256 of large ones, the id of a git blob of others. The
 //! first stands in the file's object; the second is computed when it is first wanted, and kept.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use lru::LruCache;
-use mmh_core::{ByteRange, FileId};
+use mmh_core::tree::Node;
+use mmh_core::{ByteRange, FileId, TreeId};
+use mmh_repo::refs::Resolved;
 use mmh_repo::{Repository, Result};
 
 use super::attributes::{ATTRIBUTES_LEN_MAX, Attributes, SEED};
@@ -18,12 +21,19 @@ const FACTS_MAX: NonZeroUsize = NonZeroUsize::new(1 << 18).expect("not zero");
 /// Texts that are remembered as what they say.
 const TEXTS_MAX: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
 
+/// Whole trees whose files are remembered by their digest.
+const TREES_MAX: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
+
+/// The files of a tree with their lengths, by SHA-256.
+pub(crate) type BySha256 = HashMap<[u8; 32], (FileId, u64)>;
+
 /// What is remembered of files; all of it can be computed again.
 #[derive(Debug)]
 pub(crate) struct Facts {
     digests: Mutex<LruCache<FileId, Digests>>,
     attributes: Mutex<LruCache<FileId, Arc<Attributes>>>,
     cards: Mutex<LruCache<FileId, Arc<Card>>>,
+    trees: Mutex<LruCache<TreeId, Arc<BySha256>>>,
     seed: Arc<Attributes>,
 }
 
@@ -44,6 +54,7 @@ impl Facts {
             digests: Mutex::new(LruCache::new(FACTS_MAX)),
             attributes: Mutex::new(LruCache::new(TEXTS_MAX)),
             cards: Mutex::new(LruCache::new(TEXTS_MAX)),
+            trees: Mutex::new(LruCache::new(TREES_MAX)),
             seed: Arc::new(Attributes::parse(SEED)),
         }
     }
@@ -74,6 +85,26 @@ impl Facts {
         let mut digests = lock(&self.digests);
         digests.get_or_insert_mut(id, Digests::default).sha256 = Some(digest);
         Ok(digest)
+    }
+
+    /// All files of a snapshot, by SHA-256.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn by_sha256(&self, repo: &Repository, of: &Resolved) -> Result<Arc<BySha256>> {
+        let tree = of.snapshot.tree;
+        if let Some(known) = lock(&self.trees).get(&tree) {
+            return Ok(Arc::clone(known));
+        }
+        let mut files = BySha256::new();
+        for listed in repo.list_in(of, "", true)?.unwrap_or_default() {
+            if let Node::File { id, size, .. } = listed.node {
+                files.insert(self.sha256(repo, id)?, (id, size));
+            }
+        }
+        let files = Arc::new(files);
+        lock(&self.trees).put(tree, Arc::clone(&files));
+        Ok(files)
     }
 
     /// The id that git gives to a file of that content.

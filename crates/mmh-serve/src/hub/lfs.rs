@@ -9,7 +9,6 @@ use axum::http::{HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use mmh_core::FileId;
 use mmh_core::name::RepoName;
-use mmh_core::tree::Node;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -238,17 +237,9 @@ impl Hub {
                 Err(error) if error.kind() == mmh_core::ErrorKind::Denied => continue,
                 Err(error) => return Err(error.into()),
             };
-            let all = self.repo.list_in(&resolved, "", true)?.unwrap_or_default();
-            for listed in all {
-                let Node::File { id, size, .. } = listed.node else {
-                    continue;
-                };
-                let sha256 = self.facts.sha256(&self.repo, id)?;
-                for (place, wanted) in found.iter_mut().zip(wanted) {
-                    if *wanted == sha256 {
-                        *place = Some((id, size));
-                    }
-                }
+            let files = self.facts.by_sha256(&self.repo, &resolved)?;
+            for (place, wanted) in found.iter_mut().zip(wanted) {
+                *place = place.or_else(|| files.get(wanted).copied());
             }
         }
         Ok(found)

@@ -1,12 +1,14 @@
-//! A node's promises, tested over real TLS on loopback.
+//! What nodes and the hub promise, tested over loopback.
 #![allow(clippy::unwrap_used, reason = "all of this crate is tests")]
 
 mod again;
 mod common;
 mod conformance;
 mod engine;
+mod home;
 mod hostile;
 mod hub;
+mod hub_names;
 mod liar;
 mod missing;
 mod reconcile;
