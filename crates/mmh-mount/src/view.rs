@@ -7,13 +7,11 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use lru::LruCache;
 use mmh_core::name::Target;
 use mmh_core::tree::{self, Node};
@@ -29,8 +27,6 @@ use crate::names::{Named, Names};
 const NAME_VALID: Duration = Duration::from_secs(1);
 /// And what lies in a snapshot.
 const CONTENT_VALID: Duration = Duration::from_secs(24 * 60 * 60);
-/// Files from this length on are kept on the disk; smaller ones cost more there than they save.
-const KEPT_LEN_MIN: u64 = 1 << 20;
 /// Entries of folders kept in memory, some 200 bytes each.
 const ENTRIES_MAX: usize = 1 << 18;
 const BLOCK_LEN: u64 = 512;
@@ -78,12 +74,6 @@ struct Inode {
     references: u64,
 }
 
-/// An open file.
-enum Handle {
-    Whole(Arc<File>),
-    Parts(Arc<Content>),
-}
-
 type Entries = Arc<Vec<tree::Entry>>;
 
 /// The repository as a file system.
@@ -93,7 +83,7 @@ pub struct View {
     time: SystemTime,
     chunks: Arc<ChunkCache>,
     inodes: Mutex<HashMap<u64, Inode>>,
-    handles: Mutex<HashMap<u64, Arc<Handle>>>,
+    handles: Mutex<HashMap<u64, Arc<Content>>>,
     next_handle: AtomicU64,
     /// What is open, so that all who read a file share what is decoded.
     contents: Mutex<HashMap<FileId, Weak<Content>>>,
@@ -249,7 +239,6 @@ impl View {
             return Ok(open);
         }
         let cache = self.options.cache.as_ref();
-        let cache = cache.filter(|_| size >= KEPT_LEN_MIN);
         let opened = Content::open(&self.repo, id, &self.chunks, cache);
         let opened = opened.map_err(|e| errno_of_content(&e))?;
         if opened.size() != size {
@@ -260,17 +249,6 @@ impl View {
         contents.retain(|_, content| content.strong_count() > 0);
         contents.insert(id, Arc::downgrade(&opened));
         Ok(opened)
-    }
-
-    /// The whole file on the disk, if it is there.
-    fn whole(&self, id: FileId, size: u64) -> Option<File> {
-        let cache = self.options.cache.as_ref()?;
-        if size < KEPT_LEN_MIN {
-            return None;
-        }
-        // What cannot be read is told when it is read.
-        let digest: Digest = self.repo.digest_of(id).ok()??;
-        cache.open(&digest, size)
     }
 }
 
@@ -386,31 +364,21 @@ impl Files for View {
         let Place::File(_, id, size, _) = self.place(ino)? else {
             return Err(Errno::ISDIR);
         };
-        let whole = self.whole(id, size).map(Arc::new);
-        let handle = match &whole {
-            Some(file) => Handle::Whole(Arc::clone(file)),
-            None => Handle::Parts(self.content(id, size)?),
-        };
-        let n = self.next_handle.fetch_add(1, Ordering::Relaxed);
-        lock(&self.handles).insert(n, Arc::new(handle));
+        let content = self.content(id, size)?;
+        let backing = content.on_disk().cloned();
+        let handle = self.next_handle.fetch_add(1, Ordering::Relaxed);
+        lock(&self.handles).insert(handle, content);
         Ok(Opened {
-            handle: n,
-            backing: whole,
+            handle,
+            backing,
             same: true,
         })
     }
 
     fn read(&self, handle: u64, offset: u64, len: usize) -> Answer<Bytes> {
-        let handle = lock(&self.handles).get(&handle).cloned();
-        match &*handle.ok_or(Errno::BADF)? {
-            Handle::Parts(content) => content.read(offset, len).map_err(|e| errno_of_content(&e)),
-            Handle::Whole(file) => {
-                let mut bytes = BytesMut::zeroed(len);
-                let n = read_full(file, &mut bytes, offset).map_err(|_| Errno::IO)?;
-                bytes.truncate(n);
-                Ok(bytes.freeze())
-            }
-        }
+        let content = lock(&self.handles).get(&handle).cloned();
+        let read = content.ok_or(Errno::BADF)?.read(offset, len);
+        read.map_err(|e| errno_of_content(&e))
     }
 
     fn release(&self, handle: u64) {
@@ -457,17 +425,3 @@ impl Files for View {
 
 /// The bits of the flags of `open` that say whether it is for writing.
 const ACCESS_MASK: i32 = 0o3;
-
-/// Reads as much as there is.
-fn read_full(file: &File, bytes: &mut [u8], offset: u64) -> std::io::Result<usize> {
-    let mut n = 0;
-    while n < bytes.len() {
-        match file.read_at(&mut bytes[n..], offset + n as u64) {
-            Ok(0) => break,
-            Ok(more) => n += more,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(n)
-}

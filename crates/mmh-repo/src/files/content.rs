@@ -21,6 +21,9 @@ use crate::repository::Repository;
 
 /// Tensors from this length on are fetched as a whole.
 const TENSOR_LEN_MIN: u64 = 1 << 20;
+/// Files from this length on are put into the disk cache as they are read; smaller ones cost more
+/// there than they save.
+const KEPT_LEN_MIN: u64 = 1 << 20;
 /// How far is decoded ahead of a reader and beyond a tensor; never more than half of the memory.
 const AHEAD_LEN: u64 = 32 << 20;
 /// A read that begins at most so far from where another ended goes on from there: the kernel asks
@@ -35,6 +38,8 @@ pub struct Content {
     parts: Vec<Part>,
     /// Large tensors: first byte and one past the last, in order.
     tensors: Vec<(u64, u64)>,
+    /// The whole file in the disk cache, if it was there: then there are no parts.
+    whole: Option<Arc<Disk>>,
     disk: Option<OnDisk>,
     ahead: Mutex<Ahead>,
 }
@@ -55,7 +60,7 @@ impl Part {
 /// The file on the disk as it fills up.
 struct OnDisk {
     cache: Arc<FileCache>,
-    file: Disk,
+    file: Arc<Disk>,
     /// Until it is published or given up.
     partial: Mutex<Option<Partial>>,
     /// Which parts are written.
@@ -99,6 +104,22 @@ impl Content {
     ) -> Result<Arc<Self>> {
         let reader = repo.open_file(id)?;
         let size = reader.size();
+        let whole = match (cache, reader.file().blake3) {
+            (Some(cache), Some(digest)) if size > 0 => cache.open(&digest, size),
+            _ => None,
+        };
+        if let Some(whole) = whole {
+            return Ok(Arc::new(Self {
+                repo: Arc::clone(repo),
+                chunks: Arc::clone(chunks),
+                file: reader.into_file(),
+                parts: Vec::new(),
+                tensors: Vec::new(),
+                whole: Some(Arc::new(whole)),
+                disk: None,
+                ahead: Mutex::default(),
+            }));
+        }
         let (mut parts, mut tensors, mut start) = (Vec::new(), Vec::new(), 0);
         reader.for_each_slice(ByteRange::all(size), &mut |chunk| {
             parts.push(Part { start, chunk });
@@ -125,6 +146,7 @@ impl Content {
             file,
             parts,
             tensors,
+            whole: None,
             disk,
             ahead: Mutex::default(),
         }))
@@ -145,8 +167,17 @@ impl Content {
     /// Whether all of it is on the disk now.
     #[must_use]
     pub fn is_on_disk(&self) -> bool {
-        let Some(disk) = &self.disk else { return false };
-        disk.missing.load(Ordering::Acquire) == 0 && !disk.failed.load(Ordering::Acquire)
+        self.on_disk().is_some()
+    }
+
+    /// The file of the disk that has the same bytes, once all are there.
+    #[must_use]
+    pub fn on_disk(&self) -> Option<&Arc<Disk>> {
+        let complete = |disk: &&OnDisk| {
+            disk.missing.load(Ordering::Acquire) == 0 && !disk.failed.load(Ordering::Acquire)
+        };
+        let filled = self.disk.as_ref().filter(complete).map(|disk| &disk.file);
+        self.whole.as_ref().or(filled)
     }
 
     /// Reads up to `len` bytes at `offset`: fewer only at the end of the file.
@@ -158,12 +189,20 @@ impl Content {
         if offset >= end {
             return Ok(Bytes::new());
         }
+        let n = usize::try_from(end - offset).unwrap_or(usize::MAX);
+        if let Some(whole) = &self.whole {
+            let mut bytes = BytesMut::zeroed(n);
+            let read = read_exact_at(whole, &mut bytes, offset);
+            let path = || std::path::Path::new("a file of the cache");
+            return read
+                .map(|()| bytes.freeze())
+                .map_err(Error::io("read", path()));
+        }
         self.want(offset, end);
         let first = self.part_at(offset);
         if self.parts[first].end() >= end {
             return self.piece(first, offset, end);
         }
-        let n = usize::try_from(end - offset).unwrap_or(usize::MAX);
         let mut all = BytesMut::with_capacity(n);
         for (n, part) in self.parts.iter().enumerate().skip(first) {
             if part.start >= end {
@@ -300,10 +339,13 @@ impl Content {
 
 impl OnDisk {
     fn begin(cache: &Arc<FileCache>, file: &File, n_parts: usize) -> Option<Self> {
+        if file.size < KEPT_LEN_MIN {
+            return None;
+        }
         let partial = cache.begin(file.blake3?, file.size)?;
         Some(Self {
             cache: Arc::clone(cache),
-            file: partial.file().try_clone().ok()?,
+            file: Arc::new(partial.file().try_clone().ok()?),
             partial: Mutex::new(Some(partial)),
             written: (0..n_parts).map(|_| AtomicBool::new(false)).collect(),
             missing: AtomicUsize::new(n_parts),

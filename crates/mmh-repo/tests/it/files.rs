@@ -196,6 +196,37 @@ fn prefetch_fetches_what_is_missing_and_keeps_what_is_right() {
     assert!(std::fs::read(path).unwrap() == bytes);
 }
 
+/// What is there is read from there, also when it is small, and for as long as it is open.
+#[test]
+fn what_was_fetched_is_read_from_the_disk() {
+    let (scratch, repo, bytes) = repository();
+    let small = scratch.files("s", &[("small", b"a few bytes".to_vec())]);
+    add(&repo, &small, "acme/s");
+    let cache = cache(&scratch, 1 << 30);
+    for (what, expected) in [(MODEL, &bytes[..]), ("acme/s:small", b"a few bytes")] {
+        let chunks = Arc::new(ChunkCache::new(1 << 26));
+        let files = repo.files_of(&target(what)).unwrap();
+        repo.prefetch(&files, &cache).unwrap();
+        let content = Content::open(&repo, id(&repo, what), &chunks, Some(&cache)).unwrap();
+        assert!(content.is_on_disk());
+        assert_eq!(cache.clear(true).files, 1);
+        let len = expected.len();
+        assert!(content.read(0, len + 1).unwrap() == expected);
+        assert_eq!(
+            content.read(len as u64 - 2, 9).unwrap(),
+            expected[len - 2..]
+        );
+        assert!(content.read(len as u64, 9).unwrap().is_empty());
+        // Nothing was decoded for it, and it is decoded now that it is gone.
+        assert!(chunks.is_empty());
+        let content = Content::open(&repo, id(&repo, what), &chunks, Some(&cache)).unwrap();
+        assert!(content.on_disk().is_none());
+        assert!(content.read(0, len).unwrap() == expected);
+        quiet(&content);
+        let _all = cache.clear(true);
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_told() {
     let (scratch, repo, _) = repository();
