@@ -219,9 +219,17 @@ fn has_nextest() -> bool {
     version.status().is_ok_and(|status| status.success())
 }
 
-/// The default features must do without the testing ones, and the documentation must be whole.
+/// The default features must do without the testing ones, the store without engines elsewhere, and the
+/// documentation must be whole.
 fn features() -> Outcome {
     run(cargo().args(["check", "--workspace", "--locked"]))?;
+    run(cargo().args([
+        "check",
+        "-p",
+        "mmh-store",
+        "--no-default-features",
+        "--locked",
+    ]))?;
     let mut doc = cargo();
     doc.arg("doc")
         .args(EVERYTHING)

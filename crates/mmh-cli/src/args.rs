@@ -384,11 +384,11 @@ pub(crate) enum Command {
     Seed(SeedCommand),
     /// Show names as a folder that any program reads, until Ctrl-C or `unmount` (Linux)
     ///
-    /// Nothing can be changed there without --rw. What is read is decoded as it is needed and kept in a cache on
-    /// the disk; files that are whole there are read as fast as any other. All names are at
-    /// models/acme/minilm (the head of `main`) and models/acme/minilm@REV, with %2F for a slash in
-    /// REV. It stays in the foreground: put `&` behind it, or make it a service; it says when it is
-    /// ready. Files have their id as the attribute user.mmh.id, their snapshot's as
+    /// Nothing can be changed there without --rw. What is read is decoded as it is needed and kept
+    /// in a cache on the disk; files that are whole there are read as fast as any other. All names
+    /// are at models/acme/minilm (the head of `main`) and models/acme/minilm@REV, with %2F for a
+    /// slash in REV. It stays in the foreground: put `&` behind it, or make it a service; it says
+    /// when it is ready. Files have their id as the attribute user.mmh.id, their snapshot's as
     /// user.mmh.snapshot, and what they take less than their size as user.mmh.saved.
     ///
     /// Examples:

@@ -95,7 +95,11 @@ impl Output {
             (n, true) => format!("{}\n", serde_json::json!({ "damaged_shards": n })),
             (n, false) => {
                 let around = styled(BAD, "read around");
-                format!("{around} {n} damaged shards; `mmh scrub` makes them again\n")
+                let (shards, them) = (
+                    count(n as u64, "damaged shard"),
+                    if n == 1 { "it" } else { "them" },
+                );
+                format!("{around} {shards}; `mmh scrub` makes {them} again\n")
             }
         };
         self.tell(&text);

@@ -93,6 +93,10 @@ pub trait LogEngine: Debug + Send + Sync {
 /// # Errors
 /// Unsupported for another scheme, or one that this build was made without; Invalid for a URL or
 /// settings that do not fit.
+#[cfg_attr(
+    not(any(feature = "postgres", feature = "etcd", feature = "nats")),
+    expect(unused_variables, reason = "no engine is there to ask")
+)]
 pub(crate) fn connect(
     url: &str,
     repository: &Digest,

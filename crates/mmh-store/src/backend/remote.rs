@@ -2,11 +2,10 @@
 //! time-outs, retries, a bound on requests in flight, and no plain HTTP unless it stays here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use object_store::ObjectStore;
 use object_store::limit::LimitStore;
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
 
 use super::place::{Engine, Node, Place};
 use crate::access::Access;
@@ -14,16 +13,6 @@ use crate::error::{Error, Result};
 
 /// Requests to one engine that are under way at the same time.
 const REQUESTS_MAX: usize = 32;
-/// Time to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time between two pieces of an answer.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time for one request: a part of 8 MiB at 100 kB/s is still through.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
-/// Attempts after the first, with growing pauses between.
-const RETRIES_MAX: usize = 6;
-/// Time for all attempts of one request. The engine's documentation asks for less than 5 minutes.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Builds the engine of a bucket.
 pub(super) fn build(place: &Place, access: &Access) -> Result<Arc<dyn ObjectStore>> {
@@ -129,8 +118,8 @@ fn s3(bucket: &str, endpoint: Option<&str>, access: &Access) -> Result<Built> {
     }
     let http = plain_http(&place(), endpoint, access, "AWS_ALLOW_HTTP")?;
     let mut builder = AmazonS3Builder::new()
-        .with_client_options(client_options())
-        .with_retry(retries());
+        .with_client_options(requests::client_options())
+        .with_retry(requests::retries());
     for (key, value) in settings(access, "AWS_") {
         builder = builder.with_config(key, value);
     }
@@ -152,8 +141,8 @@ fn gcs(bucket: &str, endpoint: Option<&str>, access: &Access) -> Result<Built> {
     let place = format!("gs://{bucket}");
     let http = plain_http(&place, endpoint, access, "GOOGLE_ALLOW_HTTP")?;
     let mut builder = GoogleCloudStorageBuilder::new()
-        .with_client_options(client_options().with_allow_http(http))
-        .with_retry(retries());
+        .with_client_options(requests::client_options().with_allow_http(http))
+        .with_retry(requests::retries());
     for (key, value) in settings(access, "GOOGLE_") {
         builder = builder.with_config(key, value);
     }
@@ -172,8 +161,8 @@ fn azure(container: &str, endpoint: Option<&str>, access: &Access) -> Result<Bui
     let place = format!("az://{container}");
     let http = plain_http(&place, endpoint, access, "AZURE_ALLOW_HTTP")?;
     let mut builder = MicrosoftAzureBuilder::new()
-        .with_client_options(client_options())
-        .with_retry(retries());
+        .with_client_options(requests::client_options())
+        .with_retry(requests::retries());
     for (key, value) in settings(access, "AZURE_") {
         builder = builder.with_config(key, value);
     }
@@ -197,26 +186,40 @@ fn left_out(place: &str, feature: &str) -> Error {
     }
 }
 
-#[cfg(feature = "net")]
-fn client_options() -> ClientOptions {
-    crate::tls::provide();
-    let agent = concat!("mmh/", env!("CARGO_PKG_VERSION"));
-    ClientOptions::new()
-        .with_user_agent(agent.parse().expect("it has visible characters only"))
-        .with_connect_timeout(CONNECT_TIMEOUT)
-        .with_read_timeout(READ_TIMEOUT)
-        .with_timeout(REQUEST_TIMEOUT)
-}
+/// How requests to buckets are made.
+#[cfg(any(feature = "s3", feature = "gcs", feature = "azure"))]
+mod requests {
+    use std::time::Duration;
 
-#[allow(
-    dead_code,
-    reason = "a build without engines elsewhere retries nothing"
-)]
-fn retries() -> RetryConfig {
-    RetryConfig {
-        backoff: BackoffConfig::default(),
-        max_retries: RETRIES_MAX,
-        retry_timeout: RETRY_TIMEOUT,
+    use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+
+    /// Time to connect.
+    const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+    /// Time between two pieces of an answer.
+    const READ_TIMEOUT: Duration = Duration::from_secs(30);
+    /// Time for one request: a part of 8 MiB at 100 kB/s is still through.
+    const REQUEST_TIMEOUT: Duration = Duration::from_secs(90);
+    /// Attempts after the first, with growing pauses between.
+    const RETRIES_MAX: usize = 6;
+    /// Time for all attempts of one request. The engine's documentation asks for less than 5 minutes.
+    const RETRY_TIMEOUT: Duration = Duration::from_secs(180);
+
+    pub(super) fn client_options() -> ClientOptions {
+        crate::tls::provide();
+        let agent = concat!("mmh/", env!("CARGO_PKG_VERSION"));
+        ClientOptions::new()
+            .with_user_agent(agent.parse().expect("it has visible characters only"))
+            .with_connect_timeout(CONNECT_TIMEOUT)
+            .with_read_timeout(READ_TIMEOUT)
+            .with_timeout(REQUEST_TIMEOUT)
+    }
+
+    pub(super) fn retries() -> RetryConfig {
+        RetryConfig {
+            backoff: BackoffConfig::default(),
+            max_retries: RETRIES_MAX,
+            retry_timeout: RETRY_TIMEOUT,
+        }
     }
 }
 
