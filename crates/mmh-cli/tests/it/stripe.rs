@@ -102,7 +102,7 @@ fn damaged_shards_are_told_and_made_again() {
     bad[1000] ^= 1;
     s.replace(&pack, &bad);
     let err = reads(&s, &all);
-    assert!(err.contains("read around 1 damaged shards"), "{err}");
+    assert!(err.contains("read around 1 damaged shard;"), "{err}");
     let ran = s.run(&["-R", &all, "scrub", "--json"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     let value: serde_json::Value = serde_json::from_str(ran.out.trim()).unwrap();
