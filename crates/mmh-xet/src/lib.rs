@@ -22,7 +22,7 @@ mod xorb;
 pub use chunker::{CHUNK_LEN_MAX, CHUNK_LEN_MIN, Chunker, cut};
 pub use error::{Error, Result};
 pub use hash::XetHash;
-pub use merkle::{Leaf, file_hash, range_hash, xorb_hash};
+pub use merkle::{Leaf, Tree, file_hash, range_hash, xorb_hash};
 pub use reconstruction::{Fetch, Plan, Term};
 pub use scheme::Scheme;
 pub use shard::{Chunk, FileInfo, SHARD_LEN_MAX, Segment, Shard, Validity, XorbInfo};

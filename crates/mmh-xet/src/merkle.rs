@@ -31,7 +31,7 @@ pub type Leaf = (XetHash, u64);
 
 /// A tree that grows leaf by leaf. It holds less than one group a level.
 #[derive(Debug, Default)]
-pub(crate) struct Tree {
+pub struct Tree {
     levels: Vec<Level>,
 }
 
@@ -44,7 +44,8 @@ struct Level {
 }
 
 impl Tree {
-    pub(crate) fn push(&mut self, leaf: Leaf) {
+    /// Takes the next chunk.
+    pub fn push(&mut self, leaf: Leaf) {
         self.push_at(0, leaf);
     }
 
@@ -75,7 +76,8 @@ impl Tree {
     }
 
     /// The hash of a file with these chunks.
-    pub(crate) fn file_hash(self) -> XetHash {
+    #[must_use]
+    pub fn file_hash(self) -> XetHash {
         if self.levels.is_empty() {
             return XetHash::default();
         }

@@ -136,8 +136,11 @@ impl FileInfo {
 }
 
 impl Segment {
-    /// Its chunks among those of its xorb.
-    fn run<'a>(&self, leaves: &'a [Leaf]) -> Result<&'a [Leaf]> {
+    /// Its chunks among those of its xorb, compared with what is said of them.
+    ///
+    /// # Errors
+    /// Malformed for chunks that are not there or have another length; WrongHash.
+    pub fn run<'a>(&self, leaves: &'a [Leaf]) -> Result<&'a [Leaf]> {
         let bad = |what: &str| {
             let (Range { start, end }, xorb) = (&self.chunks, self.xorb);
             let reason = format!("chunks {start} to {end} of xorb {xorb} {what}");

@@ -120,3 +120,43 @@ for name in ['base', 'tuned']:
     let text = stat.to_string();
     assert!(text.contains("delta"), "{text}");
 }
+
+/// The client's own way to upload: chunks, xorbs and shards. Each process remembers the xorbs of
+/// those before it; none may rely on one that is gone.
+#[test]
+fn stock_clients_upload_by_xet() {
+    let Some(python) = python() else {
+        return;
+    };
+    let scratch = Scratch::new();
+    let server = Server::start_doors(&scratch, &["--requests"]);
+    let script = "\
+import os, random, sys
+import hf_xet
+from huggingface_hub import HfApi, hf_hub_download
+step = int(sys.argv[1])
+api = HfApi()
+api.create_repo('acme/tiny', exist_ok=True)
+os.makedirs('folder', exist_ok=True)
+body = random.Random(7).randbytes(12_000_000)
+for n in range(2):
+    with open(f'folder/{n}.bin', 'wb') as file:
+        file.write(body[:5_000_000 * n] + b'x' * 40 * step + body[5_000_000 * n:])
+api.upload_file(repo_id='acme/tiny', path_or_fileobj='folder/0.bin', path_in_repo='0.bin')
+api.upload_folder(repo_id='acme/tiny', folder_path='folder')
+for n in range(2):
+    got = hf_hub_download('acme/tiny', f'{n}.bin')
+    assert open(got, 'rb').read() == open(f'folder/{n}.bin', 'rb').read()
+";
+    for step in ["1", "2"] {
+        let mut command = client(&python, &scratch, &server);
+        run(command
+            .env_remove("HF_HUB_DISABLE_XET")
+            .args(["-c", script, step]));
+    }
+    scratch.ok(&["verify"]);
+    let said = server.stop();
+    assert!(said.contains("/v1/xorbs/default/"), "{said}");
+    assert!(!said.contains("/info/lfs/objects/batch"), "{said}");
+    assert!(!said.contains("\"status\":500"), "{said}");
+}

@@ -19,6 +19,7 @@ mod route;
 mod search;
 mod uploads;
 mod view;
+mod xet;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -78,6 +79,7 @@ pub struct Hub {
     uploads: Uploads,
     /// Pieces that may be decoded before they are wanted.
     ahead: Arc<Semaphore>,
+    at_once: xet::AtOnce,
 }
 
 impl Hub {
@@ -100,6 +102,7 @@ impl Hub {
             facts: Facts::new(),
             uploads,
             ahead: Arc::new(Semaphore::new(AHEAD_MAX)),
+            at_once: xet::AtOnce::default(),
         })
     }
 
@@ -328,6 +331,8 @@ async fn of_repo(
             hub.apart(move |hub| view::paths_info(hub, &name, &first, &wanted))
                 .await
         }
+        ("xet-write-token", true) => xet::token(hub, ask, name).await,
+        ("xet", false) => xet::door(hub, ask, (name, rest), body).await,
         ("commit", false) => commit::commit(hub, ask, (name, first), body).await,
         ("preupload", false) => commit::preupload(hub, ask, (name, first), body).await,
         ("branch" | "tag" | "super-squash" | "settings", false) => {

@@ -4,7 +4,7 @@
 use mmh_core::name::{FAMILIES, RepoName};
 
 /// What comes after a repository in the API.
-const VERBS: [&str; 14] = [
+const VERBS: [&str; 15] = [
     "branch",
     "commit",
     "commits",
@@ -17,6 +17,7 @@ const VERBS: [&str; 14] = [
     "tag",
     "tree",
     "treesize",
+    "xet",
     "xet-read-token",
     "xet-write-token",
 ];

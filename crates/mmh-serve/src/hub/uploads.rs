@@ -2,7 +2,10 @@
 //! over a restart, and thrown away when nobody asked for them in time.
 //!
 //! `arriving` holds what is on its way, `objects/NAME/SHA256` what came whole (of each repository
-//! apart: to know a digest is no right to read), `changes` what commits under way put together.
+//! apart: to know a digest is no right to read), `changes` what commits under way put together,
+//! `xorbs` what files of clients that speak Xet are put together from.
+
+mod xorbs;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -20,6 +23,8 @@ use super::HubOptions;
 use super::commits::hex;
 use super::fail::{Fail, Outcome, of_io};
 use crate::error::{Error, Result, random};
+
+pub(crate) use xorbs::of_xet;
 
 /// How long an upload waits for its commit, and how long its address is good.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -68,7 +73,9 @@ impl Uploads {
                 _ => fs::create_dir_all(root.join(part)).map_err(io)?,
             }
         }
-        fs::create_dir_all(root.join("objects")).map_err(io)?;
+        for part in ["objects", "xorbs"] {
+            fs::create_dir_all(root.join(part)).map_err(io)?;
+        }
         let mut options_of_lock = OpenOptions::new();
         options_of_lock.write(true).create(true).truncate(false);
         let lock = options_of_lock.open(root.join("lock")).map_err(io)?;
@@ -110,8 +117,14 @@ impl Uploads {
                 }
             }
         }
-        self.used.store(used, Ordering::Relaxed);
+        let kept = self.sweep_xorbs(&mut 0)?;
+        self.used.store(used + kept, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// What time it is, in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
     }
 
     /// Room for so many bytes.
@@ -408,5 +421,46 @@ mod tests {
         assert!(!uploads.is_signed(&name, "what", until, "x"));
         clock.0.store(until + 1, Ordering::Relaxed);
         assert!(!uploads.is_signed(&name, "what", until, &by));
+    }
+
+    #[test]
+    fn sessions_end_when_nothing_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(Hands::default());
+        let options = HubOptions {
+            uploads_len: 1 << 20,
+            ..options(folder.path(), &clock)
+        };
+        let uploads = Uploads::open(&options).unwrap();
+        let (name, _) = names();
+        let mut writer = mmh_xet::XorbWriter::default();
+        assert!(writer.push(b"hello", mmh_xet::Scheme::None));
+        let (xorb, bytes) = writer.finish(false);
+        let session = uploads.session(&name, &[1; 16]);
+        assert!(session.put(&bytes, xorb.hash()).unwrap());
+        let used = uploads.used.load(Ordering::Relaxed);
+        assert_eq!(used, 5 + 36 + 4);
+        drop(uploads);
+        let uploads = Uploads::open(&options).unwrap();
+        assert_eq!(
+            uploads.used.load(Ordering::Relaxed),
+            used,
+            "it outlives a restart"
+        );
+        let session = uploads.session(&name, &[1; 16]);
+        assert!(!session.put(&bytes, xorb.hash()).unwrap());
+        // The second one touched it, at the hands' zero.
+        clock.0.store(60 * 60 * 1000, Ordering::Relaxed);
+        uploads.end_sessions().unwrap();
+        assert_eq!(uploads.used.load(Ordering::Relaxed), used);
+        clock.0.fetch_add(1, Ordering::Relaxed);
+        uploads.end_sessions().unwrap();
+        assert_eq!(uploads.used.load(Ordering::Relaxed), 0);
+        assert!(
+            uploads
+                .session(&name, &[1; 16])
+                .put(&bytes, xorb.hash())
+                .unwrap()
+        );
     }
 }

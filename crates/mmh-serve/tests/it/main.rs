@@ -16,3 +16,4 @@ mod sliced;
 mod tls;
 mod together;
 mod uploads;
+mod xet;
