@@ -20,14 +20,15 @@ use mmh_core::{ChunkId, Digest, PackId};
 
 pub(crate) use format::Located;
 pub use format::{
-    BLOCK_ENTRIES, BLOCK_LEN, RUN_COUNTS_LEN, RUN_ENTRY_LEN, RUN_FENCE_LEN, RUN_TAIL_LEN_MAX,
-    RUN_TRAILER_LEN, RUN_TRAILER_MAGIC, fuzz_run,
+    BLOCK_ENTRIES, BLOCK_LEN, RUN_COUNTS_LEN, RUN_ENTRY_LEN, RUN_FENCE_LEN, RUN_SALT_LEN,
+    RUN_TAIL_LEN_MAX, RUN_TRAILER_LEN, RUN_TRAILER_MAGIC, fuzz_run,
 };
 pub(crate) use merge::Merged;
 pub(crate) use run::{Run, RunWriter};
 pub(crate) use whole::Whole;
 
 use crate::backend::Backend;
+use crate::entropy::Entropy;
 use crate::error::{Error, Result};
 use crate::names;
 use crate::pack::Entry;
@@ -53,6 +54,7 @@ const VANISHED_ATTEMPTS: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Index {
     backend: Backend,
+    entropy: Arc<dyn Entropy>,
     runs: RwLock<Arc<Runs>>,
     cache: Mutex<LruCache<(Digest, u32), Arc<Block>>>,
 }
@@ -68,10 +70,11 @@ pub(crate) struct Runs {
 
 impl Index {
     /// Lists and opens the runs.
-    pub(crate) async fn open(backend: Backend) -> Result<Self> {
+    pub(crate) async fn open(backend: Backend, entropy: Arc<dyn Entropy>) -> Result<Self> {
         let cache = Mutex::new(LruCache::new(CACHE_BLOCKS));
         let index = Self {
             backend,
+            entropy,
             runs: RwLock::default(),
             cache,
         };
@@ -261,7 +264,7 @@ impl Index {
     ) -> Result<String> {
         entries.sort_unstable_by_key(|(pack, entry)| (entry.id, *pack));
         entries.dedup_by_key(|(pack, entry)| (entry.id, *pack));
-        let mut writer = RunWriter::begin(&self.backend, packs)?;
+        let mut writer = RunWriter::begin(&self.backend, packs, self.entropy.salt()?)?;
         for (pack, entry) in &entries {
             writer.push(pack, entry)?;
         }
@@ -283,8 +286,8 @@ impl Index {
     }
 
     /// Merges the smaller runs into one. Another process may do the same at the
-    /// same time: runs are deleted only after what replaces them is durable, and equal runs have
-    /// equal names.
+    /// same time: runs are deleted only after what replaces them is durable, and no run is ever made
+    /// again under the name of one that somebody may be about to delete.
     async fn merge_small(&self) -> Result<()> {
         let runs = self.runs();
         let mut by_size: Vec<(&String, &Arc<Run>)> = runs.open.iter().collect();
@@ -293,7 +296,8 @@ impl Index {
         by_size.truncate(n_to_merge(&lens));
         let small: Vec<String> = by_size.iter().map(|(name, _)| (*name).clone()).collect();
         let inputs: Vec<&Run> = by_size.iter().map(|(_, run)| run.as_ref()).collect();
-        match merge::merge(&self.backend, &inputs, &small, &BTreeSet::new()).await {
+        let (none, salt) = (BTreeSet::new(), self.entropy.salt()?);
+        match merge::merge(&self.backend, &inputs, &small, &none, salt).await {
             Ok(None) => Ok(()),
             Ok(Some((name, run))) => {
                 self.adopt(name.clone(), run, &small);
@@ -327,7 +331,8 @@ impl Index {
             if old.is_empty() {
                 return Ok(());
             }
-            match merge::merge(&self.backend, &inputs, &old, gone).await {
+            let salt = self.entropy.salt()?;
+            match merge::merge(&self.backend, &inputs, &old, gone, salt).await {
                 // Another process merged meanwhile.
                 Err(error) if error.is_missing_object() => continue,
                 Err(error) => return Err(error),
@@ -377,6 +382,7 @@ fn n_to_merge(lens: &[u64]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::entropy::SystemEntropy;
 
     pub(super) fn entry(n: u32) -> Entry {
         let id = ChunkId::of(&n.to_le_bytes());
@@ -395,7 +401,10 @@ mod tests {
 
     pub(super) async fn index() -> (Backend, Index) {
         let backend = Backend::memory();
-        (backend.clone(), Index::open(backend).await.unwrap())
+        (
+            backend.clone(),
+            Index::open(backend, Arc::new(SystemEntropy)).await.unwrap(),
+        )
     }
 
     pub(super) async fn publish(
@@ -415,7 +424,7 @@ mod tests {
     async fn a_long_run_opens_and_finds_all() {
         let (backend, index) = index().await;
         publish(&index, pack(1), 0..70_000).await;
-        let again = Index::open(backend).await.unwrap();
+        let again = Index::open(backend, Arc::new(SystemEntropy)).await.unwrap();
         let run = Arc::clone(again.runs().open.values().next().unwrap());
         assert_eq!((run.n_entries(), run.n_blocks()), (70_000, 274));
         for n in (0..70_000).step_by(97) {
@@ -514,7 +523,7 @@ mod tests {
         ];
         let runs = index.runs();
         let inputs: Vec<&Run> = runs.open.values().map(AsRef::as_ref).collect();
-        let merged = merge::merge(&backend, &inputs, &names, &BTreeSet::new()).await;
+        let merged = merge::merge(&backend, &inputs, &names, &BTreeSet::new(), [0; 16]).await;
         let (_, run) = merged.unwrap().unwrap();
         assert_eq!((run.n_entries(), run.packs().len()), (20, 2));
         for name in names {
@@ -544,8 +553,7 @@ mod tests {
         assert_eq!(index.locate(&entry(400).id).await.unwrap(), None);
     }
 
-    /// Equal inputs give equal runs, in whatever order they come: two processes that merge the
-    /// same runs make the same one.
+    /// Equal inputs give equal runs, in whatever order they come, but for the salt.
     #[tokio::test]
     async fn merging_is_deterministic_and_keeps_all() {
         let (backend, index) = index().await;
@@ -562,15 +570,16 @@ mod tests {
                 .collect()
         };
         let mut merged = Vec::new();
-        for _ in 0..2 {
+        for salt in [[1; 16], [1; 16], [2; 16]] {
             let inputs = of(&all);
             let inputs: Vec<&Run> = inputs.iter().map(AsRef::as_ref).collect();
             let none = BTreeSet::new();
-            let one = merge::merge(&backend, &inputs, &all, &none).await;
+            let one = merge::merge(&backend, &inputs, &all, &none, salt).await;
             merged.push(one.unwrap().unwrap());
             all.reverse();
         }
         assert_eq!(merged[0].0, merged[1].0);
+        assert_ne!(merged[0].0, merged[2].0);
         assert_eq!(merged[0].1.n_entries(), 1200);
         assert!(merged[0].0.starts_with("mmh/index/01-"), "{}", merged[0].0);
     }
@@ -585,7 +594,9 @@ mod tests {
         index.drop_packs(&[pack(1), pack(9)].into()).await.unwrap();
         assert_eq!(index.packs(), [pack(2), pack(3)].into());
         assert_eq!(index.runs().open.len(), kept - 1);
-        let fresh = Index::open(backend.clone()).await.unwrap();
+        let fresh = Index::open(backend.clone(), Arc::new(SystemEntropy))
+            .await
+            .unwrap();
         for n in 0..600 {
             let found = fresh.locate(&entry(n).id).await.unwrap();
             let expected = match n {
@@ -613,15 +624,40 @@ mod tests {
         assert_eq!(index.locate_all(&entry(99).id).await.unwrap(), []);
     }
 
+    /// A merge stalled before it deleted the runs that it had replaced; the index was made anew
+    /// meanwhile, as the same run under the same name, and lost when the merge went on. Found by
+    /// simulation.
+    #[tokio::test]
+    async fn a_run_that_is_made_again_is_another() {
+        let (backend, index) = index().await;
+        let old = publish(&index, pack(1), 0..10).await;
+        let run = Arc::clone(&index.runs().open[&old]);
+        let (names, none) = (std::slice::from_ref(&old), BTreeSet::new());
+        let merged = merge::merge(&backend, &[&run], names, &none, [1; 16]).await;
+        let (merged, _) = merged.unwrap().unwrap();
+        let other = Index::open(backend.clone(), Arc::new(SystemEntropy))
+            .await
+            .unwrap();
+        let again = publish(&other, pack(1), 0..10).await;
+        assert_ne!(again, old);
+        backend.delete(&merged).await.unwrap();
+        // The stalled merge goes on.
+        backend.delete(&old).await.unwrap();
+        let fresh = Index::open(backend, Arc::new(SystemEntropy)).await.unwrap();
+        assert!(fresh.locate(&entry(3).id).await.unwrap().is_some());
+    }
+
     /// A merge by another process is found by the next lookup.
     #[tokio::test]
     async fn vanished_runs_are_listed_again() {
         let (backend, index) = index().await;
         let name = publish(&index, pack(1), 0..10).await;
-        let other = Index::open(backend.clone()).await.unwrap();
+        let other = Index::open(backend.clone(), Arc::new(SystemEntropy))
+            .await
+            .unwrap();
         let run = Arc::clone(&other.runs().open[&name]);
         let names = std::slice::from_ref(&name);
-        let merged = merge::merge(&backend, &[&run], names, &BTreeSet::new()).await;
+        let merged = merge::merge(&backend, &[&run], names, &BTreeSet::new(), [0; 16]).await;
         let (merged, _) = merged.unwrap().unwrap();
         backend.delete(&name).await.unwrap();
         let found = index.locate(&entry(3).id).await.unwrap();
@@ -639,7 +675,9 @@ mod tests {
         let mut in_block = bytes.to_vec();
         in_block[20] ^= 1;
         backend.write(&name, in_block).await.unwrap();
-        let fresh = Index::open(backend.clone()).await.unwrap();
+        let fresh = Index::open(backend.clone(), Arc::new(SystemEntropy))
+            .await
+            .unwrap();
         assert!(fresh.runs().damaged.is_empty());
         assert!(fresh.locate(&entry(15).id).await.unwrap().is_some());
         let error = fresh.locate(&entry(5).id).await.unwrap_err();
@@ -649,7 +687,7 @@ mod tests {
             .write(&name, bytes.slice(..bytes.len() - 1))
             .await
             .unwrap();
-        let fresh = Index::open(backend).await.unwrap();
+        let fresh = Index::open(backend, Arc::new(SystemEntropy)).await.unwrap();
         assert_eq!(fresh.runs().damaged.len(), 1);
         assert!(fresh.locate(&entry(15).id).await.unwrap().is_some());
         assert!(fresh.locate(&entry(5).id).await.is_err());
@@ -683,7 +721,7 @@ mod tests {
     #[tokio::test]
     async fn a_run_writer_refuses_disorder() {
         let backend = Backend::memory();
-        let mut writer = RunWriter::begin(&backend, [pack(1)].into()).unwrap();
+        let mut writer = RunWriter::begin(&backend, [pack(1)].into(), [0; 16]).unwrap();
         let (a, b) = (entry(1).min_by_id(entry(2)), entry(1).max_by_id(entry(2)));
         writer.push(&pack(1), &b).unwrap();
         assert!(writer.push(&pack(1), &a).is_err(), "out of order");

@@ -225,7 +225,8 @@ impl Store {
         let backend = backend.with_vault(vault);
         let broken = options.broken();
         let home = log_home::check(&backend, &config, &bytes);
-        let (index, home) = futures::join!(Index::open(backend.clone()), home);
+        let index = Index::open(backend.clone(), Arc::clone(&options.entropy));
+        let (index, home) = futures::join!(index, home);
         let index = index?;
         home?;
         let log = Log::new(backend.log_engine(), backend.vault().clone(), broken);

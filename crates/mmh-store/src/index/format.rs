@@ -23,6 +23,8 @@ pub const RUN_TAIL_LEN_MAX: u64 = 512 << 20;
 pub const RUN_COUNTS_LEN: usize = 16;
 /// Length in bytes of what the tail has for a block: its first id and its digest.
 pub const RUN_FENCE_LEN: usize = 64;
+/// Length in bytes of what makes a run unlike any other: 16 random bytes at the end of its tail.
+pub const RUN_SALT_LEN: usize = 16;
 
 /// Where a chunk lies, as a run says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +152,9 @@ pub(crate) struct RunTail {
     pub packs: Vec<PackId>,
     /// One for each block, in order.
     pub fences: Vec<Fence>,
+    /// Random bytes, so that no other run has its name: whoever replaced a run may delete its name
+    /// much later. Zeros in a run that has none.
+    pub salt: [u8; RUN_SALT_LEN],
 }
 
 impl RunTail {
@@ -169,6 +174,7 @@ impl RunTail {
             out.extend_from_slice(fence.first.as_bytes());
             out.extend_from_slice(fence.digest.as_bytes());
         }
+        out.extend_from_slice(&self.salt);
         Ok(out)
     }
 
@@ -183,9 +189,16 @@ impl RunTail {
             u32_at(counts, 12) as usize,
         );
         let lists = n_packs as u64 * 32 + n_blocks as u64 * RUN_FENCE_LEN as u64;
-        if bytes.len() as u64 != RUN_COUNTS_LEN as u64 + lists {
+        // Earlier programs wrote no salt.
+        let salt = (bytes.len() as u64).checked_sub(RUN_COUNTS_LEN as u64 + lists);
+        let Some((bytes, salt)) = (match salt {
+            Some(0) => Some((bytes, [0; RUN_SALT_LEN])),
+            Some(_) => bytes.split_last_chunk().map(|(bytes, salt)| (bytes, *salt)),
+            None => None,
+        })
+        .filter(|(bytes, _)| bytes.len() as u64 == RUN_COUNTS_LEN as u64 + lists) else {
             return Err("the tail's counts do not fit its length".into());
-        }
+        };
         let ends = (HEADER_LEN + RUN_TRAILER_LEN as u64).saturating_add(stored.tail);
         if blocks_len(n_entries, vault).and_then(|len| len.checked_add(ends)) != Some(stored.run)
             || n_entries.div_ceil(BLOCK_ENTRIES as u64) != n_blocks as u64
@@ -211,6 +224,7 @@ impl RunTail {
             n_entries,
             packs,
             fences,
+            salt,
         })
     }
 }
@@ -309,6 +323,7 @@ mod tests {
             n_entries: u64::from(n),
             packs,
             fences: Vec::new(),
+            salt: *b"sixteen of salt!",
         };
         for block in all.chunks(BLOCK_ENTRIES) {
             let mut out = Vec::new();
@@ -355,14 +370,15 @@ mod tests {
             block[32..],
             [0u32, 16, 0, 3 << 24].map(u32::to_le_bytes).concat()
         );
-        let tail = &bytes[64..176];
+        let tail = &bytes[64..192];
         assert_eq!(tail[..16], *b"\x01\0\0\0\0\0\0\0\x01\0\0\0\x01\0\0\0");
         assert_eq!(&tail[16..48], all[0].pack.as_bytes());
         assert_eq!(&tail[48..80], all[0].entry.id.as_bytes());
-        assert_eq!(&tail[80..], blake3::hash(block).as_bytes());
-        let trailer = &bytes[176..];
+        assert_eq!(&tail[80..112], blake3::hash(block).as_bytes());
+        assert_eq!(tail[112..], *b"sixteen of salt!");
+        let trailer = &bytes[192..];
         assert_eq!(trailer.len(), RUN_TRAILER_LEN);
-        assert_eq!(trailer[..8], 112u64.to_le_bytes());
+        assert_eq!(trailer[..8], 128u64.to_le_bytes());
         assert_eq!(&trailer[8..40], blake3::hash(tail).as_bytes());
         assert_eq!(&trailer[40..52], b"\x01\0\0\0MMH-RUN\n");
         assert_eq!(trailer[52..], crc32c::crc32c(&trailer[..52]).to_le_bytes());
@@ -395,6 +411,24 @@ mod tests {
         }
         for len in 0..bytes.len() {
             assert!(decode(&bytes[..len]).is_err(), "cut to {len}");
+        }
+    }
+
+    /// A run of an earlier program, whose tail ends with the blocks.
+    #[test]
+    fn a_tail_without_salt_is_read() {
+        let (bytes, _) = run(3, 2);
+        let tail = &bytes[16 + 3 * 48..bytes.len() - RUN_TRAILER_LEN];
+        let without = &tail[..tail.len() - RUN_SALT_LEN];
+        let len = (bytes.len() - RUN_SALT_LEN) as u64;
+        let old = decode_tail(without, len).unwrap();
+        let new = decode(&bytes).unwrap();
+        assert_eq!((old.n_entries, &old.packs), (new.n_entries, &new.packs));
+        assert_eq!((old.salt, new.salt), ([0; 16], *b"sixteen of salt!"));
+        for cut in 1..RUN_SALT_LEN {
+            assert!(
+                decode_tail(&tail[..tail.len() - cut], bytes.len() as u64 - cut as u64).is_err()
+            );
         }
     }
 

@@ -5,7 +5,7 @@ use std::vec::IntoIter;
 
 use mmh_core::PackId;
 
-use super::format::Located;
+use super::format::{Located, RUN_SALT_LEN};
 use super::run::{Run, RunWriter};
 use crate::backend::Backend;
 use crate::error::Result;
@@ -90,6 +90,7 @@ pub(crate) async fn merge(
     runs: &[&Run],
     run_names: &[String],
     gone: &BTreeSet<PackId>,
+    salt: [u8; RUN_SALT_LEN],
 ) -> Result<Option<(String, Run)>> {
     let packs = runs.iter().flat_map(|run| run.packs()).copied();
     let packs: BTreeSet<PackId> = packs.filter(|pack| !gone.contains(pack)).collect();
@@ -101,7 +102,7 @@ pub(crate) async fn merge(
         .map(|(generation, _)| generation)
         .max()
         .unwrap_or(0);
-    let mut writer = RunWriter::begin(backend, packs)?;
+    let mut writer = RunWriter::begin(backend, packs, salt)?;
     let mut merged = Merged::begin(backend, runs.iter().copied()).await?;
     let mut copies = Vec::new();
     while merged.next(&mut copies).await? {

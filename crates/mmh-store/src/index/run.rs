@@ -8,7 +8,7 @@ use mmh_core::{ChunkId, Digest, PackId};
 
 use super::filter::Filter;
 use super::format::{
-    BLOCK_ENTRIES, BLOCK_LEN, Block, Fence, Located, RUN_ENTRY_LEN, RUN_TAIL_LEN_MAX,
+    BLOCK_ENTRIES, BLOCK_LEN, Block, Fence, Located, RUN_ENTRY_LEN, RUN_SALT_LEN, RUN_TAIL_LEN_MAX,
     RUN_TRAILER_LEN, RunTail, Stored, encode_entry, encode_trailer, parse_trailer,
 };
 use crate::backend::Backend;
@@ -243,8 +243,12 @@ pub(crate) struct RunWriter {
 }
 
 impl RunWriter {
-    /// Begins a run that covers these packs.
-    pub(crate) fn begin(backend: &Backend, packs: BTreeSet<PackId>) -> Result<Self> {
+    /// Begins a run that covers these packs. The salt sees to it that no other has its name.
+    pub(crate) fn begin(
+        backend: &Backend,
+        packs: BTreeSet<PackId>,
+        salt: [u8; RUN_SALT_LEN],
+    ) -> Result<Self> {
         let file: Arc<dyn StagedFile> = backend
             .staging()
             .create()
@@ -257,6 +261,7 @@ impl RunWriter {
             n_entries: 0,
             packs,
             fences: Vec::new(),
+            salt,
         };
         Ok(Self {
             file,

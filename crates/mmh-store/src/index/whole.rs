@@ -149,7 +149,12 @@ mod tests {
             let mut bad = bytes.to_vec();
             bad[at] ^= 1;
             backend.write(&name, bad).await.unwrap();
-            let fresh = Index::open(backend.clone()).await.unwrap();
+            let fresh = Index::open(
+                backend.clone(),
+                std::sync::Arc::new(crate::entropy::SystemEntropy),
+            )
+            .await
+            .unwrap();
             let error = Whole::load(&fresh, &Cancel::default()).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
         }

@@ -358,7 +358,9 @@ mod tests {
     #[tokio::test]
     async fn salvage_finds_what_was_appended() {
         let backend = Backend::memory();
-        let index = Index::open(backend.clone()).await.unwrap();
+        let index = Index::open(backend.clone(), Arc::new(crate::entropy::SystemEntropy))
+            .await
+            .unwrap();
         let (file, growing, entries) = growing(&backend, 20);
         let len = growing.len();
         assert_eq!(
@@ -378,7 +380,9 @@ mod tests {
     #[tokio::test]
     async fn a_rescue_steps_over_a_damaged_record() {
         let backend = Backend::memory();
-        let index = Index::open(backend.clone()).await.unwrap();
+        let index = Index::open(backend.clone(), Arc::new(crate::entropy::SystemEntropy))
+            .await
+            .unwrap();
         let (id, entries) = published(&backend, 10).await;
         let name = names::pack(&id);
         let mut bytes = backend
@@ -432,7 +436,9 @@ mod tests {
     #[tokio::test]
     async fn garbage_is_no_pack() {
         let backend = Backend::memory();
-        let index = Index::open(backend.clone()).await.unwrap();
+        let index = Index::open(backend.clone(), Arc::new(crate::entropy::SystemEntropy))
+            .await
+            .unwrap();
         let id = PackId::of(b"p");
         for len in [0, 1, 16, 119, 120, 5000] {
             backend
