@@ -1,6 +1,6 @@
 //! `cargo xtask engines`: brings what tests hold the program against. Servers that they start: moto
 //! from pip, etcd, NATS and PostgreSQL from Debian's packages. Stock tools: model-signing and
-//! huggingface_hub from pip, age from Debian. What is installed is left alone.
+//! huggingface_hub from pip, age and git-lfs from Debian. What is installed is left alone.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,12 +18,13 @@ const MOTO: &[&str] = &["moto[server]==5.2.5"];
 const MODEL_SIGNING: &[&str] = &["model-signing==1.1.1", "pyOpenSSL==26.4.0"];
 
 /// The client of model hubs that most others are built on, pinned: 60 MB with what it needs.
-const HUB: &[&str] = &["huggingface_hub==2.4.0"];
+pub(crate) const HUB: &[&str] = &["huggingface_hub==2.4.0"];
 
 /// Programs that Debian's packages bring, unpacked into the cache.
-const UNPACKED: [(&str, &str); 3] = [
+const UNPACKED: [(&str, &str); 4] = [
     ("age", "age"),
     ("etcd", "etcd-server"),
+    ("git-lfs", "git-lfs"),
     ("nats-server", "nats-server"),
 ];
 
@@ -59,7 +60,7 @@ pub(crate) fn provide() -> Vec<String> {
 }
 
 /// Packages in a Python environment of their own, which says which versions it holds.
-fn python(folder: &Path, packages: &[&str]) -> Outcome {
+pub(crate) fn python(folder: &Path, packages: &[&str]) -> Outcome {
     let stamp = folder.join("mmh-holds");
     let holds = packages.join(" ");
     if fs::read_to_string(&stamp).is_ok_and(|text| text == holds) {

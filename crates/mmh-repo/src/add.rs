@@ -307,6 +307,10 @@ impl Repository {
             (Some(Onto::Exactly(_)), Some(_)) => Err(Error::Conflict(format!(
                 "`{branch}` has moved since; read it again"
             ))),
+            (Some(Onto::NoBranch), None) => Ok(()),
+            (Some(Onto::NoBranch), Some(_)) => {
+                Err(Error::Conflict(format!("`{branch}` exists already")))
+            }
             (Some(Onto::Nothing), None) if self.tips(&branch.repo)?.is_empty() => Ok(()),
             (Some(Onto::Nothing), _) => {
                 Err(Error::Conflict(format!("`{}` exists already", branch.repo)))

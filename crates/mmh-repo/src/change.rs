@@ -28,6 +28,8 @@ pub enum Onto {
     Exactly(SnapshotId),
     /// Nothing: the branch is new, and so is the name, which has no ref yet.
     Nothing,
+    /// Nothing: the branch is new; the name may have others.
+    NoBranch,
 }
 
 /// A change of a branch.

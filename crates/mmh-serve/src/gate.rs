@@ -1,6 +1,7 @@
 //! The gate before every door: who asks, which number the request has, and what is noted of it.
 //! What a caller may do with which name, the doors ask [`Caller`] themselves.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +15,7 @@ use mmh_core::ErrorKind;
 use tokio::time::Instant;
 
 use crate::metrics::{Counted, Metrics};
+use crate::rate::{Client, Left, Rates};
 use crate::reply::Refusal;
 use crate::server::{Peer, Scheme};
 use crate::token::{Caller, Role, Tokens};
@@ -36,6 +38,8 @@ struct Shared {
     read_only: bool,
     watch: Arc<dyn Watch>,
     metrics: Arc<Metrics>,
+    /// How many requests each client may send; `None` for any number.
+    rates: Option<Rates>,
     /// Of this process, so that its numbers are no other's.
     start: u32,
     requests: AtomicU64,
@@ -47,12 +51,27 @@ impl Gate {
     /// # Errors
     /// Unavailable without random bytes.
     pub fn new(tokens: Tokens, read_only: bool, watch: Arc<dyn Watch>) -> crate::Result<Self> {
+        Self::with_rate(tokens, read_only, watch, None)
+    }
+
+    /// As [`Gate::new`], with so many requests a minute for each client: each token's name, and each
+    /// address that asks without one.
+    ///
+    /// # Errors
+    /// Unavailable without random bytes.
+    pub fn with_rate(
+        tokens: Tokens,
+        read_only: bool,
+        watch: Arc<dyn Watch>,
+        rate: Option<NonZeroU32>,
+    ) -> crate::Result<Self> {
         Ok(Self {
             shared: Arc::new(Shared {
                 tokens,
                 read_only,
                 watch,
                 metrics: Arc::default(),
+                rates: rate.map(Rates::new),
                 start: u32::from_le_bytes(crate::error::random()?),
                 requests: AtomicU64::new(0),
             }),
@@ -83,6 +102,11 @@ impl Gate {
         self.anonymous() == Role::Nobody
     }
 
+    /// Whether there are tokens, so that some callers can be told from others.
+    pub(crate) fn has_tokens(&self) -> bool {
+        !self.shared.tokens.is_empty()
+    }
+
     /// Whether a caller whose role is `has` may do what takes `needed`.
     ///
     /// # Errors
@@ -99,6 +123,18 @@ impl Gate {
             (_, Role::Admin) => denied("this takes a token with the role admin"),
             _ => denied("this token may only read"),
         }
+    }
+
+    /// What a client has left, if that is counted at this door: those that ask whether the server
+    /// lives are not.
+    fn take(&self, door: &str, caller: Option<&Caller>, peer: Option<Peer>) -> Option<Left> {
+        let rates = self.shared.rates.as_ref().filter(|_| door != "health")?;
+        let named = caller.filter(|caller| caller.known && !caller.name.is_empty());
+        let client = match named {
+            Some(caller) => Client::Token(Arc::clone(&caller.name)),
+            None => Client::at(peer?.0.ip()),
+        };
+        Some(rates.take(&client, Instant::now()))
     }
 
     fn id(&self, headers: &HeaderMap) -> HeaderValue {
@@ -133,7 +169,14 @@ async fn admit(
     );
     let id = gate.id(request.headers());
     let caller = recognise(&gate, &request);
-    let (token, response) = match caller {
+    let left = gate.take(door, caller.as_ref().ok(), peer);
+    let (token, mut response) = match caller {
+        _ if left.is_some_and(|left| !left.is_within) => {
+            let text = "too many requests; wait as long as Retry-After says";
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            let refusal = Refusal::with_status(status, ErrorKind::Unavailable, text);
+            (String::new(), refusal.into_response())
+        }
         Ok(caller) => {
             let token = caller.name.to_string();
             request.extensions_mut().insert(caller);
@@ -141,6 +184,9 @@ async fn admit(
         }
         Err(refusal) => (String::new(), refusal.into_response()),
     };
+    if let Some(left) = left {
+        left.tell(response.headers_mut());
+    }
     let (took, status) = (began.elapsed(), response.status().as_u16());
     gate.metrics().answered(door, &method, status, took);
     if let Some(Peer(peer)) = peer {

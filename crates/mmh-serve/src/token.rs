@@ -104,31 +104,31 @@ pub(crate) struct Caller {
     /// Whether they showed a token.
     pub(crate) known: bool,
     grants: Arc<[Grant]>,
+    /// What everybody may do: a token takes nothing away.
+    anonymous: Role,
 }
 
 impl Caller {
-    fn with(name: &str, known: bool, grants: &[Grant]) -> Self {
-        Self {
-            name: name.into(),
-            known,
-            grants: grants.into(),
-        }
-    }
-
     /// What they may do everywhere.
     pub(crate) fn everywhere(&self) -> Role {
-        self.most(|grant| grant.names.is_none())
+        let granted = self.most(|grant| grant.names.is_none());
+        granted.max(self.anonymous)
     }
 
     /// What they may do with a name.
     pub(crate) fn with_name(&self, name: &RepoName) -> Role {
+        self.granted(name).max(self.anonymous)
+    }
+
+    /// What their token alone lets them do with a name.
+    pub(crate) fn granted(&self, name: &RepoName) -> Role {
         let fits = |pattern: &str| fits(pattern, name.as_str());
         self.most(|grant| grant.names.as_deref().is_none_or(fits))
     }
 
     /// What they may do anywhere.
     pub(crate) fn anywhere(&self) -> Role {
-        self.most(|_| true)
+        self.most(|_| true).max(self.anonymous)
     }
 
     fn most(&self, counts: impl Fn(&Grant) -> bool) -> Role {
@@ -209,11 +209,12 @@ impl Tokens {
     /// Every token's digest is compared, each in a time that does not depend on where it differs.
     pub(crate) fn caller(&self, header: Option<&[u8]>) -> Option<Caller> {
         let Some(header) = header.filter(|_| !self.is_empty()) else {
-            let all = Grant {
-                role: self.anonymous,
-                names: None,
-            };
-            return Some(Caller::with("", false, &[all]));
+            return Some(Caller {
+                name: "".into(),
+                known: false,
+                grants: [].into(),
+                anonymous: self.anonymous,
+            });
         };
         let digest = blake3::hash(&secret(header)?);
         let mut found = None;
@@ -224,7 +225,12 @@ impl Tokens {
             }
         }
         let entry = found?;
-        Some(Caller::with(&entry.name, true, &entry.grants))
+        Some(Caller {
+            name: entry.name.as_str().into(),
+            known: true,
+            grants: entry.grants.as_slice().into(),
+            anonymous: self.anonymous,
+        })
     }
 }
 

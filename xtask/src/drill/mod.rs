@@ -4,6 +4,7 @@ mod fuzz;
 #[cfg(unix)]
 mod garage;
 mod guided;
+mod hub_suite;
 mod kill;
 mod large;
 mod sanitizer;
@@ -23,7 +24,8 @@ pub(crate) use simulate::simulate;
 /// `cargo xtask drill simulate [--seeds N] [--from SEED] [--seed S] [--trace]`,
 /// `cargo xtask drill guided [--minutes N] [--only TARGET]`, `cargo xtask drill asan`,
 /// `cargo xtask drill neon [--install]`, `cargo xtask drill writers [-n N]`,
-/// `cargo xtask drill garage [--install]` and `cargo xtask drill scale [--files N] [--save]`
+/// `cargo xtask drill garage [--install]`, `cargo xtask drill scale [--files N] [--save]` and
+/// `cargo xtask drill hub-suite [--only TEXT] [--program FILE]`
 pub(crate) fn command(mut args: Args) -> Outcome {
     let which = args.positional().unwrap_or_default();
     match which.as_str() {
@@ -45,6 +47,16 @@ pub(crate) fn command(mut args: Args) -> Outcome {
             large::large(&build("mmh", &RELEASE)?, len)
         }
         "scale" => scale::command(args),
+        "hub-suite" => {
+            let only = args.value::<String>("--only")?;
+            let program = args.value::<std::path::PathBuf>("--program")?;
+            args.finish()?;
+            let program = match program {
+                Some(program) => program,
+                None => build("mmh", &RELEASE)?,
+            };
+            hub_suite::hub_suite(&program, only.as_deref())
+        }
         "guided" => {
             let minutes = args.value("--minutes")?.unwrap_or(60);
             let only = args.value::<String>("--only")?;
@@ -83,7 +95,8 @@ pub(crate) fn command(mut args: Args) -> Outcome {
             garage::garage(&build("mmh", &RELEASE)?, install)
         }
         _ => Err(Failure::usage(
-            "say which drill: kill, fuzz, simulate, guided, asan, neon, large, scale, writers or garage",
+            "say which drill: kill, fuzz, simulate, guided, asan, neon, large, scale, writers, garage \
+             or hub-suite",
         )),
     }
 }

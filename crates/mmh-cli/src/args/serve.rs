@@ -86,6 +86,10 @@ pub(crate) struct ServeArgs {
     /// Write a line for each request to standard error
     #[arg(long)]
     pub(crate) requests: bool,
+    /// Requests a minute that each client may send: each name of tokens, and each address that asks
+    /// without one [default: any number]
+    #[arg(long, value_name = "N")]
+    pub(crate) rate: Option<std::num::NonZeroU32>,
     /// Connections at the same time
     #[arg(long, value_name = "N", default_value = "256",
           value_parser = clap::value_parser!(u32).range(1..=65_536))]

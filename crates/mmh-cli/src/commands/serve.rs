@@ -46,7 +46,7 @@ pub(crate) fn serve(session: &Session, args: &ServeArgs) -> Result<(), Failure> 
         }),
         false => Arc::new(Silent),
     };
-    let gate = Gate::new(tokens, args.read_only, Arc::clone(&watch))?;
+    let gate = Gate::with_rate(tokens, args.read_only, Arc::clone(&watch), args.rate)?;
     let place = session.place()?.value;
     let (node, hub) = (args.has(DoorArg::Node), args.has(DoorArg::Hub));
     let hub = match hub {
@@ -159,6 +159,7 @@ fn hub_router(
     let options = HubOptions {
         uploads,
         uploads_len: u64::from(args.uploads_gib) << 30,
+        part_len: mmh_serve::PART_LEN,
         clock: session.components().clock,
     };
     let hub = Hub::open(Arc::clone(&repo), gate, limits.clone(), options)?;

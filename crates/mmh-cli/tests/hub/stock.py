@@ -196,8 +196,14 @@ def names_and_kinds():
     assert list(api.list_models(author="nobody")) == []
     api.move_repo("acme/set", "acme/moved", repo_type="dataset")
     assert api.repo_exists("acme/moved", repo_type="dataset")
-    assert not api.repo_exists("acme/set", repo_type="dataset")
+    # The old name leads on, until another repository takes it.
+    assert api.dataset_info("acme/set").id == "acme/moved"
+    again = hf_hub_download(
+        "acme/set", "data/train.parquet", repo_type="dataset", cache_dir=work / "c6"
+    )
+    assert Path(again).read_bytes() == data
     api.delete_repo("acme/moved", repo_type="dataset")
+    assert not api.repo_exists("acme/set", repo_type="dataset")
     refused(
         RepositoryNotFoundError,
         404,

@@ -15,20 +15,41 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// Python with `huggingface_hub`, where `cargo xtask engines` brought it. Where `MMH_ENGINES=all`,
-/// as in CI, it has to be there.
-fn python() -> Option<PathBuf> {
+/// Where `cargo xtask engines` puts what it brings.
+fn engines() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let cache = variable("MMH_DEMO_CACHE").map_or_else(|| root.join(".demo"), PathBuf::from);
-    let python = cache.join("engines/hub/bin/python");
-    if python.is_file() {
-        return Some(python);
-    }
-    let missing = "huggingface_hub is not installed; `cargo xtask engines` brings it";
+    cache.join("engines")
+}
+
+/// Says that a tool is not there; where `MMH_ENGINES=all`, as in CI, it has to be.
+fn left_out(what: &str) {
+    let missing = format!("{what} is not installed; `cargo xtask engines` brings it");
     assert_ne!(variable("MMH_ENGINES").as_deref(), Some("all"), "{missing}");
     // Not captured, so that it is seen in a run that passes.
     let mut stderr = std::io::stderr();
     writeln!(stderr, "\nLEFT OUT: {missing}\n").unwrap();
+}
+
+/// Python with `huggingface_hub`.
+fn python() -> Option<PathBuf> {
+    let python = engines().join("hub/bin/python");
+    if python.is_file() {
+        return Some(python);
+    }
+    left_out("huggingface_hub");
+    None
+}
+
+/// A path on which git finds the real git-lfs.
+fn git_lfs() -> Option<String> {
+    let path = variable("PATH").unwrap_or_default();
+    let brought = engines().join("root/usr/bin");
+    let mut folders = std::env::split_paths(&path).chain([brought.clone()]);
+    if folders.any(|folder| folder.join("git-lfs").is_file()) {
+        return Some(format!("{path}:{}", brought.display()));
+    }
+    left_out("git-lfs");
     None
 }
 
@@ -158,5 +179,100 @@ for n in range(2):
     let said = server.stop();
     assert!(said.contains("/v1/xorbs/default/"), "{said}");
     assert!(!said.contains("/info/lfs/objects/batch"), "{said}");
+    assert!(!said.contains("\"status\":500"), "{said}");
+}
+
+/// git-lfs itself: it sends a file to the address of a repository, and gets it back by its pointer.
+#[test]
+fn git_lfs_sends_and_fetches_large_files() {
+    let Some(path) = git_lfs() else {
+        return;
+    };
+    let scratch = Scratch::new();
+    let server = Server::start_doors(&scratch, &["--requests"]);
+    let git = |folder: &str, args: &[&str]| {
+        let mut git = Command::new("git");
+        git.current_dir(scratch.path(folder))
+            .env("PATH", &path)
+            .env("HOME", scratch.path("."))
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .args(args);
+        git
+    };
+    let curl = |args: &[&str]| {
+        run(Command::new("curl")
+            .args(["-sS", "--fail-with-body"])
+            .args(args));
+    };
+    let create = format!("{}/api/repos/create", server.http);
+    curl(&["-X", "POST", &create, "-d", r#"{"name":"acme/tiny"}"#]);
+    let bytes = noise(3_000_000, 3);
+    scratch.write("one/w.bin", &bytes);
+    let url = format!("{}/acme/tiny.git/info/lfs", server.http);
+    let config = format!("lfs.url={url}");
+    run(&mut git("one", &["init", "-q"]));
+    run(&mut git(
+        "one",
+        &["lfs", "install", "--local", "--skip-repo"],
+    ));
+    run(&mut git("one", &["lfs", "track", "*.bin"]));
+    run(&mut git("one", &["add", "."]));
+    let who = [
+        "-c",
+        "user.name=a",
+        "-c",
+        "user.email=a@example.com",
+        "-c",
+        &config,
+    ];
+    run(&mut git(
+        "one",
+        &[&who[..], &["commit", "-qm", "w"]].concat(),
+    ));
+    run(&mut git(
+        "one",
+        &[
+            "remote",
+            "add",
+            "origin",
+            &format!("{}/acme/tiny", server.http),
+        ],
+    ));
+    run(&mut git(
+        "one",
+        &[&who[..], &["lfs", "push", "--all", "origin"]].concat(),
+    ));
+    let pointer = git("one", &["show", "HEAD:w.bin"]).output().unwrap();
+    let pointer = String::from_utf8(pointer.stdout).unwrap();
+    let oid = pointer.split("sha256:").nth(1).unwrap()[..64].to_owned();
+    let commit = format!(
+        "{{\"key\":\"header\",\"value\":{{\"summary\":\"s\"}}}}\n\
+         {{\"key\":\"lfsFile\",\"value\":{{\"path\":\"w.bin\",\"algo\":\"sha256\",\"oid\":\"{oid}\"}}}}\n"
+    );
+    let to = format!("{}/api/models/acme/tiny/commit/main", server.http);
+    curl(&["-X", "POST", &to, "--data-binary", &commit]);
+    // Another clone has the pointer only.
+    scratch.write("two/pointer", pointer.as_bytes());
+    run(&mut git("two", &["init", "-q"]));
+    run(&mut git(
+        "two",
+        &[
+            "remote",
+            "add",
+            "origin",
+            &format!("{}/acme/tiny", server.http),
+        ],
+    ));
+    let mut smudge = git("two", &["-c", &config, "lfs", "smudge"]);
+    smudge.stdin(std::fs::File::open(scratch.path("two/pointer")).unwrap());
+    let got = smudge.output().unwrap();
+    assert!(
+        got.status.success(),
+        "{}",
+        String::from_utf8_lossy(&got.stderr)
+    );
+    assert!(got.stdout == bytes, "other bytes came back");
+    let said = server.stop();
     assert!(!said.contains("\"status\":500"), "{said}");
 }

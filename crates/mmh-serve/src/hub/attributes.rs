@@ -1,6 +1,8 @@
 //! Which files hubs keep as large ones (git-LFS): what `.gitattributes` says of a path (git's manual,
 //! gitattributes(5), with the patterns of gitignore(5)), and from some length on all.
 
+use super::pattern::Pattern;
+
 /// From so many bytes on, a file is a large one whatever its name: 10 MB, as hubs have it.
 pub(crate) const LARGE_LEN: u64 = 10_000_000;
 /// Most bytes of a file of attributes that are read,
@@ -57,9 +59,7 @@ pub(crate) struct Attributes {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
-    /// The pattern, by the folders of a path; without a folder it is for names wherever they are.
-    folders: Vec<String>,
-    anywhere: bool,
+    pattern: Pattern,
     large: bool,
 }
 
@@ -72,11 +72,18 @@ impl Attributes {
 
     /// Whether a file is a large one.
     pub(crate) fn is_large(&self, path: &str, len: u64) -> bool {
-        if len >= LARGE_LEN {
-            return true;
+        match len {
+            // For git-LFS, nothing is its own pointer.
+            0 => return false,
+            LARGE_LEN.. => return true,
+            _ => {}
         }
         let folders: Vec<&str> = path.split('/').collect();
-        let fitting = self.rules.iter().rev().find(|rule| rule.fits(&folders));
+        let fitting = self
+            .rules
+            .iter()
+            .rev()
+            .find(|rule| rule.pattern.fits(&folders));
         fitting.is_some_and(|rule| rule.large)
     }
 }
@@ -94,118 +101,10 @@ fn rule(line: &str) -> Option<Rule> {
             _ => {}
         }
     }
-    let bare = pattern.trim_start_matches('/');
     Some(Rule {
-        folders: bare.split('/').map(str::to_owned).collect(),
-        anywhere: !pattern.contains('/'),
+        pattern: Pattern::parse(pattern),
         large: large?,
     })
-}
-
-impl Rule {
-    fn fits(&self, folders: &[&str]) -> bool {
-        let folders = match (self.anywhere, folders.last()) {
-            (true, Some(_)) => &folders[folders.len() - 1..],
-            _ => folders,
-        };
-        wild(
-            &self.folders,
-            folders,
-            |pattern| pattern == "**",
-            |pattern, name| {
-                let (pattern, name): (Vec<char>, Vec<char>) =
-                    (pattern.chars().collect(), name.chars().collect());
-                wild(&tokens(&pattern), &name, |t| *t == Token::Any, fits_one)
-            },
-        )
-    }
-}
-
-/// A part of a pattern for a name.
-#[derive(Debug, PartialEq, Eq)]
-enum Token<'a> {
-    /// Any characters.
-    Any,
-    /// Any character.
-    One,
-    This(char),
-    /// One of those, or none of those.
-    Of(&'a [char], bool),
-}
-
-fn tokens(pattern: &[char]) -> Vec<Token<'_>> {
-    let (mut tokens, mut at) = (Vec::new(), 0);
-    while let Some(c) = pattern.get(at) {
-        at += 1;
-        tokens.push(match c {
-            '*' => Token::Any,
-            '?' => Token::One,
-            '\\' if at < pattern.len() => {
-                at += 1;
-                Token::This(pattern[at - 1])
-            }
-            '[' => {
-                let not = matches!(pattern.get(at), Some('!' | '^'));
-                let from = at + usize::from(not);
-                // A bracket that comes first is one of the characters.
-                let end = pattern.iter().skip(from + 1).position(|c| *c == ']');
-                let Some(end) = end.map(|n| from + 1 + n) else {
-                    tokens.push(Token::This('['));
-                    continue;
-                };
-                at = end + 1;
-                Token::Of(&pattern[from..end], not)
-            }
-            c => Token::This(*c),
-        });
-    }
-    tokens
-}
-
-fn fits_one(token: &Token<'_>, c: &char) -> bool {
-    match token {
-        Token::Any => false,
-        Token::One => true,
-        Token::This(this) => this == c,
-        Token::Of(set, not) => {
-            let range = set
-                .windows(3)
-                .any(|w| w[1] == '-' && (w[0]..=w[2]).contains(c));
-            (set.contains(c) || range) != *not
-        }
-    }
-}
-
-/// Whether a pattern fits all of a text, where some parts of the pattern are any number of the
-/// text's: goes back to the last of those only, which is enough, so that the time is bounded by the
-/// product of both lengths.
-fn wild<P, T>(
-    pattern: &[P],
-    text: &[T],
-    any: impl Fn(&P) -> bool,
-    one: impl Fn(&P, &T) -> bool,
-) -> bool {
-    let (mut p, mut t, mut back) = (0, 0, None);
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(part) if any(part) => {
-                back = Some((p, t));
-                p += 1;
-            }
-            Some(part) if one(part, &text[t]) => {
-                p += 1;
-                t += 1;
-            }
-            _ => {
-                let Some((star, from)) = back else {
-                    return false;
-                };
-                back = Some((star, from + 1));
-                (p, t) = (star + 1, from + 1);
-            }
-        }
-    }
-    pattern[p..].iter().all(any)
 }
 
 #[cfg(test)]
@@ -261,6 +160,7 @@ mod tests {
         );
         assert!(!large("# *.bin filter=lfs;;*.bin", "a.bin"));
         assert!(Attributes::parse("").is_large("a", LARGE_LEN));
+        assert!(!Attributes::parse("* filter=lfs").is_large("a", 0));
         assert!(!Attributes::parse("").is_large("a", LARGE_LEN - 1));
         let seed = Attributes::parse(SEED);
         assert!(seed.is_large("model.safetensors", 1));
@@ -272,22 +172,6 @@ mod tests {
         #[test]
         fn any_text_is_read_without_panic(text: String, path: String) {
             Attributes::parse(&format!("{text} filter=lfs")).is_large(&path, 1);
-        }
-
-        /// Against a matcher that tries everything.
-        #[test]
-        fn wildcards_are_as_they_say(pattern in "[ab*]{0,7}", text in "[ab]{0,8}") {
-            fn slow(pattern: &[u8], text: &[u8]) -> bool {
-                match pattern.split_first() {
-                    None => text.is_empty(),
-                    Some((b'*', rest)) => (0..=text.len()).any(|at| slow(rest, &text[at..])),
-                    Some((p, rest)) => {
-                        text.split_first().is_some_and(|(t, after)| t == p && slow(rest, after))
-                    }
-                }
-            }
-            let fast = wild(pattern.as_bytes(), text.as_bytes(), |p| *p == b'*', |p, t| p == t);
-            prop_assert_eq!(fast, slow(pattern.as_bytes(), text.as_bytes()));
         }
     }
 

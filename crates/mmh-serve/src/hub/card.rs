@@ -19,7 +19,8 @@ impl Card {
     /// Reads the front matter, if there is one; what is nested is left out.
     pub(crate) fn parse(text: &str) -> Self {
         let mut card = Self::default();
-        let mut lines = text.trim_start_matches('\u{feff}').lines();
+        // As clients do, blank lines before it are passed over.
+        let mut lines = text.trim_start_matches('\u{feff}').trim_start().lines();
         if lines.next().map(str::trim_end) != Some("---") {
             return card;
         }
@@ -46,6 +47,23 @@ impl Card {
     }
 
     /// A value that is one text.
+    /// What is wrong with a card, in the eyes of its readers: errors, and what is only missing.
+    pub(crate) fn complaints(&self) -> (Vec<String>, Vec<String>) {
+        let (mut errors, mut warnings) = (Vec::new(), Vec::new());
+        if self.data.is_empty() {
+            warnings.push("the card says nothing of the repository (YAML between ---)".to_owned());
+        }
+        // A nested list is left out of what is read.
+        if self
+            .data
+            .get("model-index")
+            .is_some_and(|value| !value.is_array())
+        {
+            errors.push("model-index is a list".to_owned());
+        }
+        (errors, warnings)
+    }
+
     pub(crate) fn text(&self, key: &str) -> Option<&str> {
         self.data.get(key)?.as_str()
     }

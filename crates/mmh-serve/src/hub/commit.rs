@@ -12,7 +12,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use mmh_core::name::{DEFAULT_BRANCH, RefKind, RefName, RepoName, Target, check_path};
+use mmh_core::name::{DEFAULT_BRANCH, RefName, RepoName, check_path};
 use mmh_core::tree::Node;
 use mmh_core::{ErrorKind, SnapshotId};
 use mmh_repo::{Change, Onto};
@@ -22,10 +22,12 @@ use tokio::sync::mpsc;
 
 use super::commits::{hex, oid, unhex};
 use super::fail::{Fail, Outcome, of_io};
-use super::history::PROPOSALS;
+use super::ignore::{IGNORE_LEN_MAX, Ignore};
+use super::proposals::{PROPOSALS, propose};
+use super::settings::OWN;
 use super::uploads::{Removed, Room};
 use super::view::Kept;
-use super::{Ask, Hub, bare_rev, json_body, json_of};
+use super::{Ask, Hub, bare_rev, facts, json_body, json_of};
 use crate::body::Incoming;
 use crate::token::Role;
 
@@ -142,7 +144,7 @@ impl Draft {
             }
             Line::DeletedFile(gone) | Line::DeletedFolder(gone) => {
                 let path = gone.path.trim_end_matches('/');
-                check_path(path)?;
+                check_path(path).map_err(Fail::unprocessable)?;
                 self.removed.insert(path.to_owned());
             }
         }
@@ -150,7 +152,7 @@ impl Draft {
     }
 
     fn is_new(&self, path: &str) -> Outcome<()> {
-        check_path(path)?;
+        check_path(path).map_err(Fail::unprocessable)?;
         if self.regular.contains(path) || self.large.contains_key(path) {
             return Err(Fail::invalid(format!("{path} comes twice in one commit")));
         }
@@ -277,16 +279,23 @@ pub(crate) async fn commit(
 }
 
 /// The branch that a commit is for.
-fn branch_of(hub: &Hub, name: &RepoName, rev: &str) -> Outcome<RefName> {
+pub(crate) fn branch_of(hub: &Hub, name: &RepoName, rev: &str) -> Outcome<RefName> {
     let refs = hub.repo.refs()?;
     let branch = RefName::branch(name.clone(), bare_rev(rev));
     let branch = branch.map_err(|_| Fail::no_revision(rev))?;
-    if hub.repo.tips(name)?.is_empty() {
-        return Err(Fail::no_repo(name.short()));
-    }
+    not_own(branch.rev())?;
+    hub.there(name)?;
     match refs.refs.contains_key(&branch) {
         true => Ok(branch),
         false => Err(Fail::no_revision(rev)),
+    }
+}
+
+/// Refuses branches that only the server itself writes to.
+pub(crate) fn not_own(rev: &str) -> Outcome<()> {
+    match rev.starts_with(OWN) {
+        true => Err(Fail::invalid(format!("{OWN} is the server's own"))),
+        false => Ok(()),
     }
 }
 
@@ -386,39 +395,13 @@ fn parent_of(hub: &Hub, name: &RepoName, parent: &str) -> Outcome<SnapshotId> {
     Ok(hub.resolved(name, parent)?.id)
 }
 
-/// A new branch for a proposal, where the branch is that it is for.
-fn propose(hub: &Hub, base: &RefName, onto: Onto) -> Outcome<RefName> {
-    const ATTEMPTS: usize = 16;
-    for _ in 0..ATTEMPTS {
-        let refs = hub.repo.refs()?;
-        let of_name = refs
-            .refs
-            .keys()
-            .filter(|r| r.repo == base.repo && r.kind == RefKind::Branch);
-        let numbers = of_name.filter_map(|r| r.rev().strip_prefix(PROPOSALS)?.parse::<u64>().ok());
-        let next = numbers.max().unwrap_or(0).saturating_add(1);
-        let at = Target {
-            repo: base.repo.clone(),
-            rev: Some(match onto {
-                Onto::Exactly(id) => id.to_string(),
-                _ => base.rev().to_owned(),
-            }),
-            path: None,
-        };
-        let branch = format!("{PROPOSALS}{next}");
-        match hub.repo.create_branch(&at, &branch) {
-            Ok(_) => return Ok(RefName::branch(base.repo.clone(), &branch)?),
-            Err(error) if error.kind() == ErrorKind::Conflict => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let text = "many propose at the same time; try again";
-    Err(Fail::new(StatusCode::SERVICE_UNAVAILABLE, text))
-}
-
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Before {
     files: Vec<BeforeFile>,
+    /// What the commit itself brings as `.gitignore`.
+    #[serde(default)]
+    git_ignore: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -442,13 +425,23 @@ pub(crate) async fn preupload(
     }
     hub.apart(move |hub| {
         let seen = hub.seen(&name, &rev)?;
+        let ignore = match (
+            &before.git_ignore,
+            hub.repo.node_in(&seen.found, ".gitignore")?,
+        ) {
+            (Some(text), _) => Ignore::parse(text),
+            (None, Some(Node::File { id, .. })) => {
+                Ignore::parse(&facts::text(&hub.repo, id, IGNORE_LEN_MAX)?)
+            }
+            _ => Ignore::default(),
+        };
         let mut files: Vec<Value> = Vec::new();
         for file in &before.files {
-            check_path(&file.path)?;
+            check_path(&file.path).map_err(Fail::unprocessable)?;
             let large = seen.attributes.is_large(&file.path, file.size);
             let mut said = json!({
                 "path": file.path, "uploadMode": if large { "lfs" } else { "regular" },
-                "shouldIgnore": false,
+                "shouldIgnore": ignore.ignores(&file.path),
             });
             if let Some(node) = hub.repo.node_in(&seen.found, &file.path)? {
                 match hub.kept(&seen, &file.path, &node)? {

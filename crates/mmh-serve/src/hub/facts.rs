@@ -157,13 +157,21 @@ fn remembered<T>(
     if let Some(known) = lock(cache).get(&id) {
         return Ok(Arc::clone(known));
     }
+    let value = Arc::new(parse(&text(repo, id, len_max)?));
+    lock(cache).put(id, Arc::clone(&value));
+    Ok(value)
+}
+
+/// The beginning of a file, as text.
+///
+/// # Errors
+/// Those of reading.
+pub(crate) fn text(repo: &Repository, id: FileId, len_max: u64) -> Result<String> {
     let mut text = Vec::new();
     read(repo, id, len_max, &mut |bytes| {
         text.extend_from_slice(bytes)
     })?;
-    let value = Arc::new(parse(&String::from_utf8_lossy(&text)));
-    lock(cache).put(id, Arc::clone(&value));
-    Ok(value)
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Hands the first bytes of a file on.

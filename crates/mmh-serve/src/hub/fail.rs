@@ -50,8 +50,29 @@ impl Fail {
         }
     }
 
-    pub(crate) fn no_repo(id: &str) -> Self {
-        Self::missing("RepoNotFound", format!("there is no repository {id}"))
+    /// Clients say this sentence too, and repeat any other.
+    pub(crate) fn no_repo() -> Self {
+        Self::missing("RepoNotFound", "repository not found".to_owned())
+    }
+
+    /// Files of a name that takes a token of its own.
+    pub(crate) fn gated(id: &str, known: bool) -> Self {
+        let (status, text) = match known {
+            true => (StatusCode::FORBIDDEN, "this token is for other names"),
+            false => (
+                StatusCode::UNAUTHORIZED,
+                "its files take a token (HF_TOKEN)",
+            ),
+        };
+        Self {
+            code: Some("GatedRepo"),
+            ..Self::new(status, format!("{id} is gated: {text}"))
+        }
+    }
+
+    /// What a client sent can be read, and cannot be.
+    pub(crate) fn unprocessable(text: impl std::fmt::Display) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, text.to_string())
     }
 
     pub(crate) fn no_revision(rev: &str) -> Self {
@@ -150,7 +171,7 @@ mod tests {
         assert_eq!(response.headers()[ERROR_CODE], "EntryNotFound");
         assert_eq!(response.headers()[REPO_COMMIT], "1".repeat(40).as_str());
         assert_eq!(response.headers()[ERROR_MESSAGE], "there is no file x");
-        let missing = Fail::no_repo("a/b").into_response();
+        let missing = Fail::no_repo().into_response();
         assert_eq!(missing.headers()[ERROR_CODE], "RepoNotFound");
         let missing = Fail::no_revision("r").into_response();
         assert_eq!(missing.headers()[ERROR_CODE], "RevisionNotFound");

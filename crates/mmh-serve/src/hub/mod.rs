@@ -13,10 +13,14 @@ mod date;
 mod facts;
 mod fail;
 mod history;
+mod ignore;
 mod lfs;
+mod pattern;
+mod proposals;
 mod repos;
 mod route;
 mod search;
+mod settings;
 mod uploads;
 mod view;
 mod xet;
@@ -27,7 +31,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HOST, LINK};
+use axum::http::header::{CONTENT_TYPE, HOST, LINK, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, request};
 use axum::response::{IntoResponse as _, Response};
 use mmh_core::ErrorKind;
@@ -49,6 +53,7 @@ use commits::Commits;
 use facts::Facts;
 use fail::{Fail, Outcome};
 use route::{Route, encode, page_of, pairs};
+use settings::{Book, Stands};
 use uploads::Uploads;
 
 /// Most bytes of a JSON body.
@@ -57,6 +62,9 @@ const JSON_LEN_MAX: u64 = 4 << 20;
 /// Pieces of files that are decoded ahead for all clients together; each has up to 4 MiB.
 const AHEAD_MAX: usize = 48;
 
+/// Bytes of a part of an upload, where nothing else is wanted.
+pub const PART_LEN: u64 = 64 << 20;
+
 /// How a hub is served.
 #[derive(Debug, Clone)]
 pub struct HubOptions {
@@ -64,6 +72,8 @@ pub struct HubOptions {
     pub uploads: PathBuf,
     /// Most bytes in there.
     pub uploads_len: u64,
+    /// Longer uploads of git-LFS come in parts of that many bytes, from clients that can.
+    pub part_len: u64,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
 }
@@ -77,6 +87,7 @@ pub struct Hub {
     commits: Commits,
     facts: Facts,
     uploads: Uploads,
+    book: Book,
     /// Pieces that may be decoded before they are wanted.
     ahead: Arc<Semaphore>,
     at_once: xet::AtOnce,
@@ -101,6 +112,7 @@ impl Hub {
             commits: Commits::new(),
             facts: Facts::new(),
             uploads,
+            book: Book::new(),
             ahead: Arc::new(Semaphore::new(AHEAD_MAX)),
             at_once: xet::AtOnce::default(),
         })
@@ -113,11 +125,12 @@ impl Hub {
         gate.before("hub", router)
     }
 
-    /// Whether a caller may read a name; one that may not is told that it is not there.
+    /// Whether a caller may read a name, private or not; one that may not is told that it is not
+    /// there.
     fn may_read(&self, caller: &Caller, name: &RepoName) -> Outcome<()> {
         let has = caller.with_name(name);
         if has == Role::Nobody && caller.known {
-            return Err(Fail::no_repo(name.short()));
+            return Err(Fail::no_repo());
         }
         Ok(self.gate.check(caller, has, Role::Reader)?)
     }
@@ -127,11 +140,42 @@ impl Hub {
         Ok(self.gate.check(caller, caller.with_name(name), needed)?)
     }
 
+    /// Finds what a request is about, and whether the caller may see it and have its files.
+    fn admit(&self, ask: &Ask, route: Route) -> Outcome<Admitted> {
+        let Some(name) = route.repo() else {
+            return Ok(Admitted::To(route));
+        };
+        // Signed, or asked by clients that show no token there; their handlers check.
+        if route.is_signed(&ask.method) {
+            return Ok(Admitted::To(route));
+        }
+        let (now, moved) = match self.stands(name)? {
+            Stands::For(now) => (now, false),
+            Stands::Moved(now) => (now, true),
+        };
+        self.sees(&ask.caller, &now)?;
+        let changed = now != *name;
+        if route.is_of_content() {
+            self.gets(&ask.caller, &now)?;
+        }
+        let route = if changed { route.with_repo(now) } else { route };
+        Ok(match moved {
+            true => Admitted::Elsewhere(route.path()),
+            false => Admitted::To(route),
+        })
+    }
+
+    /// Whether a name is there.
+    fn there(&self, name: &RepoName) -> Outcome<()> {
+        match self.repo.tips(name)?.is_empty() {
+            true => Err(Fail::no_repo()),
+            false => Ok(()),
+        }
+    }
+
     /// The snapshot that a revision of a name is: a commit id, else a branch or tag.
     fn resolved(&self, name: &RepoName, rev: &str) -> Outcome<Resolved> {
-        if self.repo.tips(name)?.is_empty() {
-            return Err(Fail::no_repo(name.short()));
-        }
+        self.there(name)?;
         if let Some(id) = self.commits.find(&self.repo, name, rev)? {
             return Ok(self.repo.resolve_known(name, id)?);
         }
@@ -164,6 +208,13 @@ impl Hub {
             Err(Fail::new(status, format!("the server failed: {error}")))
         })
     }
+}
+
+/// Where a request goes on.
+enum Admitted {
+    To(Route),
+    /// To a path: the name has another one now.
+    Elsewhere(String),
 }
 
 /// A revision without what git writes before branches and tags.
@@ -208,11 +259,29 @@ impl Ask {
         })
     }
 
+    /// Sends the client to another path; a relative address, which clients of hubs follow.
+    fn elsewhere(&self, path: &str) -> Response {
+        let pairs = self.query.iter();
+        let pairs = pairs.map(|(key, value)| format!("{}={}", encode(key), encode(value)));
+        let query = pairs.collect::<Vec<_>>().join("&");
+        let mark = if query.is_empty() { "" } else { "?" };
+        let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
+        if let Ok(place) = HeaderValue::try_from(format!("{path}{mark}{query}")) {
+            response.headers_mut().insert(LOCATION, place);
+        }
+        response
+    }
+
     /// The first value of a parameter of the query.
     fn get(&self, key: &str) -> Option<&str> {
         let mut pairs = self.query.iter();
         let (_, value) = pairs.find(|(k, _)| k == key)?;
         Some(value)
+    }
+
+    /// A parameter that is a number.
+    fn number(&self, key: &str) -> Option<u64> {
+        self.get(key)?.parse().ok()
     }
 
     /// A parameter that is there without a value, or says yes.
@@ -287,6 +356,12 @@ async fn answer(State(hub): State<Arc<Hub>>, request: Request) -> Response {
 async fn dispatch(hub: &Arc<Hub>, parts: request::Parts, body: Body) -> Outcome<Response> {
     let ask = Ask::new(parts)?;
     let route = Route::parse(&ask.path).ok_or_else(Fail::no_route)?;
+    let admit = move |hub: &Hub| Ok((hub.admit(&ask, route)?, ask));
+    let (admitted, ask) = hub.apart(admit).await?;
+    let route = match admitted {
+        Admitted::To(route) => route,
+        Admitted::Elsewhere(path) => return Ok(ask.elsewhere(&path)),
+    };
     match route {
         Route::List(family) if ask.method == Method::GET => {
             hub.apart(move |hub| search::list(hub, &ask, family)).await
@@ -295,6 +370,10 @@ async fn dispatch(hub: &Arc<Hub>, parts: request::Parts, body: Body) -> Outcome<
         Route::Repo { repo, verb, rest } => of_repo(hub, ask, (repo, verb, rest), body).await,
         Route::Repos(what) => repos::whole(hub, ask, &what, body).await,
         Route::Lfs { repo, what } => lfs::door(hub, ask, (repo, what), body).await,
+        Route::Small(what) if what == "validate-yaml" && ask.method == Method::POST => {
+            let asked: Validated = json_body(hub, body).await?;
+            Ok(validate(&asked))
+        }
         Route::Small(what) => small(hub, &ask, &what),
         Route::List(_) => Err(Fail::no_route()),
     }
@@ -331,6 +410,12 @@ async fn of_repo(
             hub.apart(move |hub| view::paths_info(hub, &name, &first, &wanted))
                 .await
         }
+        // Whoever gets here may have its files, if it is there.
+        ("auth-check", true) if rest.is_empty() => {
+            hub.apart(move |hub| hub.there(&name).map(|()| json_of(&json!({}))))
+                .await
+        }
+        ("discussions", _) => proposals::door(hub, ask, (name, rest), body).await,
         ("xet-write-token", true) => xet::token(hub, ask, name).await,
         ("xet", false) => xet::door(hub, ask, (name, rest), body).await,
         ("commit", false) => commit::commit(hub, ask, (name, first), body).await,
@@ -348,11 +433,31 @@ fn small(hub: &Hub, ask: &Ask, what: &str) -> Outcome<Response> {
     let get = ask.method.is_safe();
     match what {
         "whoami-v2" if get => whoami(hub, &ask.caller),
-        "validate-yaml" if !get => Ok(json_of(&json!({ "errors": [], "warnings": [] }))),
         "agent-harnesses" if get => Ok(json_of(&json!({}))),
         _ if what.starts_with("telemetry/") => Ok(StatusCode::OK.into_response()),
         _ => Err(Fail::no_route()),
     }
+}
+
+/// A card that is to be looked at before it is committed.
+#[derive(Debug, serde::Deserialize)]
+struct Validated {
+    #[serde(default)]
+    content: String,
+}
+
+fn validate(asked: &Validated) -> Response {
+    let (errors, warnings) = card::Card::parse(&asked.content).complaints();
+    let said = |texts: Vec<String>| {
+        let texts = texts.into_iter().map(|text| json!({ "message": text }));
+        texts.collect::<Vec<_>>()
+    };
+    let refused = !errors.is_empty();
+    let mut response = json_of(&json!({ "errors": said(errors), "warnings": said(warnings) }));
+    if refused {
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+    }
+    response
 }
 
 fn whoami(hub: &Hub, caller: &Caller) -> Outcome<Response> {

@@ -1,13 +1,16 @@
 //! Which thing of the hub a path names. Parts are taken apart before their escapes are undone, so
 //! that a revision may hold slashes.
 
+use axum::http::Method;
 use mmh_core::name::{FAMILIES, RepoName};
 
 /// What comes after a repository in the API.
-const VERBS: [&str; 15] = [
+const VERBS: [&str; 17] = [
+    "auth-check",
     "branch",
     "commit",
     "commits",
+    "discussions",
     "paths-info",
     "preupload",
     "refs",
@@ -21,6 +24,8 @@ const VERBS: [&str; 15] = [
     "xet-read-token",
     "xet-write-token",
 ];
+/// Those that may stand alone after a name of one part.
+const ALONE: [&str; 3] = ["auth-check", "discussions", "refs"];
 /// The families that hubs know.
 const HUB_FAMILIES: [&str; 3] = ["models", "datasets", "spaces"];
 
@@ -60,6 +65,81 @@ impl Route {
         }
     }
 
+    /// The repository that it is about.
+    pub(crate) fn repo(&self) -> Option<&RepoName> {
+        match self {
+            Self::Repo { repo, .. } | Self::File { repo, .. } | Self::Lfs { repo, .. } => {
+                Some(repo)
+            }
+            Self::List(_) | Self::Repos(_) | Self::Small(_) => None,
+        }
+    }
+
+    /// The same of another repository.
+    pub(crate) fn with_repo(mut self, to: RepoName) -> Self {
+        match &mut self {
+            Self::Repo { repo, .. } | Self::File { repo, .. } | Self::Lfs { repo, .. } => {
+                *repo = to
+            }
+            Self::List(_) | Self::Repos(_) | Self::Small(_) => {}
+        }
+        self
+    }
+
+    /// Whether it leads to what is in files, and not only to what is said of them.
+    pub(crate) fn is_of_content(&self) -> bool {
+        match self {
+            Self::File { .. } => true,
+            Self::Lfs { what, .. } => what != "verify",
+            Self::Repo { verb, .. } => ["auth-check", "xet-read-token"].contains(verb),
+            Self::List(_) | Self::Repos(_) | Self::Small(_) => false,
+        }
+    }
+
+    /// Whether it is asked without a token: the address itself is the proof, or nothing is told that
+    /// the client does not know.
+    pub(crate) fn is_signed(&self, method: &Method) -> bool {
+        let Self::Lfs { what, .. } = self else {
+            return false;
+        };
+        what == "verify" || *method == Method::PUT || what != "batch" && *method == Method::POST
+    }
+
+    /// The path that it is parsed from, but for its spelling.
+    pub(crate) fn path(&self) -> String {
+        let joined = |parts: &[String]| {
+            let parts = parts.iter().map(|part| format!("/{}", encode(part)));
+            parts.collect::<String>()
+        };
+        let folders = |path: &str| path.split('/').map(encode).collect::<Vec<_>>().join("/");
+        match self {
+            Self::List(family) => format!("/api/{family}"),
+            Self::Repo { repo, verb, rest } => {
+                let verb = if verb.is_empty() {
+                    ""
+                } else {
+                    &format!("/{verb}")
+                };
+                format!("/api/{repo}{verb}{}", joined(rest))
+            }
+            Self::Repos(what) => format!("/api/repos/{}", encode(what)),
+            Self::Small(what) => format!("/api/{}", folders(what)),
+            Self::File {
+                repo,
+                rev,
+                path,
+                raw,
+            } => {
+                let way = if *raw { "raw" } else { "resolve" };
+                let (page, rev) = (page_of(repo), encode(rev));
+                format!("/{page}/{way}/{rev}/{}", folders(path))
+            }
+            Self::Lfs { repo, what } => {
+                format!("/{}.git/info/lfs/objects/{}", page_of(repo), folders(what))
+            }
+        }
+    }
+
     fn api(parts: &[&str]) -> Option<Self> {
         let (first, rest) = parts.split_first()?;
         if *first == "repos" && rest.len() == 1 {
@@ -74,7 +154,7 @@ impl Route {
         let verb_at = |at: usize| VERBS.into_iter().find(|verb| rest.get(at) == Some(verb));
         let (id_len, verb) = match (verb_at(2), verb_at(1)) {
             (Some(verb), _) => (2, verb),
-            (None, Some(verb)) if rest.len() != 2 || verb == "refs" => (1, verb),
+            (None, Some(verb)) if rest.len() != 2 || ALONE.contains(&verb) => (1, verb),
             _ if rest.len() <= 2 => (rest.len(), ""),
             _ => return None,
         };
@@ -317,6 +397,18 @@ mod tests {
         fn any_path_is_read_without_panic(path in "/?(api/)?(models/|datasets/)?[ -~]{0,40}") {
             Route::parse(&path);
             pairs(&path);
+        }
+
+        /// What is told to go elsewhere gets to the same.
+        #[test]
+        fn a_route_has_a_path(
+            start in "(api/(models|spaces)/a/|datasets/b/)(c|Dd)",
+            end in "(/(tree|commit|resolve|raw)/[a-z%2F]{1,5}(/[a-z .%é]{1,6}){0,2}|.git/info/lfs/objects/batch)?",
+        ) {
+            let route = Route::parse(&format!("/{start}{end}"));
+            if let Some(route) = route {
+                prop_assert_eq!(Route::parse(&route.path()), Some(route));
+            }
         }
     }
 }

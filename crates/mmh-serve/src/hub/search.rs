@@ -61,10 +61,7 @@ fn matching(hub: &Hub, ask: &Ask, family: &str) -> Outcome<Vec<(RepoName, Resolv
     let filters: Vec<&str> = filters.flat_map(|(_, text)| text.split(',')).collect();
     let refs = hub.repo.refs()?;
     let mains = refs.refs.keys().filter(|name| {
-        name.kind == RefKind::Branch
-            && name.rev() == DEFAULT_BRANCH
-            && name.repo.family() == family
-            && ask.caller.with_name(&name.repo) >= Role::Reader
+        name.kind == RefKind::Branch && name.rev() == DEFAULT_BRANCH && name.repo.family() == family
     });
     let mut all = Vec::new();
     for name in mains {
@@ -73,6 +70,9 @@ fn matching(hub: &Hub, ask: &Ask, family: &str) -> Outcome<Vec<(RepoName, Resolv
         if search.as_ref().is_some_and(|text| !id.contains(text))
             || author.as_ref().is_some_and(|text| by != Some(text))
         {
+            continue;
+        }
+        if hub.role(&ask.caller, &name.repo)? < Role::Reader {
             continue;
         }
         let found = match hub.resolved(&name.repo, DEFAULT_BRANCH) {

@@ -2,9 +2,10 @@
 //! over a restart, and thrown away when nobody asked for them in time.
 //!
 //! `arriving` holds what is on its way, `objects/NAME/SHA256` what came whole (of each repository
-//! apart: to know a digest is no right to read), `changes` what commits under way put together,
-//! `xorbs` what files of clients that speak Xet are put together from.
+//! apart: to know a digest is no right to read), `parts` what comes in parts, `changes` what
+//! commits under way put together, `xorbs` what files of clients that speak Xet are put together from.
 
+mod parts;
 mod xorbs;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -24,6 +25,8 @@ use super::commits::hex;
 use super::fail::{Fail, Outcome, of_io};
 use crate::error::{Error, Result, random};
 
+use parts::Busy;
+pub(crate) use parts::Whole;
 pub(crate) use xorbs::of_xet;
 
 /// How long an upload waits for its commit, and how long its address is good.
@@ -38,6 +41,9 @@ pub(crate) struct Uploads {
     /// Signs addresses of uploads, as long as this process lives.
     key: [u8; 32],
     clock: Arc<dyn Clock>,
+    /// Longer uploads may come in parts of that length.
+    part_len: u64,
+    busy: Busy,
     /// Locked while this lives.
     _lock: File,
 }
@@ -73,7 +79,7 @@ impl Uploads {
                 _ => fs::create_dir_all(root.join(part)).map_err(io)?,
             }
         }
-        for part in ["objects", "xorbs"] {
+        for part in ["objects", "parts", "xorbs"] {
             fs::create_dir_all(root.join(part)).map_err(io)?;
         }
         let mut options_of_lock = OpenOptions::new();
@@ -91,6 +97,8 @@ impl Uploads {
             used: Arc::default(),
             key: random()?,
             clock: Arc::clone(&options.clock),
+            part_len: options.part_len.max(1),
+            busy: Busy::default(),
             _lock: lock,
             root,
         };
@@ -106,18 +114,14 @@ impl Uploads {
             for object in fs::read_dir(folder?.path())? {
                 let object = object?;
                 let meta = object.metadata()?;
-                let came = meta
-                    .modified()?
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default();
-                if came + KEPT < now {
+                if since_1970(&meta)? + KEPT < now {
                     fs::remove_file(object.path())?;
                 } else {
                     used += meta.len();
                 }
             }
         }
-        let kept = self.sweep_xorbs(&mut 0)?;
+        let kept = self.sweep_xorbs(&mut 0)? + self.sweep_parts()?;
         self.used.store(used + kept, Ordering::Relaxed);
         Ok(())
     }
@@ -155,6 +159,20 @@ impl Uploads {
         let path = self.object(name, sha256);
         let len = fs::metadata(&path).ok()?.len();
         Some((path, len))
+    }
+
+    /// Puts a file that was compared and is on disk to the uploads; whether it is the first one.
+    fn place(&self, from: &Path, name: &RepoName, sha256: &[u8; 32]) -> Outcome<bool> {
+        let failed = || of_io("keep an upload");
+        let to = self.object(name, sha256);
+        let folder = to.parent().unwrap_or(&self.root);
+        fs::create_dir_all(folder).map_err(failed())?;
+        let is_new = !to.exists();
+        fs::rename(from, &to).map_err(failed())?;
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed())?;
+        Ok(is_new)
     }
 
     /// An upload was committed.
@@ -217,6 +235,12 @@ impl Uploads {
         // The comparison of `Hash` takes constant time.
         expected.is_ok_and(|expected| expected == by) && self.clock.now_ms() <= until
     }
+}
+
+/// When a file was written last, since 1970.
+fn since_1970(meta: &fs::Metadata) -> io::Result<Duration> {
+    let modified = meta.modified()?;
+    Ok(modified.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// A file or folder that goes when this is dropped.
@@ -287,17 +311,8 @@ impl Arriving {
             );
             return Err(Fail::invalid(text));
         }
-        let failed = || of_io("keep an upload");
-        self.file.sync_all().map_err(failed())?;
-        let to = uploads.object(name, sha256);
-        let folder = to.parent().unwrap_or(&uploads.root);
-        fs::create_dir_all(folder).map_err(failed())?;
-        let twice = to.exists();
-        fs::rename(self.path.path(), &to).map_err(failed())?;
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed())?;
-        if !twice {
+        self.file.sync_all().map_err(of_io("keep an upload"))?;
+        if uploads.place(self.path.path(), name, sha256)? {
             self.room.keep();
         }
         Ok(())
@@ -311,7 +326,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Default)]
-    struct Hands(AtomicU64);
+    pub(super) struct Hands(pub(super) AtomicU64);
 
     impl Clock for Hands {
         fn now_ms(&self) -> u64 {
@@ -319,15 +334,16 @@ mod tests {
         }
     }
 
-    fn options(folder: &Path, clock: &Arc<Hands>) -> HubOptions {
+    pub(super) fn options(folder: &Path, clock: &Arc<Hands>) -> HubOptions {
         HubOptions {
             uploads: folder.to_owned(),
             uploads_len: 100,
+            part_len: 10,
             clock: Arc::clone(clock) as Arc<dyn Clock>,
         }
     }
 
-    fn digest(bytes: &[u8]) -> [u8; 32] {
+    pub(super) fn digest(bytes: &[u8]) -> [u8; 32] {
         let mut digest = [0; 32];
         digest.copy_from_slice(aws_lc_rs::digest::digest(&SHA256, bytes).as_ref());
         digest

@@ -18,8 +18,8 @@ use super::date::iso;
 use super::facts::{git_blob, pointer};
 use super::fail::{Fail, Outcome};
 use super::route::{id_of, pairs};
+use super::settings::OWN;
 use super::{Ask, Hub, is_yes, json_of};
-use crate::token::Role;
 
 /// Entries of a page; llama.cpp looks at the first page only.
 const PAGE_MAX: usize = 5000;
@@ -165,6 +165,7 @@ impl Hub {
         card: &Card,
     ) -> Outcome<Map<String, Value>> {
         let id = id_of(name);
+        let settings = self.settings(name)?;
         let first = self.commits.first_ms(&self.repo, name)?;
         let author = id.split_once('/').map(|(author, _)| author);
         let mut tags = card.tags();
@@ -172,7 +173,8 @@ impl Hub {
             "_id": oid(&found.id)[..24], "id": id, "author": author, "sha": oid(&found.id),
             "lastModified": iso(found.snapshot.time_ms),
             "createdAt": iso(first.min(found.snapshot.time_ms)),
-            "private": self.gate.anonymous() == Role::Nobody, "gated": false, "disabled": false,
+            "private": self.gate.is_private() || settings.private, "gated": settings.gated.shown(),
+            "disabled": false,
             "downloads": 0, "likes": 0,
         });
         if name.family() == "models" {
@@ -210,7 +212,7 @@ pub(crate) fn info(hub: &Hub, ask: &Ask, name: &RepoName, rev: &str) -> Outcome<
             let other = refs
                 .refs
                 .keys()
-                .find(|r| r.repo == *name && r.is_by_people());
+                .find(|r| r.repo == *name && r.is_by_people() && !r.rev().starts_with(OWN));
             hub.seen(name, other.ok_or(fail)?.rev())?
         }
         seen => seen?,

@@ -58,7 +58,7 @@ pub(crate) async fn token(hub: &Arc<Hub>, ask: Ask, name: RepoName) -> Outcome<R
     hub.may(&ask.caller, &name, Role::Writer)?;
     hub.apart(move |hub| {
         if hub.repo.tips(&name)?.is_empty() {
-            return Err(Fail::no_repo(name.short()));
+            return Err(Fail::no_repo());
         }
         hub.uploads.end_sessions()?;
         let session = random::<16>();

@@ -15,6 +15,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
+/// Length of a part of an upload.
+pub(crate) const PART_LEN: u64 = 1_000_000;
+
 /// A hub that runs, with its clients on the same runtime.
 pub(crate) struct Home {
     pub(crate) runtime: Runtime,
@@ -51,6 +54,16 @@ impl Home {
     }
 
     pub(crate) fn with(tokens: Tokens, limits: Limits, uploads_len: u64) -> Self {
+        let gate = Gate::new(tokens, false, Arc::new(Silent)).unwrap();
+        Self::of(gate, limits, uploads_len)
+    }
+
+    /// Behind a gate of the test's own.
+    pub(crate) fn behind(gate: Gate) -> Self {
+        Self::of(gate, Limits::default(), 64 << 20)
+    }
+
+    fn of(gate: Gate, limits: Limits, uploads_len: u64) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -64,9 +77,9 @@ impl Home {
         let options = HubOptions {
             uploads: folder.path().to_owned(),
             uploads_len,
+            part_len: PART_LEN,
             clock: Arc::new(SystemClock),
         };
-        let gate = Gate::new(tokens, false, Arc::new(Silent)).unwrap();
         let hub = Hub::open(Arc::clone(&repo), &gate, limits.clone(), options).unwrap();
         let router = health(Arc::clone(&repo), &gate).merge(hub.router());
         let address = "127.0.0.1:0".parse().unwrap();
