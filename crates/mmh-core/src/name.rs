@@ -171,16 +171,18 @@ pub enum RefKind {
     Tag,
     /// Leads to who signed a snapshot, which it is called after. No revision that people name.
     Signature,
+    /// What a door of the program remembers of a name. No revision that people name.
+    Note,
 }
 
-/// One ref: `models/acme/minilm@heads/main`, `…@tags/v1` or `…@signatures/SNAPSHOT`.
+/// One ref: `models/acme/minilm@heads/main`, `…@tags/v1`, `…@signatures/SNAPSHOT` or `…@notes/DOOR`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RefName {
     /// The repository name.
     pub repo: RepoName,
     /// What it is for.
     pub kind: RefKind,
-    /// Its name, checked by [`check_rev`]; of a signature the snapshot's id.
+    /// Its name, checked by [`check_rev`]; of a signature the snapshot's id; of a note the door's.
     rev: String,
 }
 
@@ -211,10 +213,29 @@ impl RefName {
         })
     }
 
-    /// Whether people chose its name: of a branch or a tag. Others are named by an id.
+    /// Names what a door remembers.
+    ///
+    /// # Errors
+    /// Those of [`check_rev`].
+    pub fn note(repo: RepoName, door: &str) -> Result<Self> {
+        check_rev(door)?;
+        Ok(Self {
+            repo,
+            kind: RefKind::Note,
+            rev: door.to_owned(),
+        })
+    }
+
+    /// Whether people chose its name: of a branch or a tag. Others are named by the program.
     #[must_use]
     pub fn is_by_people(&self) -> bool {
         matches!(self.kind, RefKind::Branch | RefKind::Tag)
+    }
+
+    /// Whether it is what that door remembers.
+    #[must_use]
+    pub fn is_note(&self, door: &str) -> bool {
+        self.kind == RefKind::Note && self.rev == door
     }
 
     /// Where the signatures of a snapshot under this name are found.
@@ -249,6 +270,7 @@ impl fmt::Display for RefName {
             RefKind::Branch => "heads",
             RefKind::Tag => "tags",
             RefKind::Signature => "signatures",
+            RefKind::Note => "notes",
         };
         write!(f, "{}@{kind}/{}", self.repo, self.rev)
     }
@@ -268,6 +290,7 @@ impl FromStr for RefName {
             ("heads", rev) => Self::branch(parsed, rev),
             ("tags", rev) => Self::tag(parsed, rev),
             ("signatures", id) => Ok(Self::signature(parsed, id.parse()?)),
+            ("notes", door) => Self::note(parsed, door),
             _ => Err(shape()),
         }
     }

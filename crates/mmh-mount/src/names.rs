@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mmh_core::name::{DEFAULT_BRANCH, FAMILIES, RefKind, RepoName, Target, check_rev};
+use mmh_core::name::{DEFAULT_BRANCH, FAMILIES, RepoName, Target, check_rev};
 use mmh_repo::RefsView;
 
 /// The names of a repository at one state of its log.
@@ -34,11 +34,7 @@ impl Names {
         for family in FAMILIES {
             names.below.insert(family.to_owned(), BTreeSet::new());
         }
-        for name in refs
-            .refs
-            .keys()
-            .filter(|name| name.kind != RefKind::Signature)
-        {
+        for name in refs.refs.keys().filter(|name| name.is_by_people()) {
             let full = name.repo.as_str();
             let revisions = names.revisions.entry(full.to_owned()).or_default();
             revisions.insert(name.rev().to_owned());

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use mmh_core::name::{RefKind, RefName, RepoName, check_path};
+use mmh_core::name::{RefName, RepoName, check_path};
 use mmh_core::object::{Operation, RefChange, Snapshot};
 use mmh_core::tree::Node;
 use mmh_core::{SnapshotId, limits};
@@ -123,7 +123,7 @@ impl Repository {
         })
     }
 
-    /// Gives a name's branches, tags and signatures to another name, which has none.
+    /// Gives a name's branches, tags, signatures and notes to another name, which has none.
     ///
     /// # Errors
     /// `NotFound` without the name; `Conflict` if the other is taken.
@@ -184,9 +184,8 @@ impl Repository {
     /// Those of [`Repository::refs`].
     pub fn tips(&self, repo: &RepoName) -> Result<BTreeSet<SnapshotId>> {
         let refs = self.refs()?;
-        let of_name = |(name, _): &(&RefName, &SnapshotId)| {
-            name.repo == *repo && name.kind != RefKind::Signature
-        };
+        let of_name =
+            |(name, _): &(&RefName, &SnapshotId)| name.repo == *repo && name.is_by_people();
         Ok(refs
             .refs
             .iter()

@@ -30,6 +30,7 @@ pub mod list;
 pub mod measure;
 #[cfg(test)]
 mod memory;
+pub mod notes;
 mod objects;
 mod outside;
 mod reach;
@@ -64,6 +65,7 @@ pub use files::{ChunkCache, Content, FileCache};
 pub use inspect::inspect;
 pub use keep::Keep;
 pub use measure::{MeasureReport, measure};
+pub use notes::{Note, NoteEditor};
 pub use read::FileReader;
 pub use repair::{Repaired, replace_lost};
 pub use repository::{Components, Repository, Settings};

@@ -159,7 +159,7 @@ impl Repository {
             let is_branch = match r.kind {
                 RefKind::Branch => true,
                 RefKind::Tag => false,
-                RefKind::Signature => continue,
+                RefKind::Signature | RefKind::Note => continue,
             };
             let name = r.repo.to_string();
             let info = names.entry(name.clone()).or_insert_with(|| NameInfo {
@@ -259,7 +259,7 @@ impl Repository {
         }
         let refs = self.refs()?;
         let fits = |name: &RefName| {
-            let is_rev = |rev: &str| rev == name.rev() && name.kind != RefKind::Signature;
+            let is_rev = |rev: &str| rev == name.rev() && name.is_by_people();
             name.repo == target.repo && target.rev.as_deref().is_none_or(is_rev)
         };
         let removed: Vec<RefChange> = refs
@@ -336,7 +336,8 @@ impl Repository {
     /// Takes back the operation of this number.
     ///
     /// # Errors
-    /// `Invalid` if it is an undo, undone already, or a collection; those of [`Self::undo`].
+    /// `Invalid` if it is an undo, undone already, a collection or of notes alone; those of
+    /// [`Self::undo`].
     pub fn undo_operation(&self, seq: u64) -> Result<Operation> {
         self.take_back(Some(seq))
     }
@@ -384,13 +385,15 @@ impl Repository {
                 floor = (operation.collected.as_ref()).map_or(floor, |c| c.floor.max(floor));
                 let fixed = undone.contains(&seq)
                     || operation.undoes.is_some()
-                    || operation.collected.is_some();
+                    || operation.collected.is_some()
+                    || is_of_notes(&operation);
                 undone.extend(operation.undoes);
                 if which.is_some_and(|which| which != seq) || which.is_none() && fixed {
                     continue;
                 }
                 if fixed {
-                    let what = format!("operation {seq} is an undo, undone or a collection");
+                    let what =
+                        format!("operation {seq} is an undo, undone, a collection or of notes");
                     return Err(Error::Invalid(what));
                 }
                 if seq < floor {
@@ -430,10 +433,16 @@ impl Repository {
     }
 }
 
+/// Whether it changed only what doors remember: nobody asked for that, so nobody takes it back.
+fn is_of_notes(operation: &Operation) -> bool {
+    let mut changes = operation.changes.iter();
+    !operation.changes.is_empty() && changes.all(|change| change.r#ref.kind == RefKind::Note)
+}
+
 fn tips_of(refs: &RefsView, repo: &RepoName) -> Vec<SnapshotId> {
     refs.refs
         .iter()
-        .filter(|(name, _)| name.repo == *repo && name.kind != RefKind::Signature)
+        .filter(|(name, _)| name.repo == *repo && name.is_by_people())
         .map(|(_, id)| *id)
         .collect()
 }

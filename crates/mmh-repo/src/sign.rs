@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 
 use mmh_core::canonical;
-use mmh_core::name::{RefKind, RefName, RepoName, Target};
+use mmh_core::name::{RefName, RepoName, Target};
 use mmh_core::object::{Record, RecordTag, RefChange};
 use mmh_core::tree::Node;
 use mmh_core::{ByteRange, ErrorKind, SnapshotId, limits};
@@ -172,10 +172,7 @@ impl Repository {
     pub fn signatures(&self, targets: &[Target]) -> Result<Vec<NameSignatures>> {
         let refs = self.refs()?;
         if targets.is_empty() {
-            let named = refs
-                .refs
-                .iter()
-                .filter(|(r, _)| r.kind != RefKind::Signature);
+            let named = refs.refs.iter().filter(|(r, _)| r.is_by_people());
             return named
                 .map(|(r, id)| self.signatures_of(&refs, &r.repo, *id, r.to_string()))
                 .collect();

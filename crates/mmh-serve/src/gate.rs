@@ -14,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use mmh_core::ErrorKind;
 use tokio::time::Instant;
 
-use crate::metrics::{Counted, Metrics};
+use crate::metrics::{Counted, Metrics, Way};
 use crate::rate::{Client, Left, Rates};
 use crate::reply::Refusal;
 use crate::server::{Peer, Scheme};
@@ -180,6 +180,8 @@ async fn admit(
         Ok(caller) => {
             let token = caller.name.to_string();
             request.extensions_mut().insert(caller);
+            let metrics = &gate.shared.metrics;
+            let request = request.map(|body| Counted::body(body, metrics, (door, Way::In)));
             (token, next.run(request).await)
         }
         Err(refusal) => (String::new(), refusal.into_response()),
@@ -199,8 +201,8 @@ async fn admit(
             took,
         });
     }
-    let metrics = Arc::clone(&gate.shared.metrics);
-    let mut response = response.map(|body| Counted::body(body, metrics, door));
+    let metrics = &gate.shared.metrics;
+    let mut response = response.map(|body| Counted::body(body, metrics, (door, Way::Out)));
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }

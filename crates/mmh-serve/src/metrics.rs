@@ -35,7 +35,17 @@ struct Door {
     buckets: [u64; BUCKETS_MS.len()],
     answers: u64,
     micros: u64,
-    bytes: u64,
+    sent: u64,
+    received: u64,
+}
+
+/// Which way a body goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Of a request.
+    In,
+    /// Of an answer.
+    Out,
 }
 
 impl Metrics {
@@ -61,8 +71,13 @@ impl Metrics {
         door.micros += u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
     }
 
-    fn sent(&self, door: &'static str, bytes: u64) {
-        self.counts().doors.entry(door).or_default().bytes += bytes;
+    fn moved(&self, door: &'static str, way: Way, bytes: u64) {
+        let mut counts = self.counts();
+        let door = counts.doors.entry(door).or_default();
+        match way {
+            Way::In => door.received += bytes,
+            Way::Out => door.sent += bytes,
+        }
     }
 
     /// All lines about requests.
@@ -79,20 +94,18 @@ impl Metrics {
             let labels = format!("door=\"{door}\",method=\"{method}\",status=\"{status}\"");
             line(&mut out, "mmh_requests_total", &labels, n);
         }
-        head(
-            &mut out,
-            "mmh_sent_bytes_total",
-            "counter",
-            "Bytes of bodies that were sent.",
-        );
-        for (name, door) in &counts.doors {
-            line(
-                &mut out,
-                "mmh_sent_bytes_total",
-                &format!("door=\"{name}\""),
-                &door.bytes,
-            );
-        }
+        let of_doors = |out: &mut String, name: &str, help: &str, of: &dyn Fn(&Door) -> u64| {
+            head(out, name, "counter", help);
+            for (label, door) in &counts.doors {
+                line(out, name, &format!("door=\"{label}\""), &of(door));
+            }
+        };
+        let name = "mmh_received_bytes_total";
+        let help = "Bytes of bodies that were received.";
+        of_doors(&mut out, name, help, &|door| door.received);
+        let name = "mmh_sent_bytes_total";
+        let help = "Bytes of bodies that were sent.";
+        of_doors(&mut out, name, help, &|door| door.sent);
         let name = "mmh_request_seconds";
         head(
             &mut out,
@@ -150,20 +163,27 @@ pub(crate) fn line(out: &mut String, name: &str, labels: &str, value: &dyn std::
     };
 }
 
-/// A body that counts what goes out.
+/// A body that counts what goes in or out.
 #[derive(Debug)]
 pub(crate) struct Counted {
     inner: Body,
     metrics: Arc<Metrics>,
     door: &'static str,
+    way: Way,
 }
 
 impl Counted {
-    pub(crate) fn body(inner: Body, metrics: Arc<Metrics>, door: &'static str) -> Body {
+    pub(crate) fn body(
+        inner: Body,
+        metrics: &Arc<Metrics>,
+        (door, way): (&'static str, Way),
+    ) -> Body {
+        let metrics = Arc::clone(metrics);
         Body::new(Self {
             inner,
             metrics,
             door,
+            way,
         })
     }
 }
@@ -180,7 +200,7 @@ impl hyper::body::Body for Counted {
         if let Some(Ok(frame)) = &frame
             && let Some(bytes) = frame.data_ref()
         {
-            self.metrics.sent(self.door, bytes.len() as u64);
+            self.metrics.moved(self.door, self.way, bytes.len() as u64);
         }
         Poll::Ready(frame)
     }
@@ -207,14 +227,17 @@ mod tests {
         metrics.answered("hub", "GET", 200, Duration::from_micros(1500));
         metrics.answered("hub", "GET", 200, Duration::from_secs(60));
         metrics.answered("hub", "BREW", 404, Duration::ZERO);
-        let body = Counted::body(Body::from("12345"), Arc::clone(&metrics), "hub");
-        assert_eq!(body.size_hint().exact(), Some(5));
-        assert_eq!(body.collect().await.unwrap().to_bytes(), "12345");
+        for (text, way) in [("12345", Way::Out), ("123", Way::In)] {
+            let body = Counted::body(Body::from(text), &metrics, ("hub", way));
+            assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
+            assert_eq!(body.collect().await.unwrap().to_bytes(), text);
+        }
         let text = metrics.text();
         for line in [
             "mmh_requests_total{door=\"hub\",method=\"GET\",status=\"200\"} 2",
             "mmh_requests_total{door=\"hub\",method=\"other\",status=\"404\"} 1",
             "mmh_sent_bytes_total{door=\"hub\"} 5",
+            "mmh_received_bytes_total{door=\"hub\"} 3",
             "mmh_request_seconds_bucket{door=\"hub\",le=\"0.001\"} 1",
             "mmh_request_seconds_bucket{door=\"hub\",le=\"0.005\"} 2",
             "mmh_request_seconds_bucket{door=\"hub\",le=\"30.000\"} 2",

@@ -16,6 +16,8 @@ use crate::error::{Error, Result, random};
 
 /// Before every token that is made here: clients of hubs take no others.
 pub const TOKEN_START: &str = "hf_";
+/// What clients of Xet show who have no token: it is as good as none.
+pub(crate) const ANONYMOUS: &str = "anonymous";
 /// Longest line of a file of tokens, in bytes.
 const LINE_LEN_MAX: usize = 1024;
 /// Most grants of a token.
@@ -208,7 +210,10 @@ impl Tokens {
     /// there are no tokens, one is as good as none: clients of hubs bring those of other servers.
     /// Every token's digest is compared, each in a time that does not depend on where it differs.
     pub(crate) fn caller(&self, header: Option<&[u8]>) -> Option<Caller> {
-        let Some(header) = header.filter(|_| !self.is_empty()) else {
+        let is_token = |header: &&[u8]| {
+            !self.is_empty() && secret(header).as_deref() != Some(ANONYMOUS.as_bytes())
+        };
+        let Some(header) = header.filter(is_token) else {
             return Some(Caller {
                 name: "".into(),
                 known: false,

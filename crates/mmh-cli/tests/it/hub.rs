@@ -142,6 +142,16 @@ for name in ['base', 'tuned']:
     assert!(text.contains("delta"), "{text}");
 }
 
+/// The client with its own way to upload and download: chunks, xorbs and shards. What it remembers is
+/// below that folder.
+fn xet_client(python: &Path, scratch: &Scratch, server: &Server, home: &str) -> Command {
+    let mut command = client(python, scratch, server);
+    command
+        .env_remove("HF_HUB_DISABLE_XET")
+        .env("HF_HOME", scratch.path(home));
+    command
+}
+
 /// The client's own way to upload: chunks, xorbs and shards. Each process remembers the xorbs of
 /// those before it; none may rely on one that is gone.
 #[test]
@@ -170,14 +180,13 @@ for n in range(2):
     assert open(got, 'rb').read() == open(f'folder/{n}.bin', 'rb').read()
 ";
     for step in ["1", "2"] {
-        let mut command = client(&python, &scratch, &server);
-        run(command
-            .env_remove("HF_HUB_DISABLE_XET")
-            .args(["-c", script, step]));
+        run(xet_client(&python, &scratch, &server, "hf").args(["-c", script, step]));
     }
     scratch.ok(&["verify"]);
     let said = server.stop();
-    assert!(said.contains("/v1/xorbs/default/"), "{said}");
+    for path in ["/v1/xorbs/default/", "/v2/shards", "/v2/reconstructions/"] {
+        assert!(said.contains(path), "{path}: {said}");
+    }
     assert!(!said.contains("/info/lfs/objects/batch"), "{said}");
     assert!(!said.contains("\"status\":500"), "{said}");
 }
@@ -275,4 +284,100 @@ fn git_lfs_sends_and_fetches_large_files() {
     assert!(got.stdout == bytes, "other bytes came back");
     let said = server.stop();
     assert!(!said.contains("\"status\":500"), "{said}");
+}
+
+/// Uploads a file by Xet and fetches it again; what is sent is as good as nothing where the server has
+/// most of it: of the same name, of another one, from a client that remembers and from one that does
+/// not, after a collection and after the server was started again.
+#[test]
+fn what_the_server_has_is_not_sent_again() {
+    let Some(python) = python() else {
+        return;
+    };
+    let scratch = Scratch::new();
+    let body = noise(24 << 20, 11);
+    let script = "\
+import sys, urllib.request
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.constants import ENDPOINT
+name, path, least, most = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+def received():
+    text = urllib.request.urlopen(ENDPOINT + '/metrics').read().decode()
+    lines = [l for l in text.splitlines() if l.startswith('mmh_received_bytes_total{door=\"hub\"}')]
+    return int(lines[0].split()[-1]) if lines else 0
+api = HfApi()
+api.create_repo(name, exist_ok=True)
+before = received()
+api.upload_file(repo_id=name, path_or_fileobj=path, path_in_repo='w.bin')
+sent = received() - before
+print('received', sent)
+assert least <= sent < most, sent
+got = hf_hub_download(name, 'w.bin')
+assert open(got, 'rb').read() == open(path, 'rb').read()
+";
+    let inserted = |name: &str, at: usize| {
+        let with = [&body[..at], &[b'x'; 40], &body[at..]].concat();
+        scratch.write(name, &with);
+    };
+    scratch.write("0.bin", &body);
+    inserted("1.bin", 5_000_000);
+    inserted("2.bin", 0);
+    inserted("3.bin", 20_000_000);
+    inserted("4.bin", 1_000_000);
+    let upload = |server: &Server, home: &str, name: &str, path: &str, bounds: [usize; 2]| {
+        let [least, most] = bounds.map(|n| n.to_string());
+        let mut command = xet_client(&python, &scratch, server, home);
+        run(command.args(["-c", script, name, path, &least, &most]));
+    };
+    let (whole, hundredth) = (body.len(), body.len() / 100);
+    let server = Server::start_doors(&scratch, &["--requests"]);
+    let http = server.http.replace("http://localhost", "127.0.0.1");
+    upload(&server, "hf", "acme/one", "0.bin", [whole, 2 * whole]);
+    upload(&server, "hf", "acme/one", "1.bin", [1, hundredth]);
+    // Where the file begins, too: the client remembers.
+    upload(&server, "hf", "acme/one", "2.bin", [1, hundredth]);
+    upload(&server, "cold", "acme/two", "3.bin", [1, hundredth]);
+    let said = server.stop();
+    assert!(said.contains("/v1/chunks/default/"), "{said}");
+    assert!(!said.contains("\"status\":500"), "{said}");
+
+    for _ in 0..2 {
+        scratch.ok(&["gc", "--undo", "0", "--grace", "0"]);
+    }
+    let server = Server::start_at(&scratch, &http, &["--requests"]);
+    upload(&server, "hf", "acme/one", "4.bin", [1, hundredth]);
+    upload(&server, "colder", "acme/three", "1.bin", [1, hundredth]);
+    let said = server.stop();
+    assert!(!said.contains("\"status\":400"), "{said}");
+    scratch.ok(&["verify"]);
+}
+
+/// A fine-tune that is pushed by Xet is kept as differences from its base, as others are.
+#[test]
+fn a_fine_tune_by_xet_becomes_a_delta_too() {
+    let Some(python) = python() else {
+        return;
+    };
+    let scratch = Scratch::new();
+    scratch.write("base/model.safetensors", &model(400_000, 0));
+    scratch.write("tuned/model.safetensors", &model(400_000, 1));
+    scratch.write(
+        "tuned/README.md",
+        b"---\nbase_model: acme/base\n---\n# Tuned\n",
+    );
+    let server = Server::start_doors(&scratch, &["--requests"]);
+    let script = "\
+from huggingface_hub import HfApi, hf_hub_download
+api = HfApi()
+for name in ['base', 'tuned']:
+    api.create_repo(f'acme/{name}')
+    api.upload_folder(repo_id=f'acme/{name}', folder_path=name)
+    got = hf_hub_download(f'acme/{name}', 'model.safetensors')
+    assert open(got, 'rb').read() == open(f'{name}/model.safetensors', 'rb').read()
+";
+    run(xet_client(&python, &scratch, &server, "hf").args(["-c", script]));
+    let said = server.stop();
+    assert!(said.contains("/v1/xorbs/default/"), "{said}");
+    let stat = scratch.json(&["stat", "acme/tuned"]).to_string();
+    assert!(stat.contains("delta"), "{stat}");
 }

@@ -20,8 +20,13 @@ impl Server {
     }
 
     pub(crate) fn start_doors(scratch: &Scratch, more: &[&str]) -> Self {
-        let anywhere = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
-        let args = [&["serve", "--json"], &anywhere[..], more].concat();
+        Self::start_at(scratch, "127.0.0.1:0", more)
+    }
+
+    /// One that speaks HTTP in the clear at that address.
+    pub(crate) fn start_at(scratch: &Scratch, http: &str, more: &[&str]) -> Self {
+        let places = ["--listen", "127.0.0.1:0", "--http", http];
+        let args = [&["serve", "--json"], &places[..], more].concat();
         let mut command = scratch.command(&args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

@@ -201,16 +201,20 @@ fn refs_have_one_spelling() {
     let repo: RepoName = "trees/backup/2026".parse().unwrap();
     let branch = RefName::branch(repo.clone(), "a/b").unwrap();
     let tag = RefName::tag(repo.clone(), "a/b").unwrap();
+    let note = RefName::note(repo.clone(), "a/b").unwrap();
     assert_ne!(branch, tag);
+    assert!(branch.is_by_people() && tag.is_by_people() && !note.is_by_people());
+    assert!(note.is_note("a/b") && !note.is_note("a") && !tag.is_note("a/b"));
     for (name, kind, text) in [
         (branch, RefKind::Branch, "trees/backup/2026@heads/a/b"),
         (tag, RefKind::Tag, "trees/backup/2026@tags/a/b"),
+        (note, RefKind::Note, "trees/backup/2026@notes/a/b"),
     ] {
         assert_eq!(name.to_string(), text);
         assert_eq!((name.kind, name.rev(), &name.repo), (kind, "a/b", &repo));
         assert_eq!(text.parse::<RefName>().unwrap(), name);
     }
-    for made in [RefName::branch, RefName::tag] {
+    for made in [RefName::branch, RefName::tag, RefName::note] {
         assert!(made(repo.clone(), "a//b").is_err());
     }
     for refused in [

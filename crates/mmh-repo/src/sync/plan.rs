@@ -113,7 +113,9 @@ pub(super) fn wishes(
         )));
     }
     let all = options.names.is_empty();
-    let asked = |name: &RefName| all || options.names.iter().any(|t| fits(t, name));
+    // What a door remembers is this repository's own.
+    let goes = |name: &RefName| name.kind != RefKind::Note;
+    let asked = |name: &RefName| goes(name) && (all || options.names.iter().any(|t| fits(t, name)));
     for target in &options.names {
         let mut both = here.refs.keys().chain(there.refs.keys());
         if !both.any(|name| fits(target, name)) {
@@ -231,6 +233,11 @@ mod tests {
         ]);
         let all = ["a@heads/main", "a@tags/v1", "b@heads/main"];
         assert_eq!(found(&here, &there, &asked(&[], false)), all);
+        let notes = view(&[("a@notes/xet", "7")]);
+        for names in [&[][..], &["a"]] {
+            assert_eq!(found(&notes, &there, &asked(names, false)), [""; 0]);
+        }
+        assert_eq!(found(&view(&[]), &notes, &asked(&[], true)), [""; 0]);
         let both = [&all[..], &["-a@heads/old", "-c@tags/v1"]].concat();
         assert_eq!(found(&here, &there, &asked(&[], true)), both);
         assert_eq!(found(&here, &there, &asked(&["a"], false)), all[..2]);

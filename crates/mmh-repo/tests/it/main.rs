@@ -16,6 +16,7 @@ mod history;
 mod hostile;
 mod inspecting;
 mod interrupted;
+mod noting;
 mod packing;
 mod reading;
 mod restoring;

@@ -366,10 +366,16 @@ fn publish(
             },
             _ => error.into(),
         })?;
-    for (sha256, _) in draft.large.values() {
-        hub.uploads.done(&name, sha256);
-    }
     let id: SnapshotId = done.snapshot.parse()?;
+    let large = draft
+        .large
+        .iter()
+        .map(|(path, (sha256, _))| (path.as_str(), *sha256));
+    let large: Vec<(&str, [u8; 32])> = large.collect();
+    hub.keep_records(&name, &id, &large);
+    for (_, sha256) in large {
+        hub.uploads.done(&name, &sha256);
+    }
     let commit = oid(&id);
     let page = ask.url_of(&name);
     let mut answer = json!({

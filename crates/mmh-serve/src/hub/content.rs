@@ -6,12 +6,12 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::header::{
     ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-    CONTENT_TYPE, ETAG, RANGE, X_CONTENT_TYPE_OPTIONS,
+    CONTENT_TYPE, ETAG, LINK, RANGE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use mmh_core::range::RangeSpec;
 use mmh_core::tree::Node;
 use mmh_core::{ByteRange, FileId};
@@ -20,12 +20,14 @@ use tokio::sync::oneshot;
 
 use super::commits::{hex, oid};
 use super::fail::{Fail, Outcome, REPO_COMMIT};
-use super::route::{Route, encode};
+use super::route::{Route, encode, id_of};
 use super::view::Kept;
-use super::{Ask, Hub, facts};
+use super::{Ask, Hub, facts, xet};
 
 const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
+/// By which a client of Xet asks for the file.
+const XET_HASH: HeaderName = HeaderName::from_static("x-xet-hash");
 /// The repository's own id of what is served, beside the shorter one.
 const SNAPSHOT: HeaderName = HeaderName::from_static("x-mmh-snapshot");
 
@@ -53,7 +55,8 @@ pub(crate) async fn file(hub: &Arc<Hub>, ask: Ask, route: Route) -> Outcome<Resp
         return Err(Fail::no_route());
     }
     hub.may_read(&ask.caller, &name)?;
-    let entry = hub
+    let base = format!("{}/api/{}/{}", ask.base, name.family(), id_of(&name));
+    let (entry, uncut) = hub
         .apart(move |hub| {
             let seen = hub.seen(&name, &rev)?;
             let commit = oid(&seen.found.id);
@@ -75,9 +78,23 @@ pub(crate) async fn file(hub: &Arc<Hub>, ask: Ask, route: Route) -> Outcome<Resp
             let last = path.rsplit('/').next().unwrap_or_default();
             let shown = format!("inline; filename*=UTF-8''{}", encode(last));
             entry.say(CONTENT_DISPOSITION, &shown);
-            Ok(entry)
+            let mut uncut = None;
+            if matches!(kept, Kept::Large(_)) && !raw {
+                match hub.xet_hash(&name, &id)? {
+                    Some(hash) => {
+                        entry.say(XET_HASH, &hash.to_string());
+                        let auth = format!("<{base}/xet-read-token/{commit}>; rel=\"xet-auth\"");
+                        entry.say(LINK, &auth);
+                    }
+                    None => uncut = Some((name, id, size)),
+                }
+            }
+            Ok((entry, uncut))
         })
         .await?;
+    if let Some(uncut) = uncut {
+        xet::cut_later(hub, uncut);
+    }
     serve(hub, &ask, entry)
 }
 
@@ -173,14 +190,22 @@ fn serve(hub: &Hub, ask: &Ask, mut entry: Entry) -> Outcome<Response> {
 
 /// The one range that is asked for; several at once, and what cannot be read, are passed over, as
 /// RFC 9110, section 14.2, lets a server do.
-fn asked_range(headers: &HeaderMap) -> Option<RangeSpec> {
+pub(crate) fn asked_range(headers: &HeaderMap) -> Option<RangeSpec> {
     let text = headers.get(RANGE)?.to_str().ok()?;
     text.strip_prefix("bytes=")?.trim().parse().ok()
 }
 
+fn body(hub: &Hub, id: FileId, range: ByteRange) -> Body {
+    Body::from_stream(stream_of(hub, id, range))
+}
+
 /// A range of a file. Some pieces are decoded ahead, by the pool, as long as not too many clients
 /// want that; while a client takes nothing, no thread waits for it.
-fn body(hub: &Hub, id: FileId, range: ByteRange) -> Body {
+pub(crate) fn stream_of(
+    hub: &Hub,
+    id: FileId,
+    range: ByteRange,
+) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static + use<> {
     let repo = &hub.repo;
     let wanted = repo.threads() + 1;
     let ahead = u32::try_from(wanted).ok();
@@ -206,9 +231,9 @@ fn body(hub: &Hub, id: FileId, range: ByteRange) -> Body {
         .map_ok(move |piece| decode(Arc::clone(&repo), piece))
         .try_buffered(at_once);
     // Its place is free for others when the body is sent.
-    Body::from_stream(decoded.inspect(move |_| {
+    decoded.inspect(move |_| {
         let _held = &ahead;
-    }))
+    })
 }
 
 async fn decode(repo: Arc<Repository>, piece: Piece) -> std::io::Result<Bytes> {

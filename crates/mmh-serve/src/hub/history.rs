@@ -28,7 +28,7 @@ pub(crate) fn refs(hub: &Hub, ask: &Ask, name: &RepoName) -> Outcome<Response> {
             RefKind::Branch if rev.starts_with(PROPOSALS) => proposals.push(one(rev.to_owned())),
             RefKind::Branch => branches.push(one(format!("refs/heads/{rev}"))),
             RefKind::Tag => tags.push(one(format!("refs/tags/{rev}"))),
-            RefKind::Signature => {}
+            RefKind::Signature | RefKind::Note => {}
         }
     }
     if branches.is_empty() && tags.is_empty() && proposals.is_empty() {

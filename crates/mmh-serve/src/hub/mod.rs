@@ -91,6 +91,8 @@ pub struct Hub {
     /// Pieces that may be decoded before they are wanted.
     ahead: Arc<Semaphore>,
     at_once: xet::AtOnce,
+    index: xet::Index,
+    later: xet::Later,
 }
 
 impl Hub {
@@ -115,6 +117,8 @@ impl Hub {
             book: Book::new(),
             ahead: Arc::new(Semaphore::new(AHEAD_MAX)),
             at_once: xet::AtOnce::default(),
+            index: xet::Index::default(),
+            later: xet::Later::default(),
         })
     }
 
@@ -416,8 +420,9 @@ async fn of_repo(
                 .await
         }
         ("discussions", _) => proposals::door(hub, ask, (name, rest), body).await,
-        ("xet-write-token", true) => xet::token(hub, ask, name).await,
-        ("xet", false) => xet::door(hub, ask, (name, rest), body).await,
+        ("xet-read-token", true) => xet::token(hub, ask, (name, first), Role::Reader).await,
+        ("xet-write-token", true) => xet::token(hub, ask, (name, first), Role::Writer).await,
+        ("xet", _) => xet::door(hub, ask, (name, rest), body).await,
         ("commit", false) => commit::commit(hub, ask, (name, first), body).await,
         ("preupload", false) => commit::preupload(hub, ask, (name, first), body).await,
         ("branch" | "tag" | "super-squash" | "settings", false) => {

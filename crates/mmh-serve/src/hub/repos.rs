@@ -102,6 +102,7 @@ pub(crate) async fn whole(hub: &Arc<Hub>, ask: Ask, what: &str, body: Body) -> O
                 };
                 let removed = hub.repo.remove(&target);
                 removed.map_err(not_there)?;
+                hub.uploads.give_up_all(&target.repo);
                 Ok(StatusCode::OK.into_response())
             })
             .await
@@ -126,6 +127,8 @@ pub(crate) async fn whole(hub: &Arc<Hub>, ask: Ask, what: &str, body: Body) -> O
                     _ => not_there(error),
                 })?;
                 hub.moved(&from, &to, &ask.author())?;
+                hub.uploads.give_up_all(&from);
+                hub.uploads.give_up_all(&to);
                 Ok(StatusCode::OK.into_response())
             })
             .await
@@ -217,6 +220,7 @@ async fn create(hub: &Arc<Hub>, ask: Ask, asked: Whole) -> Outcome<Response> {
                 ErrorKind::Conflict => taken(),
                 _ => error.into(),
             })?;
+        hub.uploads.give_up_all(&name);
         let id = id_of(&name);
         Ok(json_of(&json!({ "url": url, "name": id, "id": id })))
     })

@@ -99,8 +99,14 @@ impl Route {
     /// Whether it is asked without a token: the address itself is the proof, or nothing is told that
     /// the client does not know.
     pub(crate) fn is_signed(&self, method: &Method) -> bool {
-        let Self::Lfs { what, .. } = self else {
-            return false;
+        let what = match self {
+            // A range of a xorb.
+            Self::Repo { verb, rest, .. } => {
+                let of_xorb = rest.get(1).is_some_and(|what| what == "xorbs");
+                return *verb == "xet" && of_xorb && method.is_safe();
+            }
+            Self::Lfs { what, .. } => what,
+            _ => return false,
         };
         what == "verify" || *method == Method::PUT || what != "batch" && *method == Method::POST
     }

@@ -2,32 +2,36 @@
 //! over a restart, and thrown away when nobody asked for them in time.
 //!
 //! `arriving` holds what is on its way, `objects/NAME/SHA256` what came whole (of each repository
-//! apart: to know a digest is no right to read), `parts` what comes in parts, `changes` what
-//! commits under way put together, `xorbs` what files of clients that speak Xet are put together from.
+//! apart: to know a digest is no right to read), `parts` what comes in parts, `leaves` which chunks of
+//! Xet those are made of, `changes` what commits under way put together, `xorbs` what files of clients
+//! that speak Xet are put together from, `addresses` where those are sent.
 
+mod leaves;
 mod parts;
 mod xorbs;
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use axum::http::StatusCode;
 use mmh_core::name::RepoName;
 use mmh_core::ports::Clock;
+use mmh_xet::Leaf;
 
 use super::HubOptions;
 use super::commits::hex;
 use super::fail::{Fail, Outcome, of_io};
 use crate::error::{Error, Result, random};
 
+pub(crate) use leaves::{LEAF_LEN, LeavesWriter, Referred, leaf_bytes, leaf_of, read_list};
 use parts::Busy;
 pub(crate) use parts::Whole;
-pub(crate) use xorbs::of_xet;
+pub(crate) use xorbs::{Address, Open, of_xet};
 
 /// How long an upload waits for its commit, and how long its address is good.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -44,6 +48,7 @@ pub(crate) struct Uploads {
     /// Longer uploads may come in parts of that length.
     part_len: u64,
     busy: Busy,
+    addresses: Mutex<()>,
     /// Locked while this lives.
     _lock: File,
 }
@@ -79,7 +84,7 @@ impl Uploads {
                 _ => fs::create_dir_all(root.join(part)).map_err(io)?,
             }
         }
-        for part in ["objects", "parts", "xorbs"] {
+        for part in ["objects", "leaves", "parts", "xorbs", "addresses"] {
             fs::create_dir_all(root.join(part)).map_err(io)?;
         }
         let mut options_of_lock = OpenOptions::new();
@@ -99,6 +104,7 @@ impl Uploads {
             clock: Arc::clone(&options.clock),
             part_len: options.part_len.max(1),
             busy: Busy::default(),
+            addresses: Mutex::new(()),
             _lock: lock,
             root,
         };
@@ -110,14 +116,16 @@ impl Uploads {
     fn sweep(&self) -> io::Result<()> {
         let now = Duration::from_millis(self.clock.now_ms());
         let mut used = 0;
-        for folder in fs::read_dir(self.root.join("objects"))? {
-            for object in fs::read_dir(folder?.path())? {
-                let object = object?;
-                let meta = object.metadata()?;
-                if since_1970(&meta)? + KEPT < now {
-                    fs::remove_file(object.path())?;
-                } else {
-                    used += meta.len();
+        for part in ["objects", "leaves"] {
+            for folder in fs::read_dir(self.root.join(part))? {
+                for object in fs::read_dir(folder?.path())? {
+                    let object = object?;
+                    let meta = object.metadata()?;
+                    if since_1970(&meta)? + KEPT < now {
+                        fs::remove_file(object.path())?;
+                    } else {
+                        used += meta.len();
+                    }
                 }
             }
         }
@@ -148,10 +156,27 @@ impl Uploads {
         Ok(room)
     }
 
+    fn addresses(&self) -> MutexGuard<'_, ()> {
+        self.addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn object(&self, name: &RepoName, sha256: &[u8; 32]) -> PathBuf {
-        let folder = blake3::hash(name.as_str().as_bytes()).to_hex();
-        let folder = self.root.join("objects").join(&folder[..32]);
+        let folder = self.root.join("objects").join(folder_of(name));
         folder.join(hex(sha256))
+    }
+
+    /// Where the list of an upload's chunks lies, if one does.
+    pub(crate) fn leaves(&self, name: &RepoName, sha256: &[u8; 32]) -> PathBuf {
+        let folder = self.root.join("leaves").join(folder_of(name));
+        folder.join(hex(sha256))
+    }
+
+    /// Begins a list of chunks that nobody waits for, of a file that is cut here.
+    pub(crate) fn list(&self) -> Outcome<LeavesWriter> {
+        let path = Removed(self.root.join("arriving").join(self.unique()?));
+        LeavesWriter::create(path, None)
     }
 
     /// Where an upload lies that came whole.
@@ -175,30 +200,53 @@ impl Uploads {
         Ok(is_new)
     }
 
+    /// Puts the list of an upload's chunks beside it.
+    fn place_list(&self, list: LeavesWriter, name: &RepoName, sha256: &[u8; 32]) -> Outcome<()> {
+        let failed = || of_io("keep an upload");
+        let list = list.finish()?;
+        let len = fs::metadata(list.path()).map_err(failed())?.len();
+        let room = self.room(len)?;
+        let to = self.leaves(name, sha256);
+        fs::create_dir_all(to.parent().unwrap_or(&self.root)).map_err(failed())?;
+        let before = fs::metadata(&to).map_or(0, |meta| meta.len());
+        fs::rename(list.path(), &to).map_err(failed())?;
+        room.keep();
+        self.used.fetch_sub(before, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// An upload was committed.
     pub(crate) fn done(&self, name: &RepoName, sha256: &[u8; 32]) {
-        let Some((path, len)) = self.find(name, sha256) else {
-            return;
-        };
-        // Another commit may have been faster.
-        if fs::remove_file(path).is_ok() {
-            self.used.fetch_sub(len, Ordering::Relaxed);
+        for path in [self.object(name, sha256), self.leaves(name, sha256)] {
+            let Ok(len) = fs::metadata(&path).map(|meta| meta.len()) else {
+                continue;
+            };
+            // Another commit may have been faster.
+            if fs::remove_file(path).is_ok() {
+                self.used.fetch_sub(len, Ordering::Relaxed);
+            }
         }
     }
 
-    /// Begins to take in an upload.
+    /// Begins to take in an upload, which is cut into chunks of Xet on the way.
     pub(crate) fn arrive(&self, len: u64) -> Outcome<Arriving> {
+        self.arrive_as(len, None)
+    }
+
+    /// Begins to take in an upload, whose chunks are told: those of `told`.
+    pub(crate) fn arrive_as(&self, len: u64, told: Option<&[Referred]>) -> Outcome<Arriving> {
         let room = self.room(len)?;
-        let path = self.root.join("arriving").join(self.unique()?);
-        let file = File::create_new(&path).map_err(of_io("keep an upload"))?;
-        let folder = Removed(path);
+        let place = || Ok::<_, Fail>(Removed(self.root.join("arriving").join(self.unique()?)));
+        let (path, list) = (place()?, place()?);
+        let file = File::create_new(path.path()).map_err(of_io("keep an upload"))?;
         Ok(Arriving {
             file,
-            path: folder,
+            path,
             room,
             len: 0,
             expected: len,
             sha256: Context::new(&SHA256),
+            leaves: LeavesWriter::create(list, told)?,
         })
     }
 
@@ -243,9 +291,15 @@ fn since_1970(meta: &fs::Metadata) -> io::Result<Duration> {
     Ok(modified.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
+/// The folder of a name, whatever characters that has.
+fn folder_of(name: &RepoName) -> String {
+    let hash = blake3::hash(name.as_str().as_bytes()).to_hex();
+    hash[..32].to_owned()
+}
+
 /// A file or folder that goes when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Removed(PathBuf);
+pub(crate) struct Removed(pub(crate) PathBuf);
 
 impl Removed {
     pub(crate) fn path(&self) -> &Path {
@@ -269,6 +323,7 @@ pub(crate) struct Arriving {
     len: u64,
     expected: u64,
     sha256: Context,
+    leaves: LeavesWriter,
 }
 
 impl std::fmt::Debug for Arriving {
@@ -287,7 +342,13 @@ impl Arriving {
             return Err(Fail::invalid("the upload is longer than it was said to be"));
         }
         self.sha256.update(bytes);
+        self.leaves.bytes(bytes)?;
         self.file.write_all(bytes).map_err(of_io("keep an upload"))
+    }
+
+    /// The next chunk, of an upload whose chunks are told.
+    pub(crate) fn leaf(&mut self, leaf: &Leaf) -> Outcome<()> {
+        self.leaves.leaf(leaf)
     }
 
     /// All came: it is kept under its digest, if it has that.
@@ -312,6 +373,8 @@ impl Arriving {
             return Err(Fail::invalid(text));
         }
         self.file.sync_all().map_err(of_io("keep an upload"))?;
+        // The list first: without one a file is cut again, when somebody asks for it.
+        uploads.place_list(self.leaves, name, sha256)?;
         if uploads.place(self.path.path(), name, sha256)? {
             self.room.keep();
         }
@@ -372,7 +435,8 @@ mod tests {
         assert_eq!(uploads.used.load(Ordering::Relaxed), 0);
         for _ in 0..2 {
             put(b"hello", 5, &right).unwrap();
-            assert_eq!(uploads.used.load(Ordering::Relaxed), 5);
+            let list = 4 + 36;
+            assert_eq!(uploads.used.load(Ordering::Relaxed), 5 + list);
         }
         let (path, len) = uploads.find(&name, &right).unwrap();
         assert_eq!(
@@ -415,7 +479,7 @@ mod tests {
         drop(uploads);
         let again = Uploads::open(&options(folder.path(), &clock)).unwrap();
         assert!(again.find(&name, &right).is_some());
-        assert_eq!(again.used.load(Ordering::Relaxed), 1);
+        assert_eq!(again.used.load(Ordering::Relaxed), 1 + 4 + 36);
         drop(again);
         clock.0.store(u64::MAX / 2, Ordering::Relaxed);
         let late = Uploads::open(&options(folder.path(), &clock)).unwrap();
@@ -440,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn sessions_end_when_nothing_comes() {
+    fn addresses_change_when_xorbs_are_thrown_away() {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(Hands::default());
         let options = HubOptions {
@@ -448,35 +512,50 @@ mod tests {
             ..options(folder.path(), &clock)
         };
         let uploads = Uploads::open(&options).unwrap();
-        let (name, _) = names();
+        let (name, other) = names();
+        let first = uploads.address(&name).unwrap();
+        assert_eq!(uploads.address(&name).unwrap(), first);
+        let others = uploads.address(&other).unwrap();
+        assert_ne!(others, first);
         let mut writer = mmh_xet::XorbWriter::default();
         assert!(writer.push(b"hello", mmh_xet::Scheme::None));
         let (xorb, bytes) = writer.finish(false);
-        let session = uploads.session(&name, &[1; 16]);
-        assert!(session.put(&bytes, xorb.hash()).unwrap());
-        let used = uploads.used.load(Ordering::Relaxed);
-        assert_eq!(used, 5 + 36 + 4);
+        let put = |uploads: &Uploads| uploads.xorbs(&name).put(&bytes, xorb.hash()).unwrap();
+        assert!(put(&uploads) && !put(&uploads));
+        let used = || 5 + 36 + 4;
+        assert_eq!(uploads.used.load(Ordering::Relaxed), used());
         drop(uploads);
         let uploads = Uploads::open(&options).unwrap();
+        assert_eq!(uploads.used.load(Ordering::Relaxed), used());
         assert_eq!(
-            uploads.used.load(Ordering::Relaxed),
-            used,
+            uploads.address(&name).unwrap(),
+            first,
             "it outlives a restart"
         );
-        let session = uploads.session(&name, &[1; 16]);
-        assert!(!session.put(&bytes, xorb.hash()).unwrap());
-        // The second one touched it, at the hands' zero.
-        clock.0.store(60 * 60 * 1000, Ordering::Relaxed);
-        uploads.end_sessions().unwrap();
-        assert_eq!(uploads.used.load(Ordering::Relaxed), used);
+        let day = u64::try_from(KEPT.as_millis()).unwrap();
+        clock.0.store(day, Ordering::Relaxed);
+        uploads.end_xorbs().unwrap();
+        assert_eq!(uploads.xorbs(&name).n_chunks(&xorb.hash()), Some(1));
+        // To look at it kept it for another day.
+        clock.0.store(2 * day, Ordering::Relaxed);
+        uploads.end_xorbs().unwrap();
+        assert_eq!(uploads.used.load(Ordering::Relaxed), used());
+        assert_eq!(uploads.address(&name).unwrap(), first);
         clock.0.fetch_add(1, Ordering::Relaxed);
-        uploads.end_sessions().unwrap();
+        uploads.end_xorbs().unwrap();
         assert_eq!(uploads.used.load(Ordering::Relaxed), 0);
-        assert!(
-            uploads
-                .session(&name, &[1; 16])
-                .put(&bytes, xorb.hash())
-                .unwrap()
-        );
+        let second = uploads.address(&name).unwrap();
+        assert_ne!(second, first);
+        assert_eq!(uploads.address(&other).unwrap(), others);
+        assert!(put(&uploads));
+        uploads.xorbs(&name).done(&xorb.hash());
+        uploads.xorbs(&name).done(&xorb.hash());
+        assert_eq!(uploads.used.load(Ordering::Relaxed), 0);
+        uploads.give_up(&name, &first);
+        assert_eq!(uploads.address(&name).unwrap(), second, "of an older one");
+        uploads.give_up(&name, &second);
+        assert_ne!(uploads.address(&name).unwrap(), second);
+        uploads.give_up_all(&other);
+        assert_ne!(uploads.address(&other).unwrap(), others);
     }
 }

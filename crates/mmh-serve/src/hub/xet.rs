@@ -1,10 +1,18 @@
-//! Uploads by the Xet protocol (<https://huggingface.co/docs/xet>): a token, xorbs, and shards that
-//! say which files they are. Each file is put together at once and is then an upload like any other.
+//! Xet (<https://huggingface.co/docs/xet>): tokens, xorbs and shards that come, and what of both is here
+//! already; files by their hash, as ranges of xorbs.
 //!
-//! Clients remember for weeks which xorbs an address of a server has, and rely on it. So every token
-//! comes with an address of its own, whose xorbs are there for as long as the upload goes on.
+//! Clients remember for weeks which xorbs an address of a server has, and rely on it. So an address of
+//! a name is changed when something of what was sent to it cannot be found any more.
 
-use std::sync::Arc;
+mod download;
+mod keep;
+mod known;
+mod later;
+mod records;
+mod shard;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -12,65 +20,102 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use mmh_core::name::RepoName;
-use mmh_xet::{SHARD_LEN_MAX, Shard, XORB_LEN_MAX, XetHash};
+use mmh_core::tree::Node;
+use mmh_core::{FileId, SnapshotId};
+use mmh_repo::refs::Resolved;
+use mmh_xet::{XORB_LEN_MAX, XetHash};
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::commits::{hex, unhex};
 use super::fail::{Fail, Outcome};
 use super::route::id_of;
-use super::uploads::of_xet;
+use super::uploads::{Address, of_xet};
 use super::{Ask, Hub, json_of, whole_body};
-use crate::error::random;
-use crate::token::Role;
+use crate::token::{ANONYMOUS, Role};
+
+pub(crate) use keep::Came;
+pub(crate) use known::Index;
+pub(crate) use later::{Later, cut_later};
+pub(crate) use records::Records;
 
 const CAS_URL: HeaderName = HeaderName::from_static("x-xet-cas-url");
 const ACCESS_TOKEN: HeaderName = HeaderName::from_static("x-xet-access-token");
 const EXPIRATION: HeaderName = HeaderName::from_static("x-xet-token-expiration");
 
-/// After that a client asks for a token again. It uses the address of the first one for all that it
-/// began by then, so this is less than sessions are kept.
+/// After that a client asks for a token again.
 const TOKEN_KEPT: Duration = Duration::from_secs(15 * 60);
 /// Most bytes of a xorb as it is sent: all raw, with the heads of chunks and a footer.
 const XORB_BODY_MAX: u64 = XORB_LEN_MAX as u64 + (1 << 20);
 /// Xorbs, and shards, that are in memory at the same time.
 const AT_ONCE: usize = 4;
+/// How often it is looked which files of a name are gone.
+const SWEPT_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Bounds what is in memory.
 #[derive(Debug)]
 pub(crate) struct AtOnce {
     xorbs: Semaphore,
-    shards: Semaphore,
+    shards: Arc<Semaphore>,
+    /// When each name's records were looked through.
+    swept: Mutex<BTreeMap<RepoName, u64>>,
 }
 
 impl Default for AtOnce {
     fn default() -> Self {
         Self {
             xorbs: Semaphore::new(AT_ONCE),
-            shards: Semaphore::new(AT_ONCE),
+            shards: Arc::new(Semaphore::new(AT_ONCE)),
+            swept: Mutex::default(),
         }
     }
 }
 
-/// `GET /api/{family}/{id}/xet-write-token/{rev}`: where xorbs go, and with which token. It is the
-/// one that the caller has, so it may what that one may, and no longer.
-pub(crate) async fn token(hub: &Arc<Hub>, ask: Ask, name: RepoName) -> Outcome<Response> {
-    hub.may(&ask.caller, &name, Role::Writer)?;
+impl AtOnce {
+    async fn shard(&self) -> Outcome<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.shards).acquire_owned().await;
+        place.map_err(|error| Fail::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
+    }
+
+    /// Whether a name's turn has come.
+    fn is_due(&self, name: &RepoName, now_ms: u64) -> bool {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        let every = u64::try_from(SWEPT_EVERY.as_millis()).unwrap_or(u64::MAX);
+        swept.retain(|_, at| at.saturating_add(every) > now_ms);
+        swept.insert(name.clone(), now_ms).is_none()
+    }
+}
+
+/// The place of a name's xorbs, and of all else that the protocol has, as clients call it.
+fn address_url(ask: &Ask, name: &RepoName, address: &Address) -> String {
+    let (base, family, id) = (&ask.base, name.family(), id_of(name));
+    format!("{base}/api/{family}/{id}/xet/{}", hex(address))
+}
+
+/// `GET /api/{family}/{id}/xet-{read|write}-token/{rev}`: where xorbs are, and with which token. It is
+/// the one that the caller has, so it may what that one may, and no longer.
+pub(crate) async fn token(
+    hub: &Arc<Hub>,
+    ask: Ask,
+    (name, rev): (RepoName, String),
+    role: Role,
+) -> Outcome<Response> {
+    hub.may(&ask.caller, &name, role)?;
     hub.apart(move |hub| {
-        if hub.repo.tips(&name)?.is_empty() {
+        if role == Role::Reader {
+            hub.resolved(&name, &rev)?;
+        } else if hub.repo.tips(&name)?.is_empty() {
             return Err(Fail::no_repo());
+        } else {
+            hub.uploads.end_xorbs()?;
+            hub.sweep(&name);
         }
-        hub.uploads.end_sessions()?;
-        let session = random::<16>();
-        let unavailable = StatusCode::SERVICE_UNAVAILABLE;
-        let session = session.map_err(|error| Fail::new(unavailable, error.to_string()))?;
-        let (base, family, id) = (&ask.base, name.family(), id_of(&name));
-        let url = format!("{base}/api/{family}/{id}/xet/{}", hex(&session));
+        let url = address_url(&ask, &name, &hub.uploads.address(&name)?);
         let until = Duration::from_millis(hub.uploads.now_ms()) + TOKEN_KEPT;
         let until = until.as_secs();
         let own = ask.headers.get(AUTHORIZATION).filter(|_| ask.caller.known);
         let own = own.and_then(|header| header.to_str().ok()?.split_once(' '));
-        let own = own.map_or("anonymous", |(_, token)| token.trim());
+        let own = own.map_or(ANONYMOUS, |(_, token)| token.trim());
         let said = json!({ "casUrl": url, "exp": until, "accessToken": own });
         let mut response = json_of(&said);
         for (header, value) in [
@@ -95,60 +140,103 @@ pub(crate) async fn door(
     (name, rest): (RepoName, Vec<String>),
     body: Body,
 ) -> Outcome<Response> {
-    hub.may(&ask.caller, &name, Role::Writer)?;
     let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
-    let (session, rest) = rest.split_first().ok_or_else(Fail::no_route)?;
-    let session = unhex::<16>(session).ok_or_else(Fail::no_route)?;
+    let (address, rest) = rest.split_first().ok_or_else(Fail::no_route)?;
+    let address = unhex::<16>(address).ok_or_else(Fail::no_route)?;
+    let hash_of = |text: &str| text.parse::<XetHash>().map_err(of_xet);
+    let version = |text: &str| if text == "v1" { 1 } else { 2 };
     match (&ask.method, rest) {
-        // The specification has another prefix than the client.
-        (&Method::POST, ["v1", "xorbs", "default" | "default-merkledb", hash]) => {
-            let hash = hash.parse::<XetHash>().map_err(of_xet)?;
-            xorb(hub, (name, session), hash, body).await
+        (&Method::GET, [v @ ("v1" | "v2"), "reconstructions", hash]) => {
+            let wanted = (version(v), hash_of(hash)?);
+            download::reconstruction(hub, ask, (name, address), wanted).await
         }
-        (&Method::POST, ["v1", "shards"]) => shard(hub, (name, session), body).await,
+        (&Method::GET | &Method::HEAD, ["xorbs", hash]) => {
+            let hash = hash_of(hash)?;
+            download::xorb(hub, ask, name, hash).await
+        }
+        // The specification has another prefix than the client.
+        (&Method::GET, ["v1", "chunks", "default" | "default-merkledb", hash]) => {
+            let hash = hash_of(hash)?;
+            download::chunk(hub, ask, name, hash).await
+        }
+        (&Method::POST, ["v1", "xorbs", "default" | "default-merkledb", hash]) => {
+            hub.may(&ask.caller, &name, Role::Writer)?;
+            xorb(hub, name, hash_of(hash)?, body).await
+        }
+        (&Method::POST, [v @ ("v1" | "v2"), "shards"]) => {
+            hub.may(&ask.caller, &name, Role::Writer)?;
+            let whose = (ask, name, address);
+            match version(v) {
+                1 => shard::v1(hub, whose, body).await,
+                _ => shard::v2(hub, whose, body).await,
+            }
+        }
         (&Method::POST, ["v1", "telemetry"]) => Ok(StatusCode::OK.into_response()),
-        // Among others: chunks of other files, which is answered with "not known".
         _ => Err(Fail::no_route()),
     }
 }
 
-async fn xorb(
-    hub: &Arc<Hub>,
-    (name, session): (RepoName, [u8; 16]),
-    hash: XetHash,
-    body: Body,
-) -> Outcome<Response> {
-    let _place = place(&hub.at_once.xorbs).await?;
+async fn xorb(hub: &Arc<Hub>, name: RepoName, hash: XetHash, body: Body) -> Outcome<Response> {
+    let place = hub.at_once.xorbs.acquire().await;
+    let _place =
+        place.map_err(|error| Fail::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))?;
     let bytes = whole_body(hub, body, XORB_BODY_MAX).await?;
-    let put = move |hub: &Hub| hub.uploads.session(&name, &session).put(&bytes, hash);
+    let put = move |hub: &Hub| hub.uploads.xorbs(&name).put(&bytes, hash);
     let is_new = hub.apart(put).await?;
     Ok(json_of(&json!({ "was_inserted": is_new })))
 }
 
-async fn shard(
-    hub: &Arc<Hub>,
-    (name, session): (RepoName, [u8; 16]),
-    body: Body,
-) -> Outcome<Response> {
-    let _place = place(&hub.at_once.shards).await?;
-    let bytes = whole_body(hub, body, SHARD_LEN_MAX as u64).await?;
-    hub.apart(move |hub| {
-        let shard = Shard::read(&bytes).map_err(of_xet)?;
-        drop(bytes);
-        for xorb in &shard.xorbs {
-            xorb.verify().map_err(of_xet)?;
+impl Hub {
+    /// The hash by which a file can be fetched, if it can.
+    pub(crate) fn xet_hash(&self, name: &RepoName, file: &FileId) -> Outcome<Option<XetHash>> {
+        match Records::of(&self.repo, name)? {
+            Some(records) => Ok(records.hash_of(file)?),
+            None => Ok(None),
         }
-        let session = hub.uploads.session(&name, &session);
-        shard
-            .files
-            .iter()
-            .try_for_each(|file| session.assemble(file))
-    })
-    .await?;
-    Ok(json_of(&json!({ "result": 1 })))
-}
+    }
 
-async fn place(of: &Semaphore) -> Outcome<tokio::sync::SemaphorePermit<'_>> {
-    let place = of.acquire().await;
-    place.map_err(|error| Fail::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
+    /// Remembers which chunks the large files of a commit are made of, and lets go of what was sent
+    /// for them. Without it they could not be fetched by Xet until they are read for that: nothing to
+    /// refuse a commit for that is done.
+    pub(crate) fn keep_records(
+        &self,
+        name: &RepoName,
+        id: &SnapshotId,
+        large: &[(&str, [u8; 32])],
+    ) {
+        let Ok(snapshot) = self.repo.snapshot(*id) else {
+            return;
+        };
+        let found = Resolved {
+            id: *id,
+            snapshot,
+            by: None,
+        };
+        let came = |(path, sha256): &(&str, [u8; 32])| {
+            let list = self.uploads.leaves(name, sha256);
+            let node = self.repo.node_in(&found, path).ok()??;
+            let Node::File { id: file, size, .. } = node else {
+                return None;
+            };
+            (list.exists() && size > 0).then_some(Came { file, size, list })
+        };
+        let came: Vec<Came> = large.iter().filter_map(came).collect();
+        let xorbs = self.uploads.xorbs(name);
+        let n_chunks = |hash: &XetHash| xorbs.n_chunks(hash);
+        let now_ms = self.uploads.now_ms();
+        if !came.is_empty()
+            && let Ok(whole) = keep::keep(&self.repo, name, &came, &n_chunks, now_ms)
+        {
+            whole.iter().for_each(|hash| xorbs.done(hash));
+        }
+    }
+
+    /// Lets go of records of files that were gone long enough, once a day.
+    fn sweep(&self, name: &RepoName) {
+        let now_ms = self.uploads.now_ms();
+        if self.gate.may_write() && self.at_once.is_due(name, now_ms) {
+            // What cannot be done now is done another day.
+            keep::sweep(&self.repo, name, now_ms).ok();
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! A hub on loopback, over a repository in memory, and a client that sends what it likes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use mmh_core::ports::SystemClock;
+use mmh_core::ports::{Clock, SystemClock};
 use mmh_repo::{Backend, Components, Repository, Settings};
 use mmh_serve::{Gate, Hub, HubOptions, Limits, Role, Server, Silent, Tokens, health};
 use serde_json::{Value, json};
@@ -18,12 +19,23 @@ use tokio::sync::oneshot;
 /// Length of a part of an upload.
 pub(crate) const PART_LEN: u64 = 1_000_000;
 
+/// This machine's clock, ahead by what a test wants.
+#[derive(Debug, Default)]
+struct Ahead(AtomicU64);
+
+impl Clock for Ahead {
+    fn now_ms(&self) -> u64 {
+        SystemClock.now_ms() + self.0.load(Ordering::SeqCst)
+    }
+}
+
 /// A hub that runs, with its clients on the same runtime.
 pub(crate) struct Home {
     pub(crate) runtime: Runtime,
     pub(crate) address: String,
     pub(crate) repo: Arc<Repository>,
     pub(crate) folder: TempDir,
+    clock: Arc<Ahead>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -70,15 +82,43 @@ impl Home {
             .build()
             .unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build();
-        let components = Components::new(runtime.handle().clone(), Arc::new(pool.unwrap()));
+        let clock = Arc::new(Ahead::default());
+        let components = Components {
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            ..Components::new(runtime.handle().clone(), Arc::new(pool.unwrap()))
+        };
         let repo = Repository::init(Backend::memory(), Settings::default(), components);
         let repo = Arc::new(repo.unwrap());
+        Self::over((runtime, repo, clock), (tokens, limits, uploads_len))
+    }
+
+    /// Another server over the same repository, without what was uploaded to this one.
+    pub(crate) fn again(self) -> Self {
+        let Self {
+            runtime,
+            repo,
+            clock,
+            ..
+        } = self;
+        let how = (Tokens::none(Role::Admin), Limits::default(), 64 << 20);
+        Self::over((runtime, repo, clock), how)
+    }
+
+    /// Lets time pass.
+    pub(crate) fn turn(&self, ms: u64) {
+        self.clock.0.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    fn over(
+        (runtime, repo, clock): (Runtime, Arc<Repository>, Arc<Ahead>),
+        (tokens, limits, uploads_len): (Tokens, Limits, u64),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = HubOptions {
             uploads: folder.path().to_owned(),
             uploads_len,
             part_len: PART_LEN,
-            clock: Arc::new(SystemClock),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
         };
         let hub = Hub::open(Arc::clone(&repo), &gate, limits.clone(), options).unwrap();
         let router = health(Arc::clone(&repo), &gate).merge(hub.router());
@@ -93,6 +133,7 @@ impl Home {
             address,
             repo,
             folder,
+            clock,
             _stop: stop,
         }
     }
@@ -195,7 +236,12 @@ impl Home {
                 let path = entry.unwrap().path();
                 match path.is_dir() {
                     true => left.push(path),
-                    false => n += usize::from(!path.ends_with("lock")),
+                    // Which address clients have is remembered.
+                    false => {
+                        let folder = path.parent().and_then(|folder| folder.file_name());
+                        let kept = path.ends_with("lock") || folder == Some("addresses".as_ref());
+                        n += usize::from(!kept);
+                    }
                 }
             }
         }

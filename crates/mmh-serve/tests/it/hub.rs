@@ -16,7 +16,7 @@ fn a_model_goes_in_and_comes_out() {
     let weights = noise(2_000_000, 1);
     let place = address_of(&home, "acme/tiny", &sha256(&weights), weights.len()).unwrap();
     assert_eq!(home.ask("PUT", &place, &[], &weights).status, 200);
-    assert_eq!(home.staged(), 1);
+    assert_eq!(home.staged(), 2, "with the list of its chunks");
     assert_eq!(
         address_of(&home, "acme/tiny", &sha256(&weights), weights.len()),
         None

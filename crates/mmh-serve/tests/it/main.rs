@@ -20,3 +20,5 @@ mod tls;
 mod together;
 mod uploads;
 mod xet;
+mod xet_again;
+mod xet_fetch;

@@ -18,7 +18,7 @@ use mmh_core::name::RepoName;
 
 use super::super::commits::hex;
 use super::super::fail::{Fail, Outcome, of_io};
-use super::{KEPT, Uploads};
+use super::{KEPT, LeavesWriter, Uploads};
 
 /// Most parts of an upload; those of longer ones are longer.
 const PARTS_MAX: u64 = 4096;
@@ -188,7 +188,8 @@ impl Uploads {
             }
         }
         let data = folder.join("data");
-        let found = digest(&data).map_err(of_io("read parts"))?;
+        let mut list = self.list()?;
+        let found = digest(&data, &mut list)?;
         if found != *whole.sha256 {
             self.forget(&folder, whole.len);
             let (found, wanted) = (hex(&found), hex(whole.sha256));
@@ -196,6 +197,7 @@ impl Uploads {
                 "the upload has the digest {found}, not {wanted}"
             )));
         }
+        self.place_list(list, whole.name, whole.sha256)?;
         let is_new = self.place(&data, whole.name, whole.sha256)?;
         if is_new {
             fs::remove_dir_all(&folder).ok();
@@ -235,13 +237,18 @@ impl Uploads {
     }
 }
 
-fn digest(path: &Path) -> io::Result<[u8; 32]> {
-    let (mut file, mut context) = (File::open(path)?, Context::new(&SHA256));
-    let mut buffer = vec![0; READ_LEN];
+/// The digest of a file, whose chunks of Xet are listed on the way.
+fn digest(path: &Path, list: &mut LeavesWriter) -> Outcome<[u8; 32]> {
+    let failed = || of_io("read parts");
+    let mut file = File::open(path).map_err(failed())?;
+    let (mut context, mut buffer) = (Context::new(&SHA256), vec![0; READ_LEN]);
     loop {
-        match file.read(&mut buffer)? {
+        match file.read(&mut buffer).map_err(failed())? {
             0 => break,
-            n => context.update(&buffer[..n]),
+            n => {
+                context.update(&buffer[..n]);
+                list.bytes(&buffer[..n])?;
+            }
         }
     }
     let mut digest = [0; 32];
