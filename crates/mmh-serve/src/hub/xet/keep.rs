@@ -4,7 +4,7 @@
 //! xorb that was sent is of xorbs of files is a record too, and lasts as long as those files.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
 use mmh_core::FileId;
@@ -15,7 +15,8 @@ use mmh_repo::{Error, NoteEditor, Repository, Result};
 use mmh_xet::{XORB_CHUNKS_MAX, XetHash};
 
 use super::records::{
-    Builder, DOOR, Kind, Made, OfFile, Part, made_in, parts_in, put_parts, run_in,
+    Builder, DOOR, Kind, Made, OfFile, Part, Run, link_in, made_in, parts_in, put_made, put_parts,
+    put_run, run_in,
 };
 use crate::hub::uploads::{Referred, read_list};
 
@@ -217,41 +218,101 @@ pub(crate) fn sweep(repo: &Repository, name: &RepoName, now_ms: u64) -> Result<(
     Ok(())
 }
 
-/// Throws away what is remembered of files.
+/// Throws away what is remembered of files. Records that other files need too become those of others.
 fn forget(editor: &mut NoteEditor<'_>, files: &[FileId]) -> Result<()> {
-    let mut xorbs: HashMap<XetHash, FileId> = HashMap::new();
+    if files.is_empty() {
+        return Ok(());
+    }
+    let gone: HashSet<FileId> = files.iter().copied().collect();
+    let heirs = heirs(editor, &gone)?;
+    let mut xorbs: BTreeMap<XetHash, FileId> = BTreeMap::new();
     for file in files {
         let hashes = Kind::Hashes.of_file(file);
-        if let Some(Node::Link { target }) = editor.node(&hashes)?
-            && let Ok(hash) = target.parse::<XetHash>()
+        if let Some(hash) = link_in(editor, &hashes)?
             && let Some(made) = made_in(editor, &hash)?
-            // Another file may have the same content.
             && made.file == *file
         {
-            let Made { xorbs: of_file, .. } = made;
-            xorbs.extend(of_file.iter().map(|xorb| (xorb.hash, *file)));
-            editor.remove(Kind::Made.of(&hash))?;
+            xorbs.extend(made.xorbs.iter().map(|xorb| (xorb.hash, *file)));
+            match heirs.get(&hash) {
+                Some(heir) => put_made(
+                    editor,
+                    &hash,
+                    &Made {
+                        file: *heir,
+                        ..made
+                    },
+                )?,
+                None => editor.remove(Kind::Made.of(&hash))?,
+            }
         }
         for path in [hashes, Kind::Files.of_file(file), Kind::Gone.of_file(file)] {
             editor.remove(path)?;
         }
     }
+    inherit(editor, &heirs, &mut xorbs)?;
     let mut lost = HashSet::new();
-    for (hash, file) in xorbs.into_iter().collect::<BTreeMap<_, _>>() {
+    for (hash, file) in xorbs {
         let Some(run) = run_in(editor, &hash)?.filter(|run| run.file == file) else {
             continue;
         };
-        for (chunk, _) in &run.leaves {
+        // The first may be that of the file.
+        let shared = run.leaves.iter().enumerate();
+        let shared = shared.filter(|(i, (chunk, _))| *i == 0 || chunk.is_shared());
+        for (_, (chunk, _)) in shared {
             let path = Kind::Shared.of(chunk);
-            if let Some(Node::Link { target }) = editor.node(&path)?
-                && target == hash.to_string()
-            {
+            if link_in(editor, &path)? == Some(hash) {
                 editor.remove(path)?;
             }
         }
         editor.remove(Kind::Xorbs.of(&hash))?;
         lost.insert(hash);
     }
+    forget_parts(editor, &lost)
+}
+
+/// Files that stay, by their hashes.
+fn heirs(editor: &NoteEditor<'_>, gone: &HashSet<FileId>) -> Result<BTreeMap<XetHash, FileId>> {
+    let mut heirs = BTreeMap::new();
+    for listed in editor.list(Kind::Files.folder())? {
+        if let Node::File { id, .. } = listed.node
+            && !gone.contains(&id)
+            && let Some(hash) = link_in(editor, &Kind::Hashes.of_file(&id))?
+        {
+            heirs.insert(hash, id);
+        }
+    }
+    Ok(heirs)
+}
+
+/// Gives xorbs to files that have them too, and takes them out of those that are lost.
+fn inherit(
+    editor: &mut NoteEditor<'_>,
+    heirs: &BTreeMap<XetHash, FileId>,
+    xorbs: &mut BTreeMap<XetHash, FileId>,
+) -> Result<()> {
+    for hash in heirs.keys() {
+        if xorbs.is_empty() {
+            break;
+        }
+        let Some(made) = made_in(editor, hash)? else {
+            continue;
+        };
+        let mut at = 0;
+        for xorb in &made.xorbs {
+            if xorbs.remove(&xorb.hash).is_some()
+                && let Some(run) = run_in(editor, &xorb.hash)?
+            {
+                let file = made.file;
+                put_run(editor, &xorb.hash, &Run { file, at, ..run })?;
+            }
+            at += u64::from(xorb.raw_len);
+        }
+    }
+    Ok(())
+}
+
+/// Takes xorbs that are lost out of what is known of those that were sent.
+fn forget_parts(editor: &mut NoteEditor<'_>, lost: &HashSet<XetHash>) -> Result<()> {
     if lost.is_empty() {
         return Ok(());
     }
@@ -376,12 +437,25 @@ mod tests {
 
         /// Keeps records of a file whose chunks have the hashes of numbers from `first` on.
         fn keep(&self, path: &str, first: u32, runs: &[Referred], now_ms: u64) -> Vec<XetHash> {
+            self.keep_with(path, &|n| first + n, runs, now_ms)
+        }
+
+        fn keep_with(
+            &self,
+            path: &str,
+            number: &dyn Fn(u32) -> u32,
+            runs: &[Referred],
+            now_ms: u64,
+        ) -> Vec<XetHash> {
             use crate::hub::uploads::LeavesWriter;
-            let list = self.folder.path().join(format!("{path}-{first}-{now_ms}"));
+            let list = self
+                .folder
+                .path()
+                .join(format!("{path}-{}-{now_ms}", number(0)));
             let removed = crate::hub::uploads::Removed(list.clone());
             let mut writer = LeavesWriter::create(removed, Some(runs)).unwrap();
             for n in 0..LEN {
-                writer.leaf(&(hash(first + n), 1)).unwrap();
+                writer.leaf(&(hash(number(n)), 1)).unwrap();
             }
             let _list = writer.finish().unwrap();
             let came = Came {
@@ -439,7 +513,7 @@ mod tests {
 
     #[test]
     fn what_nothing_names_is_remembered_for_22_days() {
-        let day = 24 * 60 * 60 * 1000;
+        let day = DAY_MS;
         let place = Place::new();
         let (w, x) = (place.file("w.bin"), place.file("x.bin"));
         place.keep("w.bin", 0, &[referred(7, 0..9)], 0);
@@ -479,6 +553,46 @@ mod tests {
         assert_eq!(left, []);
         sweep(200 * day);
         assert!(place.records().shared(&hash(50_000)).unwrap().is_some());
+    }
+
+    /// The newer of two files that begin alike goes; the older one is whole, and so is a third with
+    /// the same content.
+    #[test]
+    fn what_other_files_need_is_not_thrown_away() {
+        let day = DAY_MS;
+        let place = Place::new();
+        place.change(&[("y.bin", 3)], &[]);
+        let (w, x) = (place.file("w.bin"), place.file("x.bin"));
+        place.keep("w.bin", 0, &[], 0);
+        place.keep("y.bin", 0, &[], 0);
+        let longer = |n: u32| if n < 8192 { n } else { n + 100_000 };
+        place.keep_with("x.bin", &longer, &[], 0);
+        let hash_of = |file: &FileId| place.records().hash_of(file).unwrap();
+        let made = |file: &FileId| {
+            let hash = hash_of(file).unwrap();
+            place.records().made(&hash).unwrap().unwrap()
+        };
+        let (of_w, of_x) = (made(&w), made(&x));
+        assert_eq!(of_w.xorbs[0], of_x.xorbs[0]);
+        assert_eq!(
+            of_w.file,
+            place.file("y.bin"),
+            "the newer of two that are alike"
+        );
+        let run = |xorb: &OfFile| place.records().run(&xorb.hash).unwrap();
+        assert_eq!(run(&of_w.xorbs[0]).unwrap().file, x);
+        place.change(&[], &["x.bin", "y.bin"]);
+        for at in [day, 30 * day] {
+            sweep(&place.repo, &place.name, at).unwrap();
+        }
+        assert_eq!((hash_of(&x), made(&w).file), (None, w));
+        for (n, xorb) in of_w.xorbs.iter().enumerate() {
+            let run = run(xorb).unwrap();
+            assert_eq!((run.file, run.at), (w, 8192 * n as u64));
+        }
+        assert_eq!(run(&of_x.xorbs[1]), None);
+        let shared = place.records().shared(&hash(0)).unwrap();
+        assert_eq!(shared, Some(of_w.xorbs[0].hash));
     }
 
     #[test]

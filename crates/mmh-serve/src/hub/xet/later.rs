@@ -11,6 +11,7 @@ use mmh_core::{ByteRange, FileId};
 use mmh_repo::Error;
 
 use super::keep::{Came, keep};
+use super::records::DOOR;
 use crate::hub::Hub;
 use crate::hub::fail::Outcome;
 
@@ -106,6 +107,8 @@ fn cut(hub: &Weak<Hub>, name: &RepoName, (file, size): (FileId, u64)) -> Outcome
         let hub = hub.upgrade().ok_or_else(gone)?;
         (Arc::clone(&hub.repo), hub.uploads.list()?)
     };
+    // Before it is read: here nobody may write.
+    repo.edit_note(name, DOOR, &|_| Ok(()))?;
     let reader = repo.open_file(file)?;
     repo.read_range(&reader, ByteRange::all(size), &mut |piece| {
         if hub.strong_count() == 0 {

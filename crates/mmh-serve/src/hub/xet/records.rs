@@ -342,6 +342,27 @@ pub(crate) fn run_in(editor: &NoteEditor<'_>, xorb: &XetHash) -> Result<Option<R
     editor.record(&path)?.map(read).transpose()
 }
 
+/// As [`parts_in`], of a link to a hash.
+pub(crate) fn link_in(editor: &NoteEditor<'_>, path: &str) -> Result<Option<XetHash>> {
+    match editor.node(path)? {
+        Some(Node::Link { target }) => {
+            let hash = target.parse::<XetHash>();
+            hash.map(Some).map_err(|_| damaged(path))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Puts a file down.
+pub(crate) fn put_made(editor: &mut NoteEditor<'_>, hash: &XetHash, made: &Made) -> Result<()> {
+    editor.write(Kind::Made.of(hash), made.write())
+}
+
+/// Puts a xorb of a file down.
+pub(crate) fn put_run(editor: &mut NoteEditor<'_>, xorb: &XetHash, run: &Run) -> Result<()> {
+    editor.write(Kind::Xorbs.of(xorb), run.write())
+}
+
 /// Puts parts of a xorb down; none removes it.
 pub(crate) fn put_parts(editor: &mut NoteEditor<'_>, xorb: &XetHash, parts: &[Part]) -> Result<()> {
     let path = Kind::Parts.of(xorb);
@@ -422,7 +443,7 @@ impl<'a, 'b> Builder<'a, 'b> {
             at: self.at,
             leaves,
         };
-        self.editor.write(Kind::Xorbs.of(&hash), run.write())?;
+        put_run(self.editor, &hash, &run)?;
         self.at += std::mem::take(&mut self.raw_len);
         Ok(())
     }
@@ -443,7 +464,7 @@ impl<'a, 'b> Builder<'a, 'b> {
             size: self.size,
             xorbs: self.xorbs,
         };
-        self.editor.write(Kind::Made.of(&hash), made.write())?;
+        put_made(self.editor, &hash, &made)?;
         let target = hash.to_string();
         self.editor
             .put(Kind::Hashes.of_file(&self.file), Node::Link { target });
