@@ -89,7 +89,7 @@ impl Home {
         };
         let repo = Repository::init(Backend::memory(), Settings::default(), components);
         let repo = Arc::new(repo.unwrap());
-        Self::over((runtime, repo, clock), (tokens, limits, uploads_len))
+        Self::over((runtime, repo, clock), (gate, limits, uploads_len))
     }
 
     /// Another server over the same repository, without what was uploaded to this one.
@@ -100,8 +100,8 @@ impl Home {
             clock,
             ..
         } = self;
-        let how = (Tokens::none(Role::Admin), Limits::default(), 64 << 20);
-        Self::over((runtime, repo, clock), how)
+        let gate = Gate::new(Tokens::none(Role::Admin), false, Arc::new(Silent)).unwrap();
+        Self::over((runtime, repo, clock), (gate, Limits::default(), 64 << 20))
     }
 
     /// Lets time pass.
@@ -111,7 +111,7 @@ impl Home {
 
     fn over(
         (runtime, repo, clock): (Runtime, Arc<Repository>, Arc<Ahead>),
-        (tokens, limits, uploads_len): (Tokens, Limits, u64),
+        (gate, limits, uploads_len): (Gate, Limits, u64),
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = HubOptions {

@@ -336,7 +336,7 @@ mod tests {
             uploads.join(&whole, &digests).unwrap();
             let (path, len) = uploads.find(&name, &sha256).unwrap();
             assert_eq!((fs::read(path).unwrap().as_slice(), len), (&bytes[..], 21));
-            assert_eq!(used(&uploads), 21);
+            assert_eq!(used(&uploads), 21 + 40, "and the list of its chunks");
         }
         assert_eq!(
             fs::read_dir(folder.path().join("parts")).unwrap().count(),
