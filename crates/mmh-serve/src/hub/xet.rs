@@ -77,12 +77,16 @@ impl AtOnce {
         place.map_err(|error| Fail::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()))
     }
 
-    /// Whether a name's turn has come.
+    /// Whether a name's turn has come; it has not again before it is due again.
     fn is_due(&self, name: &RepoName, now_ms: u64) -> bool {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         let every = u64::try_from(SWEPT_EVERY.as_millis()).unwrap_or(u64::MAX);
         swept.retain(|_, at| at.saturating_add(every) > now_ms);
-        swept.insert(name.clone(), now_ms).is_none()
+        let is_due = !swept.contains_key(name);
+        if is_due {
+            swept.insert(name.clone(), now_ms);
+        }
+        is_due
     }
 }
 
@@ -101,6 +105,11 @@ pub(crate) async fn token(
     role: Role,
 ) -> Outcome<Response> {
     hub.may(&ask.caller, &name, role)?;
+    if role == Role::Writer {
+        // Nobody waits for it.
+        let hub = Arc::clone(hub);
+        tokio::task::spawn_blocking(move || hub.sweep_next());
+    }
     hub.apart(move |hub| {
         if role == Role::Reader {
             hub.resolved(&name, &rev)?;
@@ -108,7 +117,6 @@ pub(crate) async fn token(
             return Err(Fail::no_repo());
         } else {
             hub.uploads.end_xorbs()?;
-            hub.sweep(&name);
         }
         let url = address_url(&ask, &name, &hub.uploads.address(&name)?);
         let until = Duration::from_millis(hub.uploads.now_ms()) + TOKEN_KEPT;
@@ -231,12 +239,35 @@ impl Hub {
         }
     }
 
-    /// Lets go of records of files that were gone long enough, once a day.
-    fn sweep(&self, name: &RepoName) {
+    /// Lets go of records of files that were gone long enough: of one name, whose turn it is.
+    fn sweep_next(&self) {
         let now_ms = self.uploads.now_ms();
-        if self.gate.may_write() && self.at_once.is_due(name, now_ms) {
+        let Ok(refs) = self.repo.refs() else {
+            return;
+        };
+        let mut notes = refs.refs.keys().filter(|name| name.is_note(records::DOOR));
+        let due = notes.find(|note| self.at_once.is_due(&note.repo, now_ms));
+        if let Some(note) = due.filter(|_| self.gate.may_write()) {
             // What cannot be done now is done another day.
-            keep::sweep(&self.repo, name, now_ms).ok();
+            keep::sweep(&self.repo, &note.repo, now_ms).ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_has_its_turn_once_a_day() {
+        let at_once = AtOnce::default();
+        let [a, b] = ["acme/a", "acme/b"].map(|name| name.parse::<RepoName>().unwrap());
+        let day = u64::try_from(SWEPT_EVERY.as_millis()).unwrap();
+        assert!(at_once.is_due(&a, 5) && at_once.is_due(&b, 6));
+        for at in [5, day, day + 4] {
+            assert!(!at_once.is_due(&a, at), "{at}");
+        }
+        assert!(at_once.is_due(&a, day + 5) && !at_once.is_due(&b, day + 5));
+        assert!(at_once.is_due(&b, day + 6));
     }
 }

@@ -291,3 +291,187 @@ fn a_name_that_is_made_anew_has_another_address() {
     let target: Target = "acme/new".parse().unwrap();
     assert!(home.repo.resolve(&target).is_ok());
 }
+
+/// A hub that everybody reads, in which an owner has a private, a gated and an open name.
+#[test]
+fn private_and_gated_names_are_not_built_on() {
+    let (owner, one) = new_token(Role::Admin, &["*/ana/*".to_owned()], "ana").unwrap();
+    let (stranger, two) = new_token(Role::Admin, &["*/bob/*".to_owned()], "bob").unwrap();
+    let tokens = Tokens::parse(&(one + &two), "f", Role::Reader).unwrap();
+    let home = Home::with(tokens, Limits::default(), 16 << 20);
+    let ask = |token: &str, method: &str, path: &str, body: &[u8]| {
+        let token = format!("Bearer {token}");
+        home.ask(method, path, &[("authorization", token.as_str())], body)
+    };
+    let create = |token: &str, body: &serde_json::Value| {
+        let made = ask(
+            token,
+            "POST",
+            "/api/repos/create",
+            body.to_string().as_bytes(),
+        );
+        assert_eq!(made.status, 200, "{made:?}");
+    };
+    create(&stranger, &serde_json::json!({ "name": "bob/x" }));
+    let path = "/api/models/bob/x/xet-write-token/main";
+    let said = ask(&stranger, "GET", path, b"");
+    let url = said.header("x-xet-cas-url").unwrap();
+    let at = url.strip_prefix("http://localhost").unwrap().to_owned();
+    let cases = [("private", 404), ("gated", 403), ("open", 200)];
+    for (seed, (what, status)) in (10..).zip(cases) {
+        let id = format!("ana/{what}");
+        create(
+            &owner,
+            &serde_json::json!({ "name": id, "private": what == "private" }),
+        );
+        if what == "gated" {
+            let settings = format!("/api/models/{id}/settings");
+            let set = ask(&owner, "PUT", &settings, br#"{"gated":"auto"}"#);
+            assert_eq!(set.status, 200, "{set:?}");
+        }
+        let bytes = noise(300_000, seed);
+        let place = format!("/{id}.git/info/lfs/objects/{}", crate::home::sha256(&bytes));
+        assert_eq!(ask(&owner, "PUT", &place, &bytes).status, 200);
+        let header = serde_json::json!({ "key": "header", "value": { "summary": "s" } });
+        let lines = format!("{header}\n{}\n", large("w.bin", &bytes));
+        let path = format!("/api/models/{id}/commit/main");
+        assert_eq!(ask(&owner, "POST", &path, lines.as_bytes()).status, 200);
+
+        let path = format!("/api/models/{id}/xet-read-token/main");
+        assert_eq!(ask(&stranger, "GET", &path, b"").status, status, "{what}");
+        let token = ask(&owner, "GET", &path, b"");
+        let theirs = token.header("x-xet-cas-url").unwrap();
+        let theirs = theirs.strip_prefix("http://localhost").unwrap();
+        let known = sent(&bytes);
+        let plan = format!("{theirs}/v2/reconstructions/{}", known.info.hash);
+        assert_eq!(ask(&owner, "GET", &plan, b"").status, 200);
+        assert_eq!(ask(&stranger, "GET", &plan, b"").status, status, "{what}");
+        let nobody = home.get(&plan).status;
+        assert!(
+            nobody == status || what == "gated" && nobody == 401,
+            "{what}: {nobody}"
+        );
+        let bare = format!("{theirs}/xorbs/{}", known.xorb);
+        assert_eq!(ask(&stranger, "GET", &bare, b"").status, status, "{what}");
+
+        let chunks = format!("{at}/v1/chunks/default/{}", known.leaves[0].0);
+        let open = what == "open";
+        let expected = if open { 200 } else { 404 };
+        assert_eq!(
+            ask(&stranger, "GET", &chunks, b"").status,
+            expected,
+            "{what}"
+        );
+        let (_, info) = turned(&bytes, known.xorb, &known.leaves);
+        let shard = Shard {
+            files: vec![info],
+            ..Shard::default()
+        };
+        let shards = format!("{at}/v1/shards");
+        let expected = if open { 200 } else { 400 };
+        let said = ask(&stranger, "POST", &shards, &shard.write());
+        assert_eq!(said.status, expected, "{what}: {said:?}");
+    }
+}
+
+/// Of a xorb that was thrown away, what a commit wanted is known, and the rest is not: whoever believes
+/// that it is gets another address.
+#[test]
+fn what_no_commit_wanted_is_forgotten_after_a_day() {
+    let home = Home::new();
+    home.create("acme/tiny");
+    let bytes = noise(800_000, 20);
+    let one = sent(&bytes);
+    let at = address(&home, "acme/tiny");
+    assert_eq!(put(&home, &at, one.xorb, &one.body).status, 200);
+    let n_chunks = u32::try_from(one.leaves.len()).unwrap();
+    let first = usize::try_from(one.leaves[0].1).unwrap();
+    let part = |from: usize, chunks: std::ops::Range<u32>| {
+        let run = &one.leaves[chunks.start as usize..chunks.end as usize];
+        let info = FileInfo {
+            hash: file_hash(run),
+            segments: vec![segment(one.xorb, &one.leaves, chunks)],
+            sha256: Some(digest(&bytes[from..])),
+        };
+        (bytes[from..].to_vec(), info)
+    };
+    let (rest, rest_info) = part(first, 1..n_chunks);
+    assert_eq!(
+        register(&home, &at, std::slice::from_ref(&rest_info)).status,
+        200
+    );
+    commit(&home, "acme/tiny", "rest.bin", &rest);
+    assert_eq!(home.staged(), 1, "the xorb");
+    assert_eq!(address(&home, "acme/tiny"), at);
+    home.turn(25 * 60 * 60 * 1000);
+    let next = address(&home, "acme/tiny");
+    assert_ne!(next, at);
+    assert_eq!(home.staged(), 0);
+    assert_eq!(register(&home, &next, &[rest_info]).status, 200);
+    let (_, whole) = part(0, 0..n_chunks);
+    let said = register(&home, &next, &[whole]);
+    assert_eq!(said.status, 400, "{said:?}");
+    assert_ne!(address(&home, "acme/tiny"), next);
+}
+
+#[test]
+fn files_of_tiny_chunks_are_refused() {
+    let home = Home::new();
+    home.create("acme/tiny");
+    let at = address(&home, "acme/tiny");
+    let (mut writer, mut leaves) = (mmh_xet::XorbWriter::default(), Vec::new());
+    let bytes = noise(100, 21);
+    for byte in bytes.chunks(1) {
+        assert!(writer.push(byte, mmh_xet::Scheme::None));
+        leaves.push((XetHash::of_chunk(byte), 1));
+    }
+    let (xorb, body) = writer.finish(false);
+    assert_eq!(put(&home, &at, xorb.hash(), &body).status, 200);
+    let info = |n: u32| FileInfo {
+        hash: file_hash(&leaves[..n as usize]),
+        segments: vec![segment(xorb.hash(), &leaves, 0..n)],
+        sha256: Some(digest(&bytes[..n as usize])),
+    };
+    let said = register(&home, &at, &[info(100)]);
+    assert_eq!(said.status, 400);
+    assert!(said.json()["error"].to_string().contains("on average"));
+    assert_eq!(
+        register(&home, &at, &[info(16)]).status,
+        200,
+        "a small file"
+    );
+}
+
+/// Whoever uploads anything makes the server look which files are gone, and forget those that were gone
+/// for 22 days.
+#[test]
+fn files_that_are_gone_are_noticed_and_forgotten() {
+    let home = Home::new();
+    home.create("acme/tiny");
+    home.create("acme/other");
+    let one = upload(&home, "acme/tiny", "w.bin", &noise(200_000, 30));
+    let removed = serde_json::json!({ "key": "deletedFile", "value": { "path": "w.bin" } });
+    assert_eq!(home.commit("acme/tiny", &[removed]).status, 200);
+    let name = "acme/tiny".parse().unwrap();
+    let count = |folder: &str| {
+        let note = home.repo.note(&name, "xet").unwrap().unwrap();
+        home.repo.note_list(&note, folder).unwrap().len()
+    };
+    let day = 24 * 60 * 60 * 1000;
+    // A token makes the server look, meanwhile.
+    let until = |is_done: &dyn Fn() -> bool| {
+        address(&home, "acme/other");
+        while !is_done() {
+            std::thread::yield_now();
+        }
+    };
+    assert_eq!((count("files"), count("gone")), (1, 0));
+    until(&|| count("gone") == 1);
+    assert_eq!((count("files"), count("xorbs")), (1, 1));
+    home.turn(22 * day + 1);
+    until(&|| count("files") == 0);
+    let all = ["hashes", "made", "xorbs", "parts", "shared", "gone"];
+    assert_eq!(all.map(count), [0; 6]);
+    let at = address(&home, "acme/tiny");
+    assert_eq!(chunk(&home, &at, &one.leaves[0].0).status, 404);
+}
