@@ -7,6 +7,7 @@ mod guided;
 mod hub_suite;
 mod kill;
 mod large;
+mod quantisers;
 mod sanitizer;
 mod scale;
 mod simulate;
@@ -24,8 +25,9 @@ pub(crate) use simulate::simulate;
 /// `cargo xtask drill simulate [--seeds N] [--from SEED] [--seed S] [--trace]`,
 /// `cargo xtask drill guided [--minutes N] [--only TARGET]`, `cargo xtask drill asan`,
 /// `cargo xtask drill neon [--install]`, `cargo xtask drill writers [-n N]`,
-/// `cargo xtask drill garage [--install]`, `cargo xtask drill scale [--files N] [--save]` and
-/// `cargo xtask drill hub-suite [--only TEXT] [--program FILE]`
+/// `cargo xtask drill garage [--install]`, `cargo xtask drill scale [--files N] [--save]`,
+/// `cargo xtask drill hub-suite [--only TEXT] [--program FILE]` and
+/// `cargo xtask drill quantisers [--install] [--library CONTRACTION=FILE]… [--model FILE] [--write]`
 pub(crate) fn command(mut args: Args) -> Outcome {
     let which = args.positional().unwrap_or_default();
     match which.as_str() {
@@ -88,6 +90,7 @@ pub(crate) fn command(mut args: Args) -> Outcome {
             args.finish()?;
             writers::writers(transactions)
         }
+        "quantisers" => quantisers::command(args),
         #[cfg(unix)]
         "garage" => {
             let install = args.flag("--install");
@@ -95,8 +98,8 @@ pub(crate) fn command(mut args: Args) -> Outcome {
             garage::garage(&build("mmh", &RELEASE)?, install)
         }
         _ => Err(Failure::usage(
-            "say which drill: kill, fuzz, simulate, guided, asan, neon, large, scale, writers, garage \
-             or hub-suite",
+            "say which drill: kill, fuzz, simulate, guided, asan, neon, large, scale, writers, garage, \
+             hub-suite or quantisers",
         )),
     }
 }
