@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use mmh_core::Dtype;
 use mmh_derive::gguf::{Contraction, Quantiser};
-use mmh_derive::samples;
+use mmh_derive::{Cast, NanRule, samples};
 
 use crate::args::Args;
 use crate::shell::{Context as _, Failure, Outcome, Scratch, cache, output, root, run};
@@ -57,9 +57,43 @@ pub(super) fn command(mut args: Args) -> Outcome {
             wrong += trial.model(model)?;
         }
     }
+    casts()?;
     if wrong > 0 {
         return Err(Failure::failed(format!("{wrong} bytes differ")));
     }
+    Ok(())
+}
+
+/// Prints how fast casts are: gigabytes of the wider side in a second, the best of some runs.
+#[allow(clippy::cast_precision_loss, reason = "speeds for people")]
+fn casts() -> Outcome {
+    const NUMBERS: usize = 1 << 20;
+    let mut table = Table::new(&["cast", "GB/s"]);
+    for (from, to) in [
+        (Dtype::F32, Dtype::BF16),
+        (Dtype::F32, Dtype::F16),
+        (Dtype::F32, Dtype::F8_E4M3),
+        (Dtype::BF16, Dtype::F32),
+        (Dtype::F16, Dtype::F32),
+        (Dtype::F8_E5M2, Dtype::F32),
+        (Dtype::BF16, Dtype::F16),
+    ] {
+        let cast = Cast::new(from, to, NanRule::Keep, false).context(to)?;
+        let (before, after) = cast.element_bytes();
+        let input: Vec<u8> = (0..NUMBERS * before)
+            .map(|i| u8::try_from(i * 31 % 251).unwrap_or(0))
+            .collect();
+        let mut out = vec![0; NUMBERS * after];
+        let mut best = f64::MAX;
+        for _ in 0..20 {
+            let start = Instant::now();
+            cast.run(&input, &mut out).context(to)?;
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        let speed = (NUMBERS * before.max(after)) as f64 / 1e9 / best;
+        table.row([format!("{from} to {to}"), format!("{speed:.1}")]);
+    }
+    print!("{}", table.text());
     Ok(())
 }
 

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "all of this crate is tests")]
 
 mod casts;
+mod container;
 mod golden;
 mod model;
 mod ops;
 mod recipe;
+mod registry;
 mod threads;
