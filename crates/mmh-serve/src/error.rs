@@ -40,6 +40,14 @@ pub enum Error {
         /// What the library says.
         reason: String,
     },
+    /// Another hub cannot be mirrored.
+    #[error("{url}: {reason}")]
+    Upstream {
+        /// Where it should be.
+        url: String,
+        /// What does not hold.
+        reason: String,
+    },
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {reason}")]
     Entropy {
@@ -62,7 +70,7 @@ impl Error {
                 ErrorKind::Conflict => ErrorKind::Unavailable,
                 kind => kind,
             },
-            Self::BadFile { .. } | Self::Tls { .. } => ErrorKind::Invalid,
+            Self::BadFile { .. } | Self::Tls { .. } | Self::Upstream { .. } => ErrorKind::Invalid,
             Self::Entropy { .. } => ErrorKind::Unavailable,
         }
     }

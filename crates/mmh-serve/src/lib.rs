@@ -26,7 +26,7 @@ mod watch;
 pub use error::{Error, Result};
 pub use gate::Gate;
 pub use health::health;
-pub use hub::{Hub, HubOptions, PART_LEN};
+pub use hub::{Hub, HubOptions, PART_LEN, Upstream};
 pub use identity::{Identity, PIN_LEN};
 pub use limits::Limits;
 pub use node::{Keys, Node};

@@ -65,6 +65,20 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Stall<T> {
         self.bound(cx, done)
     }
 
+    /// Without it the pieces of an answer would be copied together before they are sent.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.bound(cx, done)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let done = Pin::new(&mut self.inner).poll_flush(cx);
         self.bound(cx, done)
@@ -92,6 +106,20 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         theirs.read_exact(&mut [0; 16]).await.unwrap();
         ours.write_all(&[1; 16]).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pieces_that_nobody_takes_are_given_up_too() {
+        let (ours, mut theirs) = duplex(16);
+        let mut ours = Stall::new(ours, Duration::from_secs(30));
+        assert!(ours.is_write_vectored());
+        let pieces = || [io::IoSlice::new(&[1; 8]), io::IoSlice::new(&[2; 8])];
+        assert_eq!(ours.write_vectored(&pieces()).await.unwrap(), 16);
+        let error = ours.write_vectored(&pieces()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let mut read = [0; 16];
+        theirs.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, [[1; 8], [2; 8]].concat()[..]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
+use super::mount::CacheSize;
+
 /// What a client may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RoleArg {
@@ -67,6 +69,16 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value = "64",
           value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) uploads_gib: u32,
+    /// How much of what clients of hubs ask for again is kept whole
+    #[command(flatten)]
+    pub(crate) cache: CacheSize,
+    /// Another hub, such as https://huggingface.co: names that are not here come from there when they
+    /// are first read, and are served from here after
+    #[arg(long, value_name = "URL")]
+    pub(crate) upstream: Option<String>,
+    /// A file with the token for that hub
+    #[arg(long, value_name = "FILE", requires = "upstream")]
+    pub(crate) upstream_token: Option<PathBuf>,
     /// Change nothing, whatever the tokens say
     #[arg(long)]
     pub(crate) read_only: bool,

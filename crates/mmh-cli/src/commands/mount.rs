@@ -22,7 +22,7 @@ use crate::session::Session;
 const FILES: &str = "files";
 
 /// The cache, if there is to be one: of a sealed repository only if it was asked for.
-fn cache(
+pub(crate) fn cache(
     session: &Session,
     repo: &Repository,
     asked: CacheSize,

@@ -11,15 +11,19 @@ use mmh_core::ports::{Clock as _, SystemClock};
 use mmh_repo::Backend;
 use mmh_serve::{
     Gate, Hub, HubOptions, Identity, Keys, Limits, Node, Note, Role, Router, Server, Silent,
-    Tokens, Watch, health, new_token,
+    Tokens, Upstream, Watch, health, new_token,
 };
 use serde_json::json;
 
+use super::mount::cache;
 use crate::args::serve::{DoorArg, RoleArg, ServeArgs, TokenArgs};
 use crate::config::{Process, files};
 use crate::failure::Failure;
 use crate::output::{DIM, GOOD, ID, plain, styled, time};
 use crate::session::Session;
+
+/// How long a branch of another hub is taken for what it was.
+const UPSTREAM_FRESH: std::time::Duration = std::time::Duration::from_secs(60);
 
 impl RoleArg {
     fn role(self) -> Role {
@@ -160,10 +164,28 @@ fn hub_router(
         uploads,
         uploads_len: u64::from(args.uploads_gib) << 30,
         part_len: mmh_serve::PART_LEN,
+        upstream: upstream(args)?,
+        cache: cache(session, &repo, args.cache)?.map(Arc::new),
         clock: session.components().clock,
     };
     let hub = Hub::open(Arc::clone(&repo), gate, limits.clone(), options)?;
     Ok(health(repo, gate).merge(hub.router()))
+}
+
+/// The hub that is mirrored, and the token for it.
+fn upstream(args: &ServeArgs) -> Result<Option<Upstream>, Failure> {
+    let Some(url) = &args.upstream else {
+        return Ok(None);
+    };
+    let token = args.upstream_token.as_ref().map(|file| {
+        let text = std::fs::read_to_string(file).map_err(|error| cannot("read", file, &error))?;
+        Ok::<_, Failure>(text.trim().to_owned())
+    });
+    Ok(Some(Upstream {
+        url: url.clone(),
+        token: token.transpose()?,
+        fresh: UPSTREAM_FRESH,
+    }))
 }
 
 fn say_where(

@@ -381,3 +381,31 @@ for name in ['base', 'tuned']:
     let stat = scratch.json(&["stat", "acme/tuned"]).to_string();
     assert!(stat.contains("delta"), "{stat}");
 }
+
+/// A mirror of a hub, itself a hub: what was read through it is there when the other one is gone.
+#[test]
+fn a_mirror_serves_what_was_read_through_it() {
+    let Some(python) = python() else {
+        return;
+    };
+    let (there, here) = (Scratch::new(), Scratch::new());
+    there.write("m/config.json", b"{}");
+    there.write("m/w.safetensors", &model(400_000, 0));
+    there.ok(&["add", "--to", "acme/m", "m"]);
+    let other = Server::start_doors(&there, &["--doors", "hub"]);
+    let server = Server::start_doors(&here, &["--doors", "hub", "--upstream", &other.http]);
+    let script = "\
+import os, sys
+from huggingface_hub import snapshot_download
+got = snapshot_download('acme/m', cache_dir=sys.argv[1])
+assert sorted(os.listdir(got)) == ['config.json', 'w.safetensors'], os.listdir(got)
+wanted = open(sys.argv[2], 'rb').read()
+assert open(os.path.join(got, 'w.safetensors'), 'rb').read() == wanted
+";
+    let weights = there.path("m/w.safetensors").display().to_string();
+    run(client(&python, &here, &server).args(["-c", script, "first", &weights]));
+    other.stop();
+    run(client(&python, &here, &server).args(["-c", script, "second", &weights]));
+    server.stop();
+    here.ok(&["verify"]);
+}

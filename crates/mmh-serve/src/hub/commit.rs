@@ -451,8 +451,8 @@ pub(crate) async fn preupload(
             });
             if let Some(node) = hub.repo.node_in(&seen.found, &file.path)? {
                 match hub.kept(&seen, &file.path, &node)? {
-                    Some(Kept::Regular(git)) => said["oid"] = hex(&git).into(),
-                    Some(Kept::Large(sha256)) => said["oid"] = hex(&sha256).into(),
+                    Some((Kept::Regular(git), _)) => said["oid"] = hex(&git).into(),
+                    Some((Kept::Large(sha256), _)) => said["oid"] = hex(&sha256).into(),
                     None => {}
                 }
             }

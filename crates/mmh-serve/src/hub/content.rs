@@ -1,6 +1,7 @@
 //! Files: whole or a range, decoded on the pool ahead of the socket, each piece compared with its
 //! digest before it is sent.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -12,6 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use mmh_core::name::RepoName;
 use mmh_core::range::RangeSpec;
 use mmh_core::tree::Node;
 use mmh_core::{ByteRange, FileId};
@@ -20,6 +22,7 @@ use tokio::sync::oneshot;
 
 use super::commits::{hex, oid};
 use super::fail::{Fail, Outcome, REPO_COMMIT};
+use super::mirror::{Fetch, Task};
 use super::route::{Route, encode, id_of};
 use super::view::Kept;
 use super::{Ask, Hub, facts, xet};
@@ -31,9 +34,30 @@ const XET_HASH: HeaderName = HeaderName::from_static("x-xet-hash");
 /// The repository's own id of what is served, beside the shorter one.
 const SNAPSHOT: HeaderName = HeaderName::from_static("x-mmh-snapshot");
 
+/// Where the bytes of a file come from.
+enum Source {
+    Store(FileId),
+    /// From another hub, as they come.
+    Elsewhere(Fetch),
+    /// Decoded, from the cache of this machine.
+    Disk(Arc<File>),
+    /// They are not wanted now.
+    Nowhere,
+}
+
+/// What is to be done when a file was found, whoever waits for it.
+enum After {
+    /// It comes from another hub.
+    Fetch(Box<Task>),
+    /// It is to be in the cache.
+    Keep(String, (FileId, u64)),
+    /// It is to be known by Xet.
+    Cut((RepoName, FileId, u64)),
+}
+
 /// A file that was found.
 struct Entry {
-    id: FileId,
+    from: Source,
     size: u64,
     headers: HeaderMap,
     /// What is sent instead of the file.
@@ -56,44 +80,78 @@ pub(crate) async fn file(hub: &Arc<Hub>, ask: Ask, route: Route) -> Outcome<Resp
     }
     hub.may_read(&ask.caller, &name)?;
     let base = format!("{}/api/{}/{}", ask.base, name.family(), id_of(&name));
-    let (entry, uncut) = hub
+    let asks_head = ask.method != Method::GET;
+    let from_start = match asked_range(&ask.headers) {
+        None | Some(RangeSpec::From(0) | RangeSpec::Bounded(0, _)) => true,
+        Some(_) => false,
+    };
+    let (entry, after) = hub
         .apart(move |hub| {
+            let mut after = Vec::new();
             let seen = hub.seen(&name, &rev)?;
             let commit = oid(&seen.found.id);
             let missing = || Fail::no_entry(&path, commit.clone());
             let node = hub.repo.node_in(&seen.found, &path)?.ok_or_else(missing)?;
-            let Node::File { id, size, .. } = node else {
+            let (kept, size) = hub.kept(&seen, &path, &node)?.ok_or_else(missing)?;
+            let Node::File { id, size: own, .. } = node else {
                 return Err(missing());
             };
-            let kept = hub.kept(&seen, &path, &node)?.ok_or_else(missing)?;
             let mut entry = Entry {
-                id,
+                from: Source::Store(id),
                 size,
                 headers: HeaderMap::new(),
                 instead: None,
             };
+            if let Kept::Large(sha256) = &kept
+                && own != size
+            {
+                entry.from = match hub.committed(&name, &[*sha256])?.pop().flatten() {
+                    Some((id, _)) => Source::Store(id),
+                    None if raw || asks_head => Source::Nowhere,
+                    None => {
+                        let at = hub.commit_there(&seen.found)?;
+                        let (fetch, fresh) = hub.fetch(&name, (&at, &path), (sha256, size))?;
+                        after.extend(fresh.map(|task| After::Fetch(Box::new(task))));
+                        Source::Elsewhere(fetch)
+                    }
+                };
+            }
+            let mut stored = None;
+            if let Source::Store(id) = entry.from {
+                stored = Some(id);
+                let file = (id, size);
+                let (cached, is_due) = match asks_head {
+                    true => (None, false),
+                    false => hub.on_disk(file, from_start)?,
+                };
+                after.extend(is_due.then(|| After::Keep(path.clone(), file)));
+                entry.from = cached.map_or(Source::Store(id), Source::Disk);
+            }
             entry.describe(&kept, raw);
             entry.say(REPO_COMMIT, &commit);
             entry.say(SNAPSHOT, &seen.found.id.to_string());
             let last = path.rsplit('/').next().unwrap_or_default();
             let shown = format!("inline; filename*=UTF-8''{}", encode(last));
             entry.say(CONTENT_DISPOSITION, &shown);
-            let mut uncut = None;
-            if matches!(kept, Kept::Large(_)) && !raw {
+            if let (Kept::Large(_), Some(id), false) = (&kept, stored, raw) {
                 match hub.xet_hash(&name, &id)? {
                     Some(hash) => {
                         entry.say(XET_HASH, &hash.to_string());
                         let auth = format!("<{base}/xet-read-token/{commit}>; rel=\"xet-auth\"");
                         entry.say(LINK, &auth);
                     }
-                    None => uncut = Some((name, id, size)),
+                    None => after.push(After::Cut((name, id, size))),
                 }
             }
-            Ok((entry, uncut))
+            Ok((entry, after))
         })
         .await?;
-    if let Some(uncut) = uncut {
-        xet::cut_later(hub, uncut);
+    for after in after {
+        match after {
+            After::Fetch(task) => hub.run(*task),
+            After::Keep(path, file) => hub.keep_on_disk(path, file),
+            After::Cut(uncut) => xet::cut_later(hub, uncut),
+        }
     }
     serve(hub, &ask, entry)
 }
@@ -106,7 +164,7 @@ pub(crate) fn by_id(
     etag: &str,
 ) -> Outcome<Response> {
     let mut entry = Entry {
-        id,
+        from: Source::Store(id),
         size,
         headers: HeaderMap::new(),
         instead: None,
@@ -179,7 +237,15 @@ fn serve(hub: &Hub, ask: &Ask, mut entry: Entry) -> Outcome<Response> {
             let part = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
             Body::from(Bytes::from(text).slice(part(range.start)..part(range.end)))
         }
-        (&Method::GET, None) => body(hub, entry.id, range),
+        (&Method::GET, None) => match entry.from {
+            Source::Store(id) => body(hub, id, range),
+            Source::Elsewhere(fetch) => fetch.body(range),
+            Source::Disk(file) => match &hub.disk {
+                Some(disk) => disk.body(&file, range),
+                None => Body::empty(),
+            },
+            Source::Nowhere => Body::empty(),
+        },
         _ => Body::empty(),
     };
     let mut response = Response::new(body);

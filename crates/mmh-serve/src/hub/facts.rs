@@ -14,18 +14,23 @@ use mmh_repo::{Repository, Result};
 
 use super::attributes::{ATTRIBUTES_LEN_MAX, Attributes, SEED};
 use super::card::{CARD_LEN_MAX, Card};
-use super::commits::hex;
+use super::commits::{hex, unhex};
 
 /// Files of which digests are remembered: 100 bytes each.
 const FACTS_MAX: NonZeroUsize = NonZeroUsize::new(1 << 18).expect("not zero");
 /// Texts that are remembered as what they say.
 const TEXTS_MAX: NonZeroUsize = NonZeroUsize::new(512).expect("not zero");
 
+/// Most bytes of a pointer to a large file.
+const POINTER_LEN_MAX: u64 = 160;
 /// Whole trees whose files are remembered by their digest.
 const TREES_MAX: NonZeroUsize = NonZeroUsize::new(4).expect("not zero");
 
 /// The files of a tree with their lengths, by SHA-256.
 pub(crate) type BySha256 = HashMap<[u8; 32], (FileId, u64)>;
+
+/// SHA-256 and length of the file that a pointer stands for.
+type Pointed = ([u8; 32], u64);
 
 /// What is remembered of files; all of it can be computed again.
 #[derive(Debug)]
@@ -34,6 +39,7 @@ pub(crate) struct Facts {
     attributes: Mutex<LruCache<FileId, Arc<Attributes>>>,
     cards: Mutex<LruCache<FileId, Arc<Card>>>,
     trees: Mutex<LruCache<TreeId, Arc<BySha256>>>,
+    pointers: Mutex<LruCache<FileId, Option<Pointed>>>,
     seed: Arc<Attributes>,
 }
 
@@ -55,6 +61,7 @@ impl Facts {
             attributes: Mutex::new(LruCache::new(TEXTS_MAX)),
             cards: Mutex::new(LruCache::new(TEXTS_MAX)),
             trees: Mutex::new(LruCache::new(TREES_MAX)),
+            pointers: Mutex::new(LruCache::new(FACTS_MAX)),
             seed: Arc::new(Attributes::parse(SEED)),
         }
     }
@@ -121,6 +128,25 @@ impl Facts {
         let mut digests = lock(&self.digests);
         digests.get_or_insert_mut(id, Digests::default).git = Some(digest);
         Ok(digest)
+    }
+
+    /// What a file says if it is a pointer to a large one.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(crate) fn pointer_in(&self, repo: &Repository, node: &Node) -> Result<Option<Pointed>> {
+        let Node::File { id, size, .. } = node else {
+            return Ok(None);
+        };
+        if *size > POINTER_LEN_MAX {
+            return Ok(None);
+        }
+        if let Some(known) = lock(&self.pointers).get(id) {
+            return Ok(*known);
+        }
+        let found = pointed(&text(repo, *id, POINTER_LEN_MAX)?);
+        lock(&self.pointers).put(*id, found);
+        Ok(found)
     }
 
     /// The rules in a `.gitattributes`; those of a new repository without one.
@@ -208,6 +234,15 @@ pub(crate) fn pointer(sha256: &[u8; 32], len: u64) -> String {
     format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {len}\n")
 }
 
+/// What a pointer says: SHA-256 and length of the file that it stands for.
+fn pointed(text: &str) -> Option<Pointed> {
+    let mut lines = text.lines().skip(1);
+    let sha256 = unhex::<32>(lines.next()?.strip_prefix("oid sha256:")?)?;
+    let len = lines.next()?.strip_prefix("size ")?.parse().ok()?;
+    // There is one way to write it.
+    (pointer(&sha256, len) == text).then_some((sha256, len))
+}
+
 /// The id that git gives to these bytes.
 pub(crate) fn git_blob(bytes: &[u8]) -> [u8; 20] {
     let mut context = blob(bytes.len() as u64);
@@ -233,5 +268,15 @@ mod tests {
         let text = pointer(&[0x4d; 32], 12345);
         assert!(text.ends_with("4d4d\nsize 12345\n"), "{text}");
         assert_eq!(text.len(), 130);
+        assert_eq!(pointed(&text), Some(([0x4d; 32], 12345)));
+        for other in [
+            String::new(),
+            text.replace("12345", "012345"),
+            text.replace("spec/v1", "spec/v2"),
+            text.clone() + "x",
+            text.replace("4d4d", "4D4D"),
+        ] {
+            assert_eq!(pointed(&other), None, "{other}");
+        }
     }
 }

@@ -10,11 +10,13 @@ mod commit;
 mod commits;
 mod content;
 mod date;
+mod disk;
 mod facts;
 mod fail;
 mod history;
 mod ignore;
 mod lfs;
+mod mirror;
 mod pattern;
 mod proposals;
 mod repos;
@@ -37,8 +39,8 @@ use axum::response::{IntoResponse as _, Response};
 use mmh_core::ErrorKind;
 use mmh_core::name::{RepoName, Target, check_rev};
 use mmh_core::ports::Clock;
-use mmh_repo::Repository;
 use mmh_repo::refs::Resolved;
+use mmh_repo::{FileCache, Repository};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -50,11 +52,15 @@ use crate::limits::Limits;
 use crate::server::Scheme;
 use crate::token::{Caller, Role};
 use commits::Commits;
+use disk::OnDisk;
 use facts::Facts;
 use fail::{Fail, Outcome};
+use mirror::Mirror;
 use route::{Route, encode, page_of, pairs};
 use settings::{Book, Stands};
 use uploads::Uploads;
+
+pub use mirror::Upstream;
 
 /// Most bytes of a JSON body.
 const JSON_LEN_MAX: u64 = 4 << 20;
@@ -76,6 +82,10 @@ pub struct HubOptions {
     pub part_len: u64,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
+    /// Another hub, from which names come that are not here.
+    pub upstream: Option<Upstream>,
+    /// Whole decoded files of this machine.
+    pub cache: Option<Arc<FileCache>>,
 }
 
 /// A repository as clients of hubs see it.
@@ -88,6 +98,8 @@ pub struct Hub {
     facts: Facts,
     uploads: Uploads,
     book: Book,
+    mirror: Option<Mirror>,
+    disk: Option<OnDisk>,
     /// Pieces that may be decoded before they are wanted.
     ahead: Arc<Semaphore>,
     at_once: xet::AtOnce,
@@ -115,6 +127,8 @@ impl Hub {
             facts: Facts::new(),
             uploads,
             book: Book::new(),
+            disk: options.cache.map(OnDisk::new),
+            mirror: options.upstream.as_ref().map(Mirror::new).transpose()?,
             ahead: Arc::new(Semaphore::new(AHEAD_MAX)),
             at_once: xet::AtOnce::default(),
             index: xet::Index::default(),
@@ -180,7 +194,11 @@ impl Hub {
     /// The snapshot that a revision of a name is: a commit id, else a branch or tag.
     fn resolved(&self, name: &RepoName, rev: &str) -> Outcome<Resolved> {
         self.there(name)?;
-        if let Some(id) = self.commits.find(&self.repo, name, rev)? {
+        let known = match self.commits.find(&self.repo, name, rev)? {
+            None => self.brought(name, rev)?,
+            known => known,
+        };
+        if let Some(id) = known {
             return Ok(self.repo.resolve_known(name, id)?);
         }
         let bare = bare_rev(rev);
@@ -360,6 +378,10 @@ async fn answer(State(hub): State<Arc<Hub>>, request: Request) -> Response {
 async fn dispatch(hub: &Arc<Hub>, parts: request::Parts, body: Body) -> Outcome<Response> {
     let ask = Ask::new(parts)?;
     let route = Route::parse(&ask.path).ok_or_else(Fail::no_route)?;
+    if let Some((name, rev)) = route.read(&ask.method) {
+        hub.may_read(&ask.caller, name)?;
+        hub.bring(name, rev).await?;
+    }
     let admit = move |hub: &Hub| Ok((hub.admit(&ask, route)?, ask));
     let (admitted, ask) = hub.apart(admit).await?;
     let route = match admitted {

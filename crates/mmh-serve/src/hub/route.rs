@@ -2,7 +2,7 @@
 //! that a revision may hold slashes.
 
 use axum::http::Method;
-use mmh_core::name::{FAMILIES, RepoName};
+use mmh_core::name::{DEFAULT_BRANCH, FAMILIES, RepoName};
 
 /// What comes after a repository in the API.
 const VERBS: [&str; 17] = [
@@ -84,6 +84,24 @@ impl Route {
             Self::List(_) | Self::Repos(_) | Self::Small(_) => {}
         }
         self
+    }
+
+    /// Which revision of which name is read by it.
+    pub(crate) fn read(&self, method: &Method) -> Option<(&RepoName, &str)> {
+        match self {
+            Self::File { repo, rev, .. } if method.is_safe() => Some((repo, rev)),
+            Self::Repo { repo, verb, rest } => {
+                let by_rev = ["revision", "tree", "treesize", "commits", "xet-read-token"];
+                let first = rest.first().map(String::as_str);
+                let reads = match *verb {
+                    "paths-info" => true,
+                    "" | "refs" | "auth-check" => method.is_safe(),
+                    verb => method.is_safe() && by_rev.contains(&verb),
+                };
+                reads.then(|| (repo, first.unwrap_or(DEFAULT_BRANCH)))
+            }
+            _ => None,
+        }
     }
 
     /// Whether it leads to what is in files, and not only to what is said of them.

@@ -335,6 +335,21 @@ impl std::fmt::Debug for Arriving {
 }
 
 impl Arriving {
+    /// Where it lies meanwhile.
+    pub(crate) fn path(&self) -> &Path {
+        self.path.path()
+    }
+
+    /// How many bytes came.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether all bytes came that were to come.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.len == self.expected
+    }
+
     /// The next bytes.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Outcome<()> {
         self.len += bytes.len() as u64;
@@ -402,6 +417,8 @@ mod tests {
             uploads: folder.to_owned(),
             uploads_len: 100,
             part_len: 10,
+            upstream: None,
+            cache: None,
             clock: Arc::clone(clock) as Arc<dyn Clock>,
         }
     }

@@ -34,6 +34,8 @@ const PATHS_MAX: usize = 1000;
 pub(crate) struct Seen {
     pub(crate) found: Resolved,
     pub(crate) attributes: Arc<Attributes>,
+    /// It came from another hub, so that pointers in it stand for large files.
+    brought: bool,
 }
 
 /// A file as a hub knows it.
@@ -52,42 +54,68 @@ impl Hub {
             _ => None,
         };
         let attributes = self.facts.attributes(&self.repo, id)?;
-        Ok(Seen { found, attributes })
+        let brought = self.is_brought(name)?;
+        Ok(Seen {
+            found,
+            attributes,
+            brought,
+        })
     }
 
-    /// How a hub keeps a file; `None` for what is none.
-    pub(crate) fn kept(&self, seen: &Seen, path: &str, node: &Node) -> Outcome<Option<Kept>> {
+    /// How a hub keeps a file, and its length; `None` for what is none.
+    pub(crate) fn kept(
+        &self,
+        seen: &Seen,
+        path: &str,
+        node: &Node,
+    ) -> Outcome<Option<(Kept, u64)>> {
         let Node::File { id, size, .. } = node else {
             return Ok(None);
         };
-        Ok(Some(match seen.attributes.is_large(path, *size) {
+        if seen.brought
+            && let Some((sha256, len)) = self.facts.pointer_in(&self.repo, node)?
+        {
+            return Ok(Some((Kept::Large(sha256), len)));
+        }
+        let kept = match seen.attributes.is_large(path, *size) {
             true => Kept::Large(self.facts.sha256(&self.repo, *id)?),
             false => Kept::Regular(self.facts.git(&self.repo, *id)?),
-        }))
+        };
+        Ok(Some((kept, *size)))
+    }
+
+    /// The length of a file as it is shown.
+    fn shown_len(&self, seen: &Seen, node: &Node) -> Outcome<Option<u64>> {
+        let Node::File { size, .. } = node else {
+            return Ok(None);
+        };
+        let pointed = match seen.brought {
+            true => self.facts.pointer_in(&self.repo, node)?,
+            false => None,
+        };
+        Ok(Some(pointed.map_or(*size, |(_, len)| len)))
     }
 
     /// An entry of a tree; `None` for links, which hubs do not have.
     fn entry(&self, seen: &Seen, path: &str, node: &Node) -> Outcome<Option<Value>> {
-        let size = match node {
-            Node::Dir { id } => {
-                let oid = hex(&id.digest().as_bytes()[..20]);
-                let entry = json!({ "type": "directory", "oid": oid, "size": 0, "path": path });
-                return Ok(Some(entry));
-            }
-            Node::File { size, .. } => *size,
-            Node::Link { .. } => return Ok(None),
+        if let Node::Dir { id } = node {
+            let oid = hex(&id.digest().as_bytes()[..20]);
+            let entry = json!({ "type": "directory", "oid": oid, "size": 0, "path": path });
+            return Ok(Some(entry));
+        }
+        let Some((kept, size)) = self.kept(seen, path, node)? else {
+            return Ok(None);
         };
         let mut entry = json!({ "type": "file", "size": size, "path": path });
-        match self.kept(seen, path, node)? {
-            Some(Kept::Regular(git)) => entry["oid"] = hex(&git).into(),
-            Some(Kept::Large(sha256)) => {
+        match kept {
+            Kept::Regular(git) => entry["oid"] = hex(&git).into(),
+            Kept::Large(sha256) => {
                 let pointer = pointer(&sha256, size);
                 entry["oid"] = hex(&git_blob(pointer.as_bytes())).into();
                 entry["lfs"] = json!({
                     "oid": hex(&sha256), "size": size, "pointerSize": pointer.len(),
                 });
             }
-            None => {}
         }
         Ok(Some(entry))
     }
@@ -222,7 +250,7 @@ pub(crate) fn info(hub: &Hub, ask: &Ask, name: &RepoName, rev: &str) -> Outcome<
     let (blobs, mut used, mut siblings) = (ask.says("blobs"), 0u64, Vec::new());
     let all = hub.repo.list_in(&seen.found, "", true)?.unwrap_or_default();
     for Listed { path, node } in all {
-        let Node::File { size, .. } = node else {
+        let Some(size) = hub.shown_len(&seen, &node)? else {
             continue;
         };
         used = used.saturating_add(size);
@@ -279,11 +307,10 @@ pub(crate) fn tree_size(
     let seen = hub.seen(name, rev)?;
     let listed = hub.repo.list_in(&seen.found, path, true)?;
     let listed = listed.ok_or_else(|| Fail::no_entry(path, oid(&seen.found.id)))?;
-    let sizes = listed.iter().map(|l| match l.node {
-        Node::File { size, .. } => size,
-        _ => 0,
-    });
-    let size = sizes.fold(0u64, u64::saturating_add);
+    let mut size = 0u64;
+    for Listed { node, .. } in &listed {
+        size = size.saturating_add(hub.shown_len(&seen, node)?.unwrap_or(0));
+    }
     Ok(json_of(&json!({ "path": path, "size": size })))
 }
 

@@ -7,8 +7,8 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use mmh_core::ports::{Clock, SystemClock};
-use mmh_repo::{Backend, Components, Repository, Settings};
-use mmh_serve::{Gate, Hub, HubOptions, Limits, Role, Server, Silent, Tokens, health};
+use mmh_repo::{Backend, Components, FileCache, Repository, Settings};
+use mmh_serve::{Gate, Hub, HubOptions, Limits, Role, Server, Silent, Tokens, Upstream, health};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -36,6 +36,8 @@ pub(crate) struct Home {
     pub(crate) repo: Arc<Repository>,
     pub(crate) folder: TempDir,
     clock: Arc<Ahead>,
+    /// Whole decoded files.
+    pub(crate) cached: TempDir,
     _stop: oneshot::Sender<()>,
 }
 
@@ -75,7 +77,22 @@ impl Home {
         Self::of(gate, Limits::default(), 64 << 20)
     }
 
+    /// A mirror of the hub at that URL, which asks each time whether a branch has moved.
+    pub(crate) fn mirror(url: &str) -> Self {
+        let gate = Gate::new(Tokens::none(Role::Admin), false, Arc::new(Silent)).unwrap();
+        let upstream = Upstream {
+            url: url.to_owned(),
+            token: None,
+            fresh: std::time::Duration::ZERO,
+        };
+        Self::all(gate, Limits::default(), 64 << 20, Some(upstream))
+    }
+
     fn of(gate: Gate, limits: Limits, uploads_len: u64) -> Self {
+        Self::all(gate, limits, uploads_len, None)
+    }
+
+    fn all(gate: Gate, limits: Limits, uploads_len: u64, upstream: Option<Upstream>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -89,7 +106,11 @@ impl Home {
         };
         let repo = Repository::init(Backend::memory(), Settings::default(), components);
         let repo = Arc::new(repo.unwrap());
-        Self::over((runtime, repo, clock), (gate, limits, uploads_len))
+        Self::over(
+            (runtime, repo, clock),
+            (gate, limits, uploads_len),
+            upstream,
+        )
     }
 
     /// Another server over the same repository, without what was uploaded to this one.
@@ -101,7 +122,11 @@ impl Home {
             ..
         } = self;
         let gate = Gate::new(Tokens::none(Role::Admin), false, Arc::new(Silent)).unwrap();
-        Self::over((runtime, repo, clock), (gate, Limits::default(), 64 << 20))
+        Self::over(
+            (runtime, repo, clock),
+            (gate, Limits::default(), 64 << 20),
+            None,
+        )
     }
 
     /// Lets time pass.
@@ -112,12 +137,16 @@ impl Home {
     fn over(
         (runtime, repo, clock): (Runtime, Arc<Repository>, Arc<Ahead>),
         (gate, limits, uploads_len): (Gate, Limits, u64),
+        upstream: Option<Upstream>,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        let cached = tempfile::tempdir().unwrap();
         let options = HubOptions {
             uploads: folder.path().to_owned(),
             uploads_len,
             part_len: PART_LEN,
+            upstream,
+            cache: Some(Arc::new(FileCache::new(cached.path().to_owned(), 1 << 30))),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
         };
         let hub = Hub::open(Arc::clone(&repo), &gate, limits.clone(), options).unwrap();
@@ -134,6 +163,7 @@ impl Home {
             repo,
             folder,
             clock,
+            cached,
             _stop: stop,
         }
     }

@@ -83,6 +83,44 @@ fn a_model_goes_in_and_comes_out() {
     assert_eq!(batch["objects"][1]["error"]["code"], 404);
 }
 
+/// A file that is asked for again comes from the cache of whole files, and is the same; one that rotted
+/// there is decoded again.
+#[test]
+fn files_that_are_asked_for_again_are_kept_whole() {
+    let home = Home::new();
+    home.create("acme/m");
+    let bytes = noise(1_500_000, 8);
+    let to = address_of(&home, "acme/m", &sha256(&bytes), bytes.len()).unwrap();
+    assert_eq!(home.ask("PUT", &to, &[], &bytes).status, 200);
+    assert_eq!(home.commit("acme/m", &[large("w.bin", &bytes)]).status, 200);
+    let path = "/acme/m/resolve/main/w.bin";
+    let cache = mmh_repo::FileCache::new(home.cached.path().to_owned(), 1 << 30);
+    assert!(home.get(path).body == bytes);
+    assert_eq!(cache.stat().files, 0, "once is not enough");
+    assert!(home.get(path).body == bytes);
+    while cache.stat().files == 0 {
+        std::thread::yield_now();
+    }
+    assert!(home.get(path).body == bytes);
+    let part = home.ask("GET", path, &[("range", "bytes=1000000-1000009")], b"");
+    assert_eq!(part.body, bytes[1_000_000..1_000_010]);
+    assert_eq!(home.ask("HEAD", path, &[], b"").status, 200);
+    let mut left = vec![home.cached.path().to_owned()];
+    while let Some(folder) = left.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => left.push(path),
+                false => {
+                    std::fs::remove_file(&path).unwrap();
+                    std::fs::write(&path, vec![7; bytes.len()]).unwrap();
+                }
+            }
+        }
+    }
+    assert!(home.get(path).body == bytes);
+}
+
 /// The requests of `llama-server -hf acme/tiny`, in order.
 #[test]
 fn llama_cpp_finds_its_file() {

@@ -387,6 +387,8 @@ proptest! {
             uploads: folder.path().to_owned(),
             uploads_len: 1000,
             part_len: 100,
+            upstream: None,
+            cache: None,
             clock: Arc::new(mmh_core::ports::SystemClock),
         };
         let hub = Hub::open(Arc::new(repo.unwrap()), &gate, Limits::default(), options).unwrap();

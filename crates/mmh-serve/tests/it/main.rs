@@ -12,6 +12,7 @@ mod hub_names;
 mod hub_private;
 mod lfs_parts;
 mod liar;
+mod mirror;
 mod missing;
 mod rates;
 mod reconcile;
