@@ -134,67 +134,147 @@ fn is_boundary(level: u8, name: &str) -> bool {
     first.is_ok_and(|x| x.leading_zeros() >= PAGE_BOUNDARY_BITS)
 }
 
-/// Splits sorted items after each boundary, and where a page would grow beyond its limit.
-fn split<T>(items: Vec<T>, level: u8, name: impl Fn(&T) -> &str) -> Vec<Vec<T>> {
-    let mut pages = Vec::new();
-    let mut page = Vec::new();
-    for item in items {
-        let ends = is_boundary(level, name(&item));
-        page.push(item);
-        if ends || page.len() == limits::TREE_PAGE_ENTRIES_MAX {
-            pages.push(std::mem::take(&mut page));
-        }
-    }
-    if !page.is_empty() || pages.is_empty() {
-        pages.push(page);
-    }
-    pages
+/// Whether a page of `len` items ends after one with this name.
+fn ends(level: u8, name: &str, len: usize) -> bool {
+    is_boundary(level, name) || len == limits::TREE_PAGE_ENTRIES_MAX
 }
 
-/// Writes a directory and returns its id. `put` stores the encoding of one page and names it;
-/// `entries` may be in any order.
-///
-/// # Errors
-/// [`Error::BadObject`] if a name occurs twice, those of [`check_file_name`], and those of `put`.
-pub fn write<E: From<Error>>(
-    mut entries: Vec<Entry>,
-    put: &mut dyn FnMut(Vec<u8>) -> std::result::Result<ObjectId, E>,
-) -> std::result::Result<TreeId, E> {
-    entries.sort_by(|a, b| a.name.cmp(&b.name));
-    if let Some(pair) = entries.windows(2).find(|w| w[0].name == w[1].name) {
-        let reason = format!("`{}` occurs twice", crate::error::shorten(&pair[0].name));
-        return Err(Error::BadObject {
-            what: Tree::WHAT,
-            reason,
-        }
-        .into());
+/// Stores the encoding of one page and names it.
+pub type Put<'a, E> = dyn FnMut(Vec<u8>) -> std::result::Result<ObjectId, E> + 'a;
+
+/// Writes a directory whose entries come one by one in order of name, and each page when it is full:
+/// it holds one page, and a name and an id for each page before it.
+pub struct Writer<'a, E> {
+    put: &'a mut Put<'a, E>,
+    page: Vec<Entry>,
+    /// The last name of the pages that were written.
+    last: Option<String>,
+    pages: Vec<Page>,
+}
+
+impl<E> std::fmt::Debug for Writer<'_, E> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer")
+            .field("pages", &self.pages.len())
+            .finish_non_exhaustive()
     }
-    let mut put_page = |first: String, body: Body| -> std::result::Result<Page, E> {
+}
+
+impl<'a, E: From<Error>> Writer<'a, E> {
+    /// Begins an empty directory.
+    pub fn new(put: &'a mut Put<'a, E>) -> Self {
+        Self {
+            put,
+            page: Vec::new(),
+            last: None,
+            pages: Vec::new(),
+        }
+    }
+
+    /// Whether there is no entry yet.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.page.is_empty() && self.pages.is_empty()
+    }
+
+    /// Adds the next entry.
+    ///
+    /// # Errors
+    /// [`Error::BadObject`] if its name does not come after the last one, those of
+    /// [`check_file_name`], and those of `put`.
+    pub fn push(&mut self, entry: Entry) -> std::result::Result<(), E> {
+        let last = self.page.last().map(|e| &e.name).or(self.last.as_ref());
+        if last.is_some_and(|last| *last >= entry.name) {
+            let name = crate::error::shorten(&entry.name);
+            let what = match last == Some(&entry.name) {
+                true => "occurs twice",
+                false => "is out of order",
+            };
+            let reason = format!("`{name}` {what}");
+            return Err(Error::BadObject {
+                what: Tree::WHAT,
+                reason,
+            }
+            .into());
+        }
+        let full = ends(0, &entry.name, self.page.len() + 1);
+        self.page.push(entry);
+        if full { self.end_page() } else { Ok(()) }
+    }
+
+    fn end_page(&mut self) -> std::result::Result<(), E> {
+        let entries = std::mem::take(&mut self.page);
+        let first = entries.first().map_or_else(String::new, |e| e.name.clone());
+        self.last = entries.last().map(|e| e.name.clone());
+        let page = self.put_page(first, Body::Entries(entries))?;
+        self.pages.push(page);
+        Ok(())
+    }
+
+    fn put_page(&mut self, first: String, body: Body) -> std::result::Result<Page, E> {
         let bytes = canonical::encode(&Tree {
             r#type: TreeTag::Tag,
             body,
         })?;
-        Ok(Page(first, TreeId::from_object(put(bytes)?)))
-    };
-    let first = |e: Option<&Entry>| e.map_or_else(String::new, |e| e.name.clone());
-    let mut pages = split(entries, 0, |e| &e.name)
-        .into_iter()
-        .map(|page| put_page(first(page.first()), Body::Entries(page)))
-        .collect::<std::result::Result<Vec<_>, E>>()?;
-    for level in 1..=limits::TREE_PAGE_DEPTH_MAX {
-        if let [Page(_, id)] = pages[..] {
-            return Ok(id);
+        Ok(Page(first, TreeId::from_object((self.put)(bytes)?)))
+    }
+
+    /// Writes what is left and returns the directory's id.
+    ///
+    /// # Errors
+    /// Those of [`Self::push`]; [`Error::TooLarge`] for more entries than the deepest pages hold.
+    pub fn finish(mut self) -> std::result::Result<TreeId, E> {
+        if !self.page.is_empty() || self.pages.is_empty() {
+            self.end_page()?;
         }
-        let level = u8::try_from(level).expect("the deepest level fits a byte");
-        pages = split(pages, level, |p| &p.0)
-            .into_iter()
-            .map(|page| put_page(page[0].0.clone(), Body::Pages(page)))
-            .collect::<std::result::Result<Vec<_>, E>>()?;
+        let mut pages = std::mem::take(&mut self.pages);
+        for level in 1..=limits::TREE_PAGE_DEPTH_MAX {
+            if let [Page(_, id)] = pages[..] {
+                return Ok(id);
+            }
+            let level = u8::try_from(level).expect("the deepest level fits a byte");
+            pages = split(pages, level)
+                .into_iter()
+                .map(|page| self.put_page(page[0].0.clone(), Body::Pages(page)))
+                .collect::<std::result::Result<Vec<_>, E>>()?;
+        }
+        match pages[..] {
+            [Page(_, id)] => Ok(id),
+            _ => Err(too_deep().into()),
+        }
     }
-    match pages[..] {
-        [Page(_, id)] => Ok(id),
-        _ => Err(too_deep().into()),
+}
+
+/// Splits a list of pages after each boundary, and where it would grow beyond its limit.
+fn split(pages: Vec<Page>, level: u8) -> Vec<Vec<Page>> {
+    let mut lists = Vec::new();
+    let mut list = Vec::new();
+    for page in pages {
+        let full = ends(level, &page.0, list.len() + 1);
+        list.push(page);
+        if full {
+            lists.push(std::mem::take(&mut list));
+        }
     }
+    if !list.is_empty() {
+        lists.push(list);
+    }
+    lists
+}
+
+/// Writes a directory and returns its id; `entries` may be in any order.
+///
+/// # Errors
+/// Those of [`Writer`].
+pub fn write<E: From<Error>>(
+    mut entries: Vec<Entry>,
+    put: &mut Put<'_, E>,
+) -> std::result::Result<TreeId, E> {
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    let put: &mut Put<'_, E> = &mut |bytes| put(bytes);
+    let mut writer = Writer::new(put);
+    entries.into_iter().try_for_each(|e| writer.push(e))?;
+    writer.finish()
 }
 
 /// Reads pages on behalf of the functions below.

@@ -1,6 +1,6 @@
 //! Adding: paths of the file system become a new snapshot of a name.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -11,12 +11,12 @@ use mmh_core::object::RefChange;
 use mmh_core::tree::Node;
 use mmh_core::{ByteRange, ErrorKind, SnapshotId, TreeId};
 use mmh_store::{ChunkSink, Writer};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::base::{BaseSet, Bases};
 use crate::card::{CARD_LEN_MAX, base_models};
 use crate::change::Onto;
-use crate::edit::{Edit, Editor};
+use crate::edit::{Edit, Editor, Edits};
 use crate::error::{Error, Result};
 use crate::ingest::Ingested;
 use crate::list::Listed;
@@ -45,7 +45,8 @@ pub struct AddOptions {
 #[derive(Debug, Clone, Serialize)]
 pub struct AddedFile {
     /// Its path in the tree.
-    pub path: String,
+    #[serde(serialize_with = "as_text")]
+    pub path: Arc<str>,
     /// Its length in bytes.
     pub size: u64,
     /// The container that was recognised.
@@ -56,6 +57,10 @@ pub struct AddedFile {
     pub new_raw: u64,
     /// What those take in the repository.
     pub new_stored: u64,
+}
+
+fn as_text<S: Serializer>(text: &Arc<str>, to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.serialize_str(text)
 }
 
 /// What an addition did.
@@ -83,7 +88,7 @@ pub struct AddReport {
 pub(crate) struct Addition<'a> {
     pub(crate) branch: &'a RefName,
     /// Makes the edits anew for each attempt: of a million files a copy would weigh 200 MB.
-    pub(crate) edits: &'a dyn Fn() -> BTreeMap<String, Edit>,
+    pub(crate) edits: &'a dyn Fn() -> Edits<'a>,
     pub(crate) replace: bool,
     pub(crate) message: &'a str,
     /// On top of what; `None` makes the branch if there is none.
@@ -131,7 +136,7 @@ impl Repository {
             let files = self.shop.ingest(&writer, &found, &bases)?;
             let addition = Addition {
                 branch: &branch,
-                edits: &|| edits(&found, &files, to.path.as_deref()),
+                edits: &|| edits(&found, &files, to.path.as_deref()).collect(),
                 replace: options.replace,
                 message: &message,
                 onto: None,
@@ -268,7 +273,7 @@ impl Repository {
                 .map(|id| objects::snapshot(self.source(), id))
                 .transpose()?;
             let before = parent.map(|s| s.tree);
-            let tree = self.edit_tree(&writer, before.filter(|_| !replace), edits())?;
+            let tree = self.edit_tree(&writer, before.filter(|_| !replace), &edits())?;
             if let (Some(id), true) = (old, before == Some(tree)) {
                 writer.finish()?;
                 return Ok((id, false));
@@ -323,7 +328,7 @@ impl Repository {
         &self,
         sink: &dyn ChunkSink,
         base: Option<TreeId>,
-        edits: BTreeMap<String, Edit>,
+        edits: &Edits<'_>,
     ) -> Result<TreeId> {
         let editor = Editor {
             source: self.source(),
@@ -347,17 +352,17 @@ impl Found {
     }
 }
 
-pub(crate) fn edits(
-    found: &[Found],
-    files: &[(Arc<str>, Ingested)],
-    below: Option<&str>,
-) -> BTreeMap<String, Edit> {
+pub(crate) fn edits<'a>(
+    found: &'a [Found],
+    files: &'a [(Arc<str>, Ingested)],
+    below: Option<&'a str>,
+) -> impl Iterator<Item = (Cow<'a, str>, Edit)> {
     // They are in order of name.
     let find = |name: &str| {
         let at = files.binary_search_by(|(other, _)| (**other).cmp(name));
         Some(&files.get(at.ok()?)?.1)
     };
-    let edit = |f: &Found| match &f.kind {
+    let edit = move |f: &Found| match &f.kind {
         Kind::File { executable, .. } => find(&f.name).map(|file| {
             Edit::Put(Node::File {
                 id: file.id,
@@ -372,13 +377,12 @@ pub(crate) fn edits(
     };
     found
         .iter()
-        .filter_map(|f| Some((place(&f.name, below), edit(f)?)))
-        .collect()
+        .filter_map(move |f| Some((place(&f.name, below), edit(f)?)))
 }
 
 /// Where something found goes in the tree.
-pub(crate) fn place(name: &str, below: Option<&str>) -> String {
-    below.map_or_else(|| name.to_owned(), |dir| format!("{dir}/{name}"))
+pub(crate) fn place<'a>(name: &'a str, below: Option<&str>) -> Cow<'a, str> {
+    below.map_or(Cow::Borrowed(name), |dir| format!("{dir}/{name}").into())
 }
 
 /// Checks, before anything is stored, that the tree will be within its limits: a path may get too
@@ -408,7 +412,7 @@ pub(crate) fn report(
     let files: Vec<AddedFile> = files
         .into_iter()
         .map(|(path, i)| AddedFile {
-            path: path.as_ref().to_owned(),
+            path,
             size: i.size,
             container: i.container.as_str(),
             note: i.note,

@@ -114,7 +114,7 @@ pub fn pack(
         sink: &sink,
         encoders: &shop.encoders,
     };
-    let tree = editor.apply(None, edits(&found, &files, None))?;
+    let tree = editor.apply(None, &edits(&found, &files, None).collect())?;
     let message = message(&options.bases);
     let snapshot = shop.write_snapshot(&sink, tree, Vec::new(), (&message, None))?;
     let branch = RefName::branch(name.parse()?, DEFAULT_BRANCH)?;

@@ -76,12 +76,12 @@ impl Repository {
             let bases = self.bases(&found, branch, None, None)?;
             let files = self.shop.ingest(&writer, &found, &bases)?;
             let all = || {
-                let mut all = edits(&found, &files, None);
-                let put = |(path, node): (&String, &Node)| (path.clone(), Edit::Put(node.clone()));
-                all.extend(change.placed.iter().map(put));
+                let placed = change.placed.iter();
+                let placed = placed.map(|(path, node)| (path.into(), Edit::Put(node.clone())));
                 let removed = change.removed.iter();
-                all.extend(removed.map(|path| (path.clone(), Edit::Remove)));
-                all
+                let removed = removed.map(|path| (path.into(), Edit::Remove));
+                let read = edits(&found, &files, None);
+                read.chain(placed).chain(removed).collect()
             };
             let addition = Addition {
                 branch,

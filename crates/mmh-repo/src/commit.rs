@@ -1,7 +1,7 @@
 //! Committing a folder in which most files are known: they are named, not read.
 
-use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use mmh_core::name::{DEFAULT_BRANCH, RefKind, RefName, Target};
 use mmh_core::object::RefChange;
@@ -128,9 +128,10 @@ impl Repository {
                 self.block_on(self.store()?.writer(self.shop.components.runtime.clone()))?;
             let bases = self.bases(&read, &branch, None, None)?;
             let files = self.shop.ingest(&writer, &read, &bases)?;
-            let mut all = edits(&read, &files, None);
-            all.extend(kept.clone());
-            let tree = self.edit_tree(&writer, None, all)?;
+            let kept_too = kept.iter();
+            let kept_too = kept_too.map(|(name, edit)| (name.as_ref().into(), edit.clone()));
+            let all = edits(&read, &files, None).chain(kept_too);
+            let tree = self.edit_tree(&writer, None, &all.collect())?;
             let before = base
                 .map(|id| objects::snapshot(self.source(), id))
                 .transpose()?;
@@ -175,9 +176,12 @@ impl Repository {
     }
 }
 
+/// A file that is put as it is known.
+type Kept = (Arc<str>, Edit);
+
 /// What is to be read, and what is put as it is known.
-fn split(found: Vec<Found>, known: Known<'_>) -> Result<(Vec<Found>, BTreeMap<String, Edit>)> {
-    let (mut read, mut kept) = (Vec::new(), BTreeMap::new());
+fn split(found: Vec<Found>, known: Known<'_>) -> Result<(Vec<Found>, Vec<Kept>)> {
+    let (mut read, mut kept) = (Vec::new(), Vec::new());
     for item in found {
         let of_file = match item.kind {
             Kind::File { executable, .. } => known(&item.path())?.map(|file| (file, executable)),
@@ -190,7 +194,7 @@ fn split(found: Vec<Found>, known: Known<'_>) -> Result<(Vec<Found>, BTreeMap<St
                     size,
                     executable,
                 };
-                kept.insert(item.name.as_ref().to_owned(), Edit::Put(node));
+                kept.push((item.name, Edit::Put(node)));
             }
             None => read.push(item),
         }

@@ -89,9 +89,23 @@ pub(crate) type Slot = usize;
 pub(crate) struct Job {
     pub(crate) slot: Slot,
     pub(crate) raw: Buffer,
+    /// Offset and length of its bytes in the file, if they are still to be read.
+    unread: Option<(u64, usize)>,
     pub(crate) hint: Hint,
     /// The tensor that it is of, if it is of one alone.
     pub(crate) of: Option<Of>,
+}
+
+impl Job {
+    /// Reads the bytes unless they are there.
+    pub(crate) fn read(&mut self, source: &dyn ReadAt) -> Result<()> {
+        if let Some((offset, len)) = self.unread {
+            self.raw = Buffer::of_len(len);
+            mmh_formats::read_into(source, offset, &mut self.raw)?;
+            self.unread = None;
+        }
+        Ok(())
+    }
 }
 
 /// Which chunk of which tensor.
@@ -133,7 +147,9 @@ struct Pool {
 
 /// A chunk as it comes from its part.
 struct Cut {
-    raw: Buffer,
+    len: usize,
+    /// Its bytes, unless they are read later.
+    raw: Option<Buffer>,
     hint: Hint,
     begins: Option<TensorInfo>,
 }
@@ -158,6 +174,8 @@ pub(crate) struct Cutter<'a> {
     round: usize,
     next_slot: Slot,
     digests: Option<Digests>,
+    /// Whether chunks of tensors are read by whoever codes them.
+    leaves_unread: bool,
 }
 
 /// Digests of all bytes in the order of the file.
@@ -201,7 +219,15 @@ impl<'a> Cutter<'a> {
             round: 0,
             next_slot: 0,
             digests: None,
+            leaves_unread: false,
         }
+    }
+
+    /// Leaves chunks of tensors to be read by whoever codes them ([`Job::read`]), in many threads at
+    /// once; not together with digests, which take the file in its order.
+    pub(crate) fn leaving_unread(mut self) -> Self {
+        self.leaves_unread = self.digests.is_none();
+        self
     }
 
     /// Cuts by content with the table of a sealed repository.
@@ -279,6 +305,7 @@ impl<'a> Cutter<'a> {
                 batch.jobs.push(Job {
                     slot,
                     raw,
+                    unread: None,
                     hint,
                     of,
                 });
@@ -352,6 +379,7 @@ impl<'a> Cutter<'a> {
             batch.jobs.push(Job {
                 slot,
                 raw,
+                unread: None,
                 hint: Hint {
                     dtype: key,
                     row_len: 0,
@@ -369,14 +397,24 @@ impl<'a> Cutter<'a> {
         let (elements, bytes) = (u64::from(elements), u64::from(bytes));
         let most = self.chunking.tensor_len(info.dtype);
         let len = (part.len - self.done).min(most);
-        let raw = self.read(part.offset + self.done, small(len) as usize)?;
+        let len = small(len) as usize;
+        let raw = match self.leaves_unread {
+            true => None,
+            false => Some(self.read(part.offset + self.done, len)?),
+        };
         let hint = Hint {
             dtype: Some(info.dtype),
             row_len: info.row_len(),
             first: self.done / bytes * elements,
         };
         let begins = (self.done == 0).then(|| info.clone());
-        self.emit(Cut { raw, hint, begins }, part, batch);
+        let cut = Cut {
+            len,
+            raw,
+            hint,
+            begins,
+        };
+        self.emit(cut, part, batch);
         Ok(())
     }
 
@@ -402,7 +440,8 @@ impl<'a> Cutter<'a> {
         self.taken += cut;
         self.emit(
             Cut {
-                raw,
+                len: cut,
+                raw: Some(raw),
                 hint: Hint::bytes(),
                 begins: None,
             },
@@ -413,8 +452,14 @@ impl<'a> Cutter<'a> {
     }
 
     fn emit(&mut self, cut: Cut, part: &Part, batch: &mut Batch) {
-        let Cut { raw, hint, begins } = cut;
-        let (slot, len) = (self.new_slot(), raw.len());
+        let Cut {
+            len,
+            raw,
+            hint,
+            begins,
+        } = cut;
+        let unread = raw.is_none().then_some((part.offset + self.done, len));
+        let (slot, raw) = (self.new_slot(), raw.unwrap_or_default());
         let of = Of {
             part: self.part,
             chunk: self.chunk,
@@ -436,6 +481,7 @@ impl<'a> Cutter<'a> {
         batch.jobs.push(Job {
             slot,
             raw,
+            unread,
             hint,
             of,
         });

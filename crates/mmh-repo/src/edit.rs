@@ -1,6 +1,6 @@
 //! Changing a tree: only the directories on the way to a change are read and written.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 use mmh_core::TreeId;
 use mmh_core::tree::{self, Entry, Node};
@@ -29,114 +29,123 @@ pub(crate) struct Editor<'a> {
     pub(crate) encoders: &'a Encoders,
 }
 
-#[derive(Debug, Default)]
-struct Below {
-    here: Option<Edit>,
-    inside: BTreeMap<String, Edit>,
+/// Edits by path, each path once, in the order of a tree: a folder, what is in it, and then names that
+/// only begin like it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Edits<'a>(Vec<One<'a>>);
+
+type One<'a> = (Cow<'a, str>, Edit);
+
+/// Of several edits of one path the last one counts.
+impl<'a> FromIterator<One<'a>> for Edits<'a> {
+    fn from_iter<I: IntoIterator<Item = One<'a>>>(edits: I) -> Self {
+        let mut all: Vec<One<'a>> = edits.into_iter().collect();
+        all.sort_by(|(a, _), (b, _)| a.split('/').cmp(b.split('/')));
+        all.dedup_by(|later, kept| {
+            let same = later.0 == kept.0;
+            if same {
+                std::mem::swap(later, kept);
+            }
+            same
+        });
+        Self(all)
+    }
+}
+
+/// What happens at one name of a directory, and inside it.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    name: &'a str,
+    here: Option<&'a Edit>,
+    inside: &'a [One<'a>],
+}
+
+impl<'a> At<'a> {
+    /// The first name of the edits, whose paths count from `skip` on, and how many they are.
+    fn first(edits: &'a [One<'a>], skip: usize) -> Option<(Self, usize)> {
+        let (path, edit) = edits.first()?;
+        let path = &path[skip..];
+        let name = path.split_once('/').map_or(path, |(name, _)| name);
+        let here = (name.len() == path.len()).then_some(edit);
+        let inside = &edits[usize::from(here.is_some())..];
+        let is_inside = |(path, _): &&One<'_>| {
+            let rest = path[skip..].strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        let n_inside = inside.iter().take_while(is_inside).count();
+        let taken = n_inside + usize::from(here.is_some());
+        let inside = &inside[..n_inside];
+        Some((Self { name, here, inside }, taken))
+    }
 }
 
 impl Editor<'_> {
-    /// Applies edits (by path) to a tree; `None` is the empty tree.
+    /// Applies edits to a tree; `None` is the empty tree.
     ///
     /// # Errors
     /// `NotFound` for a removal of what is not there; `Invalid` when a file and something inside
     /// it are both put.
-    pub(crate) fn apply(
-        &self,
-        root: Option<TreeId>,
-        edits: BTreeMap<String, Edit>,
-    ) -> Result<TreeId> {
-        Ok(self.directory(root, edits)?.0)
+    pub(crate) fn apply(&self, root: Option<TreeId>, edits: &Edits<'_>) -> Result<TreeId> {
+        Ok(self.directory(root, &edits.0, 0)?.0)
     }
 
-    /// As [`Self::apply`]; says also whether the directory is empty now.
+    /// Edits of what a directory has at `skip` in their paths; says also whether it is empty now.
+    /// Entries are written as they come, for there may be millions.
     fn directory(
         &self,
         root: Option<TreeId>,
-        edits: BTreeMap<String, Edit>,
+        mut edits: &[One<'_>],
+        skip: usize,
     ) -> Result<(TreeId, bool)> {
-        let mut entries: BTreeMap<String, Node> = match root {
-            Some(id) => {
-                let list = objects::entries(self.source, id)?;
-                list.into_iter().map(|e| (e.name, e.node)).collect()
+        let old = root
+            .map(|id| objects::entries(self.source, id))
+            .transpose()?;
+        let mut old = old.unwrap_or_default().into_iter().peekable();
+        let mut put = |bytes: Vec<u8>| objects::put(self.sink, self.encoders, &bytes);
+        let mut new = tree::Writer::new(&mut put);
+        while let Some((at, taken)) = At::first(edits, skip) {
+            while let Some(entry) = old.next_if(|old| old.name.as_str() < at.name) {
+                new.push(entry)?;
             }
-            None => BTreeMap::new(),
-        };
-        // Directories first, so that a file, of which there may be millions, takes no place among them.
-        let mut children: BTreeMap<String, Below> = BTreeMap::new();
-        for name in edits.keys().filter_map(|path| path.split_once('/')) {
-            if !children.contains_key(name.0) {
-                children.insert(name.0.to_owned(), Below::default());
+            let before = old.next_if(|old| old.name == at.name).map(|old| old.node);
+            if let Some(node) = self.node(before, at, skip)? {
+                let name = at.name.to_owned();
+                new.push(Entry { name, node })?;
             }
+            edits = &edits[taken..];
         }
-        for (path, edit) in edits {
-            if let Some((name, rest)) = path.split_once('/') {
-                let below = children.entry(name.to_owned()).or_default();
-                below.inside.insert(rest.to_owned(), edit);
-            } else if let Some(below) = children.get_mut(&path) {
-                below.here = Some(edit);
-            } else {
-                let (here, inside) = (Some(edit), BTreeMap::new());
-                self.child(&mut entries, path, Below { here, inside })?;
-            }
-        }
-        for (name, below) in children {
-            self.child(&mut entries, name, below)?;
-        }
-        let empty = entries.is_empty();
-        Ok((self.write(entries)?, empty))
+        old.try_for_each(|entry| new.push(entry))?;
+        let empty = new.is_empty();
+        Ok((new.finish()?, empty))
     }
 
-    fn child(
-        &self,
-        entries: &mut BTreeMap<String, Node>,
-        name: String,
-        below: Below,
-    ) -> Result<()> {
-        match below.here {
-            Some(Edit::Put(_) | Edit::Remove) if !below.inside.is_empty() => {
+    /// What a name stands for after the edits, if it is still there.
+    fn node(&self, before: Option<Node>, at: At<'_>, skip: usize) -> Result<Option<Node>> {
+        let At { name, here, inside } = at;
+        match here {
+            Some(Edit::Put(_) | Edit::Remove) if !inside.is_empty() => {
                 return Err(Error::Invalid(format!(
                     "`{name}` cannot be a file and a folder"
                 )));
             }
-            Some(Edit::Put(node)) => {
-                entries.insert(name, node);
-                return Ok(());
-            }
+            Some(Edit::Put(node)) => return Ok(Some(node.clone())),
             Some(Edit::Remove) => {
-                let removed = entries.remove(&name);
-                return removed
-                    .map(drop)
-                    .ok_or_else(|| Error::not_found("path", &name));
+                let removed = before.map(|_| None);
+                return removed.ok_or_else(|| Error::not_found("path", name));
             }
             Some(Edit::MakeDir) | None => {}
         }
-        let old = match entries.get(&name) {
-            Some(Node::Dir { id }) => Some(*id),
+        let old = match before {
+            Some(Node::Dir { id }) => Some(id),
             _ => None,
         };
-        let shrinks = below.inside.values().all(|e| matches!(e, Edit::Remove));
-        let keep_empty = below.here.is_some() || !shrinks;
+        let shrinks = inside.iter().all(|(_, edit)| matches!(edit, Edit::Remove));
+        let keep_empty = here.is_some() || !shrinks;
         if old.is_none() && !keep_empty {
-            return Err(Error::not_found("path", &name));
+            return Err(Error::not_found("path", name));
         }
-        let (id, empty) = self.directory(old, below.inside)?;
-        if empty && !keep_empty {
-            entries.remove(&name);
-        } else {
-            entries.insert(name, Node::Dir { id });
-        }
-        Ok(())
-    }
-
-    fn write(&self, entries: BTreeMap<String, Node>) -> Result<TreeId> {
-        let list = entries
-            .into_iter()
-            .map(|(name, node)| Entry { name, node })
-            .collect();
-        tree::write(list, &mut |bytes| {
-            objects::put(self.sink, self.encoders, &bytes)
-        })
+        let (id, empty) = self.directory(old, inside, skip + name.len() + 1)?;
+        Ok((!empty || keep_empty).then_some(Node::Dir { id }))
     }
 }
 

@@ -99,21 +99,22 @@ impl Ingest<'_> {
         let matcher = self
             .bases
             .map(|bases| Matcher::new(bases, (source, layout), self.chunking));
-        let matcher = matcher.as_ref();
-        let mut cutter = Cutter::new(source, layout, self.chunking).keyed(self.gear);
-        if self.digests {
-            cutter = cutter.with_digests();
-        }
+        let from = (source, matcher.as_ref());
+        let cutter = Cutter::new(source, layout, self.chunking).keyed(self.gear);
+        let cutter = match self.digests {
+            true => cutter.with_digests(),
+            false => cutter.leaving_unread(),
+        };
         let line = Line::new(cutter);
         loop {
             if parallel {
                 rayon::scope(|scope| {
                     for _ in 0..rayon::current_num_threads() {
-                        scope.spawn(|_| self.work(&line, matcher));
+                        scope.spawn(|_| self.work(&line, from));
                     }
                 });
             } else {
-                self.work(&line, matcher);
+                self.work(&line, from);
             }
             let mut state = line.lock();
             if let Some(failure) = state.failure.take() {
@@ -153,12 +154,15 @@ impl Ingest<'_> {
     }
 
     /// Takes chunks from the file and codes them, until there are none or a round is complete.
-    fn work(&self, line: &Line<'_>, matcher: Option<&Matcher<'_>>) {
+    fn work(&self, line: &Line<'_>, (source, matcher): (&dyn ReadAt, Option<&Matcher<'_>>)) {
         let mut done = Ok(Vec::new());
         while let Some(jobs) = line.exchange(done, self.take_len) {
-            let code = |job| self.code(job, matcher);
+            let code = |mut job: Job| {
+                job.read(source)?;
+                self.code(&job, matcher)
+            };
             let going = self.cancel.check().map_err(Error::from);
-            done = going.and_then(|()| jobs.iter().map(code).collect());
+            done = going.and_then(|()| jobs.into_iter().map(code).collect());
         }
     }
 
@@ -251,8 +255,8 @@ impl<'a> Line<'a> {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Brings back what came of chunks and takes the next, about `len` bytes of them; reads under
-    /// the lock, because the digests take the file in its order.
+    /// Brings back what came of chunks and takes the next, about `len` bytes of them. What is cut by
+    /// content, pooled or taken into digests is read under the lock, in the order of the file.
     fn exchange(&self, done: Result<Vec<Coded>>, len: u64) -> Option<Vec<Job>> {
         let mut state = self.lock();
         if let Err(failure) = done.map(|done| state.out.take(done)) {

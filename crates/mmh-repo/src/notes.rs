@@ -241,7 +241,9 @@ impl NoteEditor<'_> {
         if self.edits.is_empty() {
             return Ok(None);
         }
-        let new = self.repo.edit_tree(self.writer, tree, self.edits)?;
+        let edits = self.edits.into_iter();
+        let edits = edits.map(|(path, edit)| (path.into(), edit));
+        let new = self.repo.edit_tree(self.writer, tree, &edits.collect())?;
         if Some(new) == tree {
             return Ok(None);
         }

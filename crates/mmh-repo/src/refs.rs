@@ -9,7 +9,7 @@ use mmh_core::tree::Node;
 use mmh_store::{Commit, RefsView};
 use serde::Serialize;
 
-use crate::edit::{Edit, Editor};
+use crate::edit::{Edit, Editor, Edits};
 use crate::error::{Error, Result};
 use crate::objects;
 use crate::repository::Repository;
@@ -254,8 +254,8 @@ impl Repository {
     pub fn remove(&self, target: &Target) -> Result<Operation> {
         let command = format!("rm {target}");
         if let Some(path) = &target.path {
-            let edits = BTreeMap::from([(path.clone(), Edit::Remove)]);
-            return self.again_if_collected(|| self.edit_branch(target, edits.clone(), &command));
+            let edits = Edits::from_iter([(path.into(), Edit::Remove)]);
+            return self.again_if_collected(|| self.edit_branch(target, &edits, &command));
         }
         let refs = self.refs()?;
         let fits = |name: &RefName| {
@@ -278,12 +278,7 @@ impl Repository {
         self.transact(removed, &command, None)
     }
 
-    fn edit_branch(
-        &self,
-        target: &Target,
-        edits: BTreeMap<String, Edit>,
-        message: &str,
-    ) -> Result<Operation> {
+    fn edit_branch(&self, target: &Target, edits: &Edits<'_>, message: &str) -> Result<Operation> {
         let tip = self.find(target)?;
         let branch = tip
             .by

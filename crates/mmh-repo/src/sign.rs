@@ -6,8 +6,6 @@
 //! What is signed is the same for everybody and said by name and snapshot alone, so it is
 //! written down again for comparison and never parsed. FORMAT.md, "Signatures".
 
-use std::collections::BTreeMap;
-
 use mmh_core::canonical;
 use mmh_core::name::{RefName, RepoName, Target};
 use mmh_core::object::{Record, RecordTag, RefChange};
@@ -17,7 +15,7 @@ use mmh_crypto::sign::{Certificate, Signer, sign_record};
 use mmh_store::RefsView;
 use serde::Serialize;
 
-use crate::edit::Edit;
+use crate::edit::{Edit, Edits};
 use crate::error::{Error, Result};
 use crate::objects;
 use crate::repository::Repository;
@@ -279,8 +277,8 @@ impl Repository {
                 size: file.size,
                 executable: false,
             };
-            let edits = BTreeMap::from([(RECORD_NAME.to_owned(), Edit::Put(node))]);
-            let tree = self.edit_tree(&writer, None, edits.clone())?;
+            let edits = Edits::from_iter([(RECORD_NAME.into(), Edit::Put(node))]);
+            let tree = self.edit_tree(&writer, None, &edits)?;
             let new = self
                 .shop
                 .write_snapshot(&writer, tree, Vec::new(), (&command, None))?;

@@ -87,6 +87,8 @@ struct Plan {
     sync_lies: bool,
     lists: BTreeMap<String, VecDeque<Vec<ObjectMeta>>>,
     vanished: Option<String>,
+    /// An object that is not there yet when it is read next.
+    late: Option<String>,
 }
 
 /// What a decorator does with one operation.
@@ -130,9 +132,18 @@ impl Faults {
         self.plan(|plan| plan.vanished = Some(prefix.to_owned()));
     }
 
-    fn has_vanished(&self, name: &Path) -> bool {
-        let begins = |prefix: &String| name.as_ref().starts_with(prefix.as_str());
-        self.plan(|plan| plan.vanished.as_ref().is_some_and(begins))
+    /// Answers the next read of this object as somebody was answered who came before it was made.
+    pub fn let_be_late(&self, name: &str) {
+        self.plan(|plan| plan.late = Some(name.to_owned()));
+    }
+
+    /// Whether the object is not there for this read.
+    fn is_away(&self, name: &Path) -> bool {
+        self.plan(|plan| {
+            let vanished = plan.vanished.as_ref();
+            let late = plan.late.take_if(|late| name.as_ref() == late.as_str());
+            late.is_some() || vanished.is_some_and(|p| name.as_ref().starts_with(p.as_str()))
+        })
     }
 
     fn next_list(&self, prefix: Option<&Path>) -> Option<Vec<ObjectMeta>> {
@@ -285,7 +296,7 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        if !options.head && self.faults.has_vanished(location) {
+        if !options.head && self.faults.is_away(location) {
             return Err(object_store::Error::NotFound {
                 path: location.to_string(),
                 source: "planned fault".into(),

@@ -10,6 +10,7 @@ pub use format::{
     PACK_SALT_LEN, RECORD_HEAD_LEN, TRAILER_LEN, TRAILER_MAGIC, fuzz_pack_tail,
 };
 pub(crate) use format::{
-    Entry, Flaw, Kind, Record, Trailer, digest_at, encode_header, parse_header, u32_at, u64_at,
+    Entry, Flaw, Kind, Record, Trailer, digest_at, encode_header, encode_record_head, parse_header,
+    u32_at, u64_at,
 };
 pub(crate) use source::{Source, read_footer, rescue, salvage};

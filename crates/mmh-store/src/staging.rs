@@ -11,6 +11,7 @@ use std::fmt::Debug;
 use std::io;
 
 pub(crate) use file_at::read_exact_at;
+pub(crate) use local::LocalFile;
 pub use local::LocalStaging;
 pub use memory::MemoryStaging;
 

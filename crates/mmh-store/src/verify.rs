@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use crate::error::{Error, Result};
 use crate::frame::{self, Fault, Others};
-use crate::log::RefsView;
+use crate::log::{Log, RefsView};
 use crate::names;
 use crate::pack::{Entry, HEADER_LEN, Source, TRAILER_LEN, Trailer, read_footer};
 use crate::parity::{CELL_HEAD_LEN, end_mark, read_cells};
@@ -306,37 +306,51 @@ pub(crate) async fn check_log(
     let log = store.log();
     let checkpoints = log.checkpoints().await?;
     let mut again = 0..RESTARTS_MAX;
-    let view = loop {
-        let (before, damage) = (report.operations, report.damage.len());
-        match follow(store, &checkpoints, cancel, report).await? {
-            Followed::ToTheEnd(view) => break view,
+    let (operations, known) = (report.operations, report.damage.len());
+    loop {
+        report.operations = operations;
+        report.damage.truncate(known);
+        let view = match follow(store, &checkpoints, cancel, report).await? {
+            Followed::ToTheEnd(view) => view,
             Followed::Damaged => return Ok(()),
             // Garbage collection took away entries that were to come.
-            Followed::Gone if again.next().is_some() => {
-                report.operations = before;
-                report.damage.truncate(damage);
-            }
+            Followed::Gone if again.next().is_some() => continue,
             Followed::Gone => return Ok(()),
+        };
+        let lost = lost_snapshots(store, &view).await?;
+        // Refs that moved on meanwhile may name what was collected since.
+        if !lost.is_empty() && has_moved_on(log, view.seq).await? && again.next().is_some() {
+            continue;
         }
-    };
-    if let Err(error) = log.check_no_gap(view.seq).await {
-        report.damage.push(Damage::from_error(names::LOG, error)?);
+        if let Err(error) = log.check_no_gap(view.seq).await {
+            report.damage.push(Damage::from_error(names::LOG, error)?);
+        }
+        report.damage.extend(lost);
+        return Ok(());
     }
+}
+
+/// Whether the log goes beyond the entry of this number.
+async fn has_moved_on(log: &Log, seq: u64) -> Result<bool> {
+    Ok(log.read_entry(seq + 1).await?.is_some() || log.is_gone(seq.max(1)).await?)
+}
+
+/// The refs whose snapshots are not in the store.
+async fn lost_snapshots(store: &Store, view: &RefsView) -> Result<Vec<Damage>> {
     // Writers index before they log: what the refs just read name is in the runs by now.
     store.index().refresh().await?;
+    let mut lost = Vec::new();
     for (name, id) in &view.refs {
         match store.index().locate(&id.object().chunk()).await {
             Ok(Some(_)) => {}
             Ok(None) => {
                 let reason = format!("its snapshot {id} is not in the store");
-                report.damage.push(Damage::object(name.to_string(), reason));
+                lost.push(Damage::object(name.to_string(), reason));
             }
-            Err(error) => report
-                .damage
-                .push(Damage::from_error(&name.to_string(), error)?),
+            Err(error) => lost.push(Damage::from_error(&name.to_string(), error)?),
         }
     }
-    Ok(())
+    Ok(lost)
 }
 
 /// The check of one pack.

@@ -101,6 +101,11 @@ fn default_files() -> Outcome<Vec<PathBuf>> {
     files.push(folder.join("minilm-int8/model.onnx"));
     files.push(folder.join("whisper-base/model.bin"));
     files.push(folder.join("qwen2.5-coder-0.5b-gguf/qwen2.5-coder-0.5b-q4_k_m.gguf"));
+    // Only training makes an optimiser's state: what `--family` left is measured alone as well.
+    let adam = derived.join("adam-80.safetensors");
+    if adam.exists() {
+        files.push(adam);
+    }
     Ok(files)
 }
 

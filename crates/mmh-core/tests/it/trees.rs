@@ -218,3 +218,60 @@ proptest! {
         prop_assert_eq!(model, b);
     }
 }
+
+/// Entries that come one by one make the same directory as all of them at once, and pages are put as
+/// soon as they are full.
+#[test]
+fn entries_that_come_in_order_make_the_same_pages() {
+    for n in [0, 1, 2, 511, 3_000] {
+        let (mut pages, put) = (Pages::default(), std::cell::Cell::new(0));
+        let at_once = pages.write(many(n)).unwrap();
+        let mut count = |bytes: Vec<u8>| -> Result<ObjectId, Error> {
+            put.set(put.get() + 1);
+            Ok(ObjectId::of(&bytes))
+        };
+        let mut writer = tree::Writer::new(&mut count);
+        assert!(writer.is_empty());
+        for (i, entry) in many(n).into_iter().enumerate() {
+            writer.push(entry).unwrap();
+            assert!(!writer.is_empty());
+            assert!(put.get() <= i + 1);
+        }
+        let before = put.get();
+        assert_eq!(writer.finish().unwrap(), at_once, "{n} entries");
+        assert_eq!(put.get(), pages.0.len(), "each page once");
+        assert_eq!(before > 0, n > 1_000, "pages do not wait for the end");
+    }
+}
+
+#[test]
+fn entries_out_of_order_are_refused() {
+    let refused = |names: &[&str]| {
+        let mut put = |bytes: Vec<u8>| -> Result<ObjectId, Error> { Ok(ObjectId::of(&bytes)) };
+        let mut writer = tree::Writer::new(&mut put);
+        let pushed = names.iter().try_for_each(|name| writer.push(file(name, 1)));
+        pushed.unwrap_err().to_string()
+    };
+    assert!(refused(&["b", "a"]).contains("`a` is out of order"));
+    assert!(refused(&["a", "b", "b"]).contains("`b` occurs twice"));
+    // The last name of a page that was put counts too.
+    let mut names: Vec<String> = many(3_000).into_iter().map(|e| e.name).collect();
+    names.push(names[0].clone());
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    assert!(refused(&names).contains("is out of order"));
+}
+
+#[test]
+fn what_stops_a_page_from_being_put_stops_the_directory() {
+    let mut put = |_: Vec<u8>| -> Result<ObjectId, Error> {
+        Err(Error::BadObject {
+            what: "page",
+            reason: "no room".to_owned(),
+        })
+    };
+    let mut writer = tree::Writer::new(&mut put);
+    let pushed = many(3_000).into_iter().try_for_each(|e| writer.push(e));
+    assert!(pushed.unwrap_err().to_string().contains("no room"));
+    let empty = tree::Writer::new(&mut put).finish();
+    assert!(empty.is_err(), "an empty directory is a page as well");
+}

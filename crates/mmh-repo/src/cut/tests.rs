@@ -450,3 +450,64 @@ proptest! {
         prop_assert_eq!(some.1, all.1);
     }
 }
+
+/// Chunks of tensors may be read by whoever codes them: they are the same chunks, and only those that
+/// are cut by content or pooled were read before.
+#[test]
+fn chunks_that_are_read_later_are_the_same() {
+    let (small, large) = (100, (4 << 20) + 8);
+    let bytes: Vec<u8> = (0..1000 + small + large).map(|i| (i % 251) as u8).collect();
+    let mut builder = LayoutBuilder::new(Container::Npy, bytes.len() as u64);
+    let at = 1000 + small as u64;
+    builder
+        .tensor(1000, small as u64, tensor("a", Dtype::F32, small as u64))
+        .unwrap();
+    builder
+        .tensor(at, large as u64, tensor("b", Dtype::F32, large as u64))
+        .unwrap();
+    let layout = builder.finish().unwrap();
+    let (_, at_once) = cut_and_join(&bytes, &layout, 1 << 20);
+    let mut cutter = Cutter::new(&bytes, &layout, chunking()).leaving_unread();
+    let (mut later, mut unread) = (Vec::new(), 0);
+    loop {
+        let batch = cutter.next_batch(1 << 20).unwrap();
+        if batch.jobs.is_empty() && batch.pieces.is_empty() {
+            break;
+        }
+        for mut job in batch.jobs {
+            unread += usize::from(job.raw.is_empty());
+            job.read(&bytes).unwrap();
+            let whole = job.raw.to_vec();
+            job.read(&bytes).unwrap();
+            assert_eq!(*job.raw, whole, "it is read once");
+            later.push((job.slot, whole));
+        }
+    }
+    later.sort();
+    let later: Vec<Vec<u8>> = later.into_iter().map(|(_, raw)| raw).collect();
+    assert_eq!(
+        (later, unread),
+        (at_once, 2),
+        "two chunks of the large tensor"
+    );
+    let mut short = Cutter::new(&bytes, &layout, chunking()).leaving_unread();
+    let jobs = short.next_batch(u64::MAX).unwrap().jobs;
+    let cut_off = bytes[..2000].to_vec();
+    let read = |mut job: Job| job.read(&cut_off);
+    assert!(jobs.into_iter().map(read).any(|read| read.is_err()));
+}
+
+/// Digests take the file in its order, so that nothing is left for later with them.
+#[test]
+fn nothing_is_left_unread_when_digests_are_wanted() {
+    let bytes = vec![1u8; 1 << 20];
+    let mut builder = LayoutBuilder::new(Container::Npy, bytes.len() as u64);
+    builder
+        .tensor(0, 1 << 20, tensor("w", Dtype::F32, 1 << 20))
+        .unwrap();
+    let layout = builder.finish().unwrap();
+    let cutter = Cutter::new(&bytes, &layout, chunking()).with_digests();
+    let mut cutter = cutter.leaving_unread();
+    let batch = cutter.next_batch(1).unwrap();
+    assert!(batch.jobs.iter().all(|job| !job.raw.is_empty()));
+}

@@ -59,7 +59,7 @@ fn tensors_of_external_data_are_found_in_the_file_beside() {
         report
             .files
             .iter()
-            .find(|f| f.path == path)
+            .find(|f| *f.path == *path)
             .unwrap()
             .container
     };

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mmh_core::name::RefName;
 use mmh_core::{ChunkId, SnapshotId, canonical};
@@ -11,16 +11,21 @@ use super::table::encode_entry;
 use super::{Root, RootTag};
 use crate::chunk::ChunkSink;
 use crate::error::{Error, Result};
-use crate::pack::{ARCHIVE_ENTRY_LEN, Entry, Growing, Kind};
-use crate::staging::{LocalStaging, StagedFile};
+use crate::pack::{ARCHIVE_ENTRY_LEN, Entry, Growing, Kind, RECORD_HEAD_LEN, encode_record_head};
+use crate::staging::{LocalFile, LocalStaging, StagedFile as _};
 use crate::writer::new_entry;
+
+/// Shorter frames are gathered, so that they do not wait for the file while others write.
+const SMALL_FRAME_LEN: usize = 64 << 10;
+/// What was gathered is written when it has this many bytes.
+const GATHERED_LEN: usize = 512 << 10;
 
 /// Writes an archive; many threads may put at once. Nothing appears under the final name before
 /// [`ArchiveWriter::finish`]; dropping the writer removes what it wrote. Holds about 100 bytes of
-/// memory for every chunk.
+/// memory for every chunk, and half a MiB of small ones.
 #[derive(Debug)]
 pub struct ArchiveWriter {
-    file: Arc<dyn StagedFile>,
+    file: Arc<LocalFile>,
     /// The final name, beside the partial one.
     name: String,
     /// The whole path, for messages.
@@ -33,8 +38,17 @@ struct State {
     /// `None` once the file has its final name.
     growing: Option<Growing>,
     entries: Vec<Entry>,
+    gathered: Gathered,
     ids: HashSet<ChunkId>,
     failure: Option<String>,
+}
+
+/// Records that have no place in the file yet.
+#[derive(Debug, Default)]
+struct Gathered {
+    records: Vec<u8>,
+    /// With offsets among the records.
+    entries: Vec<Entry>,
 }
 
 impl ArchiveWriter {
@@ -57,16 +71,13 @@ impl ArchiveWriter {
             let reason = "it is a directory".to_owned();
             return Err(Error::NotAnArchive { place, reason });
         }
-        let file: Arc<dyn StagedFile> = LocalStaging::beside(path)
-            .map_err(Error::io(&place))?
-            .into();
-        let growing = Growing::begin(Arc::clone(&file), Kind::Archive);
-        let growing = Some(growing.map_err(Error::io(file.name()))?);
-        let (entries, ids) = (Vec::new(), HashSet::new());
+        let file = Arc::new(LocalStaging::beside(path).map_err(Error::io(&place))?);
+        let growing = Growing::begin(Arc::<LocalFile>::clone(&file), Kind::Archive);
         let state = Mutex::new(State {
-            growing,
-            entries,
-            ids,
+            growing: Some(growing.map_err(Error::io(file.name()))?),
+            entries: Vec::new(),
+            gathered: Gathered::default(),
+            ids: HashSet::new(),
             failure: None,
         });
         Ok(Self {
@@ -100,8 +111,12 @@ impl ArchiveWriter {
             .into());
         }
         let root = canonical::encode(&root)?;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         state.check()?;
+        if let Some((offset, records)) = state.place_gathered()? {
+            let written = self.file.write_at(offset, &[&records]);
+            written.map_err(Error::io(self.file.name()))?;
+        }
         let growing = state.growing.take().ok_or_else(gone)?;
         let mut entries = std::mem::take(&mut state.entries);
         drop(state);
@@ -121,6 +136,10 @@ impl ArchiveWriter {
             .map_err(Error::io(&self.place))?;
         Ok(len)
     }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for ArchiveWriter {
@@ -139,6 +158,38 @@ impl State {
             None => Ok(()),
         }
     }
+
+    /// Gives the record of a large frame its place, which is the caller's to fill.
+    fn place(&mut self, mut entry: Entry, frame: &[u8]) -> Result<u64> {
+        let growing = self.growing.as_mut().ok_or_else(gone)?;
+        entry.offset = growing.reserve(RECORD_HEAD_LEN + frame.len() as u64);
+        self.entries.push(entry);
+        Ok(entry.offset)
+    }
+
+    /// Gives the records of small frames their place, which is the caller's to fill with them.
+    fn place_gathered(&mut self) -> Result<Option<(u64, Vec<u8>)>> {
+        let Gathered { records, entries } = std::mem::take(&mut self.gathered);
+        if records.is_empty() {
+            return Ok(None);
+        }
+        let growing = self.growing.as_mut().ok_or_else(gone)?;
+        let offset = growing.reserve(records.len() as u64);
+        self.entries.extend(entries.into_iter().map(|mut entry| {
+            entry.offset += offset;
+            entry
+        }));
+        Ok(Some((offset, records)))
+    }
+}
+
+impl Gathered {
+    fn add(&mut self, mut entry: Entry, frame: &[u8]) {
+        entry.offset = self.records.len() as u64;
+        self.entries.push(entry);
+        self.records.extend_from_slice(&encode_record_head(frame));
+        self.records.extend_from_slice(frame);
+    }
 }
 
 fn gone() -> Error {
@@ -153,26 +204,37 @@ impl ChunkSink for ArchiveWriter {
     }
 
     fn contains(&self, id: &ChunkId) -> Result<bool> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(state.ids.contains(id))
+        Ok(self.lock().ids.contains(id))
     }
 
     fn put(&self, id: ChunkId, raw_len: u32, frame: &[u8]) -> Result<bool> {
-        let mut entry = new_entry(id, raw_len, frame)?;
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = new_entry(id, raw_len, frame)?;
+        let mut state = self.lock();
         state.check()?;
-        if state.ids.contains(&id) {
+        if !state.ids.insert(id) {
             return Ok(false);
         }
-        match state.growing.as_mut().ok_or_else(gone)?.append(frame) {
-            Ok(offset) => entry.offset = offset,
-            Err(source) => {
-                state.failure = Some(source.to_string());
-                return Err(Error::io(self.file.name())(source));
+        // The file is written without the lock: the others go on meanwhile.
+        let written = if frame.len() < SMALL_FRAME_LEN {
+            state.gathered.add(entry, frame);
+            if state.gathered.records.len() < GATHERED_LEN {
+                return Ok(true);
             }
-        }
-        state.ids.insert(id);
-        state.entries.push(entry);
+            let placed = state.place_gathered()?;
+            drop(state);
+            placed.map_or(Ok(()), |(offset, records)| {
+                self.file.write_at(offset, &[&records])
+            })
+        } else {
+            let offset = state.place(entry, frame)?;
+            drop(state);
+            let head = encode_record_head(frame);
+            self.file.write_at(offset, &[&head, frame])
+        };
+        written.map_err(|source| {
+            self.lock().failure = Some(source.to_string());
+            Error::io(self.file.name())(source)
+        })?;
         Ok(true)
     }
 }

@@ -54,13 +54,20 @@ impl Growing {
         }
     }
 
-    /// Adds a record and returns its offset.
+    /// Makes room for `len` bytes of records in an archive, which the caller will write, and returns
+    /// their offset.
+    pub(crate) fn reserve(&mut self, len: u64) -> u64 {
+        debug_assert_eq!(self.kind, Kind::Archive, "a pack is hashed in order");
+        self.len += len;
+        self.len - len
+    }
+
+    /// Adds a record to a pack and returns its offset.
     pub(crate) fn append(&mut self, frame: &[u8]) -> io::Result<u64> {
+        debug_assert_eq!(self.kind, Kind::Pack, "an archive is not hashed");
         let head = encode_record_head(frame);
         self.file.append(&[&head, frame])?;
-        if self.kind == Kind::Pack {
-            self.hasher.update(&head).update(frame);
-        }
+        self.hasher.update(&head).update(frame);
         let offset = self.len;
         self.len += RECORD_HEAD_LEN + frame.len() as u64;
         Ok(offset)

@@ -44,7 +44,7 @@ impl LocalStaging {
 
     /// Makes `<path>.partial-<random>` beside a file that is to be, held by the caller. Publishing
     /// it under `path`'s file name is renaming.
-    pub(crate) fn beside(path: &Path) -> io::Result<Box<dyn StagedFile>> {
+    pub(crate) fn beside(path: &Path) -> io::Result<LocalFile> {
         let name = SystemEntropy.draw().map_err(io::Error::other)?.to_string();
         let mut partial = path.as_os_str().to_owned();
         partial.push(format!(".partial-{}", &name[..16]));
@@ -63,7 +63,7 @@ impl LocalStaging {
             .create_new(true)
             .open(&path);
         match staging.hold(file.map_err(at(&path))?, path)? {
-            Some(held) => Ok(Box::new(held)),
+            Some(held) => Ok(held),
             None => Err(io::Error::other("another process took the new file")),
         }
     }
@@ -157,11 +157,31 @@ impl Staging for LocalStaging {
 
 /// A locked file in the staging directory.
 #[derive(Debug)]
-struct LocalFile {
+pub(crate) struct LocalFile {
     file: File,
     path: PathBuf,
     len: AtomicU64,
     root: Option<PathBuf>,
+}
+
+impl LocalFile {
+    /// Writes the parts one after the other from `offset`, at or beyond the end; many threads may
+    /// write beyond it at once, each to a place of its own.
+    pub(crate) fn write_at(&self, offset: u64, parts: &[&[u8]]) -> io::Result<()> {
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        let end = offset + len as u64;
+        if len <= JOIN_LEN_MAX {
+            write_all_at(&self.file, &parts.concat(), offset)?;
+        } else {
+            let mut at = offset;
+            for part in parts {
+                write_all_at(&self.file, part, at)?;
+                at += part.len() as u64;
+            }
+        }
+        self.len.fetch_max(end, Ordering::AcqRel);
+        Ok(())
+    }
 }
 
 impl StagedFile for LocalFile {
@@ -174,19 +194,7 @@ impl StagedFile for LocalFile {
     }
 
     fn append(&self, parts: &[&[u8]]) -> io::Result<()> {
-        let start = self.len();
-        let len: usize = parts.iter().map(|part| part.len()).sum();
-        if len <= JOIN_LEN_MAX {
-            write_all_at(&self.file, &parts.concat(), start)?;
-        } else {
-            let mut end = start;
-            for part in parts {
-                write_all_at(&self.file, part, end)?;
-                end += part.len() as u64;
-            }
-        }
-        self.len.store(start + len as u64, Ordering::Release);
-        Ok(())
+        self.write_at(self.len(), parts)
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
@@ -274,6 +282,22 @@ mod tests {
         file.append(&[]).unwrap();
         file.append(&[b"", b"d"]).unwrap();
         assert_eq!(bytes(&*file), [&b"abc"[..], &long, b"d"].concat());
+    }
+
+    /// Whoever writes beyond the end leaves room for others, and the length is that of the furthest.
+    #[test]
+    fn places_beyond_the_end_are_filled_in_any_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = LocalStaging::beside(&dir.path().join("x")).unwrap();
+        file.append(&[b"head"]).unwrap();
+        let long = vec![7; JOIN_LEN_MAX + 1];
+        file.write_at(6, &[b"c", &long]).unwrap();
+        assert_eq!(file.len(), 7 + long.len() as u64);
+        file.write_at(4, &[b"a", b"b"]).unwrap();
+        file.write_at(file.len(), &[]).unwrap();
+        assert_eq!(bytes(&file), [&b"headabc"[..], &long].concat());
+        file.append(&[b"end"]).unwrap();
+        assert!(bytes(&file).ends_with(b"\x07end"));
     }
 
     #[test]

@@ -45,6 +45,54 @@ fn files(dir: &TempDir) -> usize {
     std::fs::read_dir(dir.path()).unwrap().count()
 }
 
+/// Bytes that are stored as they are, for each number others.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new_derive_key("noise")
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+}
+
+/// Small frames are gathered and large ones are not, and threads do not wait for each other's writing:
+/// all the same each lies where the table says.
+#[test]
+fn threads_write_small_and_large_frames_at_once() {
+    const LENS: [usize; 6] = [1, 700, 63 << 10, (64 << 10) - 40, 70 << 10, 600 << 10];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.mmh");
+    let writer = ArchiveWriter::create(&path).unwrap();
+    let chunk = |seed: u64| noise(seed, LENS[usize::try_from(seed).unwrap() % LENS.len()]);
+    let new = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let (writer, new) = (&writer, &new);
+            scope.spawn(move || {
+                // Each chunk is put by two threads: the second is told that it is there.
+                for seed in 0..60 {
+                    let seed = thread / 2 * 60 + (seed + thread * 17) % 60;
+                    let is_new = put(writer, &chunk(seed)).unwrap().1;
+                    new.fetch_add(u64::from(is_new), std::sync::atomic::Ordering::SeqCst);
+                }
+            });
+        }
+    });
+    assert_eq!(new.into_inner(), 120);
+    assert_eq!(
+        writer.finish(&roots()).unwrap(),
+        std::fs::metadata(&path).unwrap().len()
+    );
+    let archive = Archive::open(&path).unwrap();
+    assert_eq!(archive.n_chunks(), 120);
+    for seed in 0..120 {
+        let bytes = chunk(seed);
+        assert_eq!(&archive.get(&ChunkId::of(&bytes)).unwrap()[..], bytes);
+    }
+    let report = archive.verify(&Silent, &Cancel::default()).unwrap();
+    assert!(report.is_clean(), "{:?}", report.damage);
+}
+
 #[test]
 fn what_goes_in_comes_out() {
     let dir = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 
 use futures::future::BoxFuture;
 use mmh_store::Peer;
+use mmh_store::fault::Faults;
 
 use super::*;
 use crate::common::{assert_all, put_all, runtime, verify};
@@ -65,6 +66,27 @@ fn a_stalled_writer_is_told_that_what_it_relied_on_was_collected() {
         assert_whole(&place, "without the late one").await;
         publish(&place.open().await, "late", &[7, 8]).await;
         assert_whole(&place, "with the late one").await;
+    });
+}
+
+/// The check of a store read the refs, and was stalled until what they named was collected: they have
+/// moved on, and nothing is damaged.
+#[test]
+fn a_check_that_was_overtaken_looks_at_the_refs_again() {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let (place, faults) = (Place::new().await, Faults::default());
+        let store = place.open().await;
+        publish(&store, "moves", &[1, 2]).await;
+        publish(&store, "moves", &[3, 4]).await;
+        let [_, second] = gc_twice(&place, &store).await;
+        assert!(second.deleted_packs > 0);
+        let backend = faults.decorate(&place.memory.backend);
+        let late = place.open_at(backend, Broken::default()).await.unwrap();
+        faults.let_be_late("mmh/log/00000000000000000002");
+        let report = verify(&late).await;
+        assert!(report.is_clean(), "{:?}", report.damage);
+        assert!(report.operations >= 2, "it followed the log to its end");
     });
 }
 
