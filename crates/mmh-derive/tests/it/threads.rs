@@ -44,8 +44,8 @@ fn everything() -> (Recipe, Vec<Vec<u8>>) {
     (recipe, inputs)
 }
 
-/// The digest was the same in debug and release builds, with and without vectors; a change of it
-/// would be another version of an operation.
+/// The digest is the same at every level of optimisation; a change of it would be another version
+/// of an operation.
 #[test]
 fn any_number_of_threads_grows_the_same_bytes() {
     let (recipe, inputs) = everything();
