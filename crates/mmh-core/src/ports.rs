@@ -41,6 +41,11 @@ impl Cancel {
         self.0.store(true, Ordering::SeqCst);
     }
 
+    /// Takes the request back, once what was to stop has stopped: for programs that go on after it.
+    pub fn clear(&self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+
     /// Whether a stop was asked for.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
@@ -128,5 +133,7 @@ mod tests {
         assert!(other.check().is_ok());
         cancel.cancel();
         assert!(matches!(other.check(), Err(Error::Cancelled)));
+        other.clear();
+        assert!(!cancel.is_cancelled());
     }
 }

@@ -3,13 +3,16 @@
 //! Format: the README of the safetensors library; the rules are those that its own reader
 //! enforces, and duplicate keys are refused besides.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::marker::PhantomData;
 
 use mmh_core::error::shorten;
 use mmh_core::{Dtype, TensorInfo, limits};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 use crate::container::Container;
 use crate::error::{Error, Result};
@@ -32,6 +35,43 @@ pub fn matches(head: &[u8], name: &str) -> bool {
 /// [`Error::Malformed`] if the header contradicts itself or the file; [`Error::TooLarge`] beyond
 /// the limits; [`Error::Io`].
 pub fn parse(source: &dyn ReadAt) -> Result<Layout> {
+    let (mut header, start) = read_header::<Metadata>(source)?;
+    header.tensors.sort_by_key(|(_, entry)| entry.data_offsets);
+    place(source, start, header.tensors)
+}
+
+/// What the header says: more than a layout holds, which knows no metadata and no empty tensors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Tensors of known element types in the order of the header, each with the offset of its first
+    /// byte in the file.
+    pub tensors: Vec<(u64, TensorInfo)>,
+    /// The metadata.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Reads the header for somebody who wants to read tensors by name.
+///
+/// # Errors
+/// As [`parse`]; a file that it refuses is refused.
+pub fn describe(source: &dyn ReadAt) -> Result<Described> {
+    parse(source)?;
+    let (header, start) = read_header::<BTreeMap<String, String>>(source)?;
+    let known = |(name, entry): (String, Entry)| {
+        let (dtype, shape) = (entry.dtype.0?, entry.shape.0);
+        Some((
+            start + entry.data_offsets.0,
+            TensorInfo { name, dtype, shape },
+        ))
+    };
+    Ok(Described {
+        tensors: header.tensors.into_iter().filter_map(known).collect(),
+        metadata: header.metadata.unwrap_or_default(),
+    })
+}
+
+/// Reads the header, and says where it ends.
+fn read_header<M: DeserializeOwned>(source: &dyn ReadAt) -> Result<(Header<M>, u64)> {
     let len = read_stated(source, CONTAINER, 0, 8)?;
     let len = len
         .first_chunk()
@@ -46,16 +86,13 @@ pub fn parse(source: &dyn ReadAt) -> Result<Layout> {
     if text.first() != Some(&b'{') {
         return Err(malformed("the header does not begin with a brace"));
     }
-    let mut header: Header = serde_json::from_slice(&text)
+    let header = serde_json::from_slice(&text)
         .map_err(|e| malformed(&format!("header: {}", shorten(&e.to_string()))))?;
-    drop(text);
-    header.0.sort_by_key(|(_, entry)| entry.data_offsets);
-    let start = 8 + len;
-    place(source, start, header)
+    Ok((header, 8 + len))
 }
 
 /// Checks that the tensors follow each other from `start` to the end of the file.
-fn place(source: &dyn ReadAt, start: u64, header: Header) -> Result<Layout> {
+fn place(source: &dyn ReadAt, start: u64, tensors: Vec<(String, Entry)>) -> Result<Layout> {
     let mut builder = LayoutBuilder::new(CONTAINER, source.len());
     let mut at = 0;
     let mut n_unknown = 0u64;
@@ -66,7 +103,7 @@ fn place(source: &dyn ReadAt, start: u64, header: Header) -> Result<Layout> {
             shape,
             data_offsets: (begin, end),
         },
-    ) in header.0
+    ) in tensors
     {
         if begin != at || end < begin {
             let what = format!("tensor `{}` does not follow the one before", shorten(&name));
@@ -127,8 +164,11 @@ fn dtype_of_name(name: &str) -> Option<Dtype> {
     })
 }
 
-/// The header: tensors in the order of the text, the metadata checked and dropped.
-struct Header(Vec<(String, Entry)>);
+/// The header: tensors in the order of the text, and what is to become of the metadata.
+struct Header<M> {
+    tensors: Vec<(String, Entry)>,
+    metadata: Option<M>,
+}
 
 #[derive(Deserialize)]
 struct Entry {
@@ -137,31 +177,31 @@ struct Entry {
     data_offsets: (u64, u64),
 }
 
-impl<'de> Deserialize<'de> for Header {
+impl<'de, M: Deserialize<'de>> Deserialize<'de> for Header<M> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        deserializer.deserialize_map(HeaderVisitor)
+        deserializer.deserialize_map(HeaderVisitor(PhantomData))
     }
 }
 
-struct HeaderVisitor;
+struct HeaderVisitor<M>(PhantomData<M>);
 
-impl<'de> Visitor<'de> for HeaderVisitor {
-    type Value = Header;
+impl<'de, M: Deserialize<'de>> Visitor<'de> for HeaderVisitor<M> {
+    type Value = Header<M>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a map of tensors")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header<M>, A::Error> {
         let mut tensors: Vec<(String, Entry)> = Vec::new();
-        let mut has_metadata = false;
+        let mut metadata = None;
         let mut held_len = 0;
         while let Some(name) = map.next_key::<String>()? {
             if name == "__metadata__" {
-                if std::mem::replace(&mut has_metadata, true) {
+                if metadata.is_some() {
                     return Err(A::Error::custom("metadata given twice"));
                 }
-                map.next_value::<Metadata>()?;
+                metadata = Some(map.next_value()?);
                 continue;
             }
             let entry: Entry = map.next_value()?;
@@ -176,7 +216,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         names.sort_unstable();
         match names.windows(2).find(|pair| pair.first() == pair.last()) {
             Some(_) => Err(A::Error::custom("a tensor named twice")),
-            None => Ok(Header(tensors)),
+            None => Ok(Header { tensors, metadata }),
         }
     }
 }
@@ -292,6 +332,29 @@ mod tests {
         assert!(!matches(b"\x01\0\0\0\0\0\0\0{", ""), "a header of one byte");
         assert!(!matches(b"\xff\xff\xff\xff\xff\xff\xff\xff{", ""));
         assert!(!matches(&sample[..8], ""));
+    }
+
+    #[test]
+    fn a_description_has_metadata_and_empty_tensors() {
+        let header = r#"{"__metadata__":{"format":"pt","é":""},
+            "b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},
+            "e":{"dtype":"U8","shape":[3,0],"data_offsets":[8,8]},
+            "new":{"dtype":"Q9","shape":[],"data_offsets":[8,8]},
+            "a":{"dtype":"I8","shape":[],"data_offsets":[8,9]}}"#;
+        let described = describe(&with_header(header, &[0; 9])).unwrap();
+        let start = 8 + header.len() as u64;
+        let found: Vec<_> = (described.tensors.iter())
+            .map(|(offset, info)| (info.name.as_str(), *offset - start, info.shape.as_slice()))
+            .collect();
+        assert_eq!(
+            found,
+            [("b", 0, &[2][..]), ("e", 8, &[3, 0]), ("a", 8, &[])]
+        );
+        assert_eq!(described.metadata["format"], "pt");
+        assert_eq!(described.metadata["é"], "");
+        assert!(describe(&with_header(header, &[0; 8])).is_err());
+        let plain = describe(&with_header(GOOD, &[0; 8])).unwrap();
+        assert!(plain.metadata.is_empty() && plain.tensors.len() == 1);
     }
 
     #[test]
@@ -474,5 +537,25 @@ mod tests {
             SampleTensor::new("b", Dtype::U8, &[3]),
         ];
         attack(parse, &file(&tensors), 3000);
+    }
+
+    /// Whatever is described can be read, and is what the layout says, empty tensors aside.
+    #[test]
+    fn hostile_files_are_described_as_they_are_parsed() {
+        fn both(source: &dyn ReadAt) -> Result<Layout> {
+            let layout = parse(source);
+            let described = describe(source);
+            assert_eq!(layout.is_ok(), described.is_ok());
+            for (offset, info) in described?.tensors {
+                let end = offset.checked_add(info.bytes().unwrap()).unwrap();
+                assert!(end <= source.len(), "{info:?}");
+            }
+            layout
+        }
+        let tensors = [
+            SampleTensor::new("a", Dtype::F32, &[2, 2]),
+            SampleTensor::new("b", Dtype::U8, &[3]),
+        ];
+        attack(both, &file(&tensors), 1000);
     }
 }

@@ -235,35 +235,7 @@ impl FileReader<'_> {
         range: ByteRange,
         visit: &mut dyn FnMut(u64, &Segment) -> Result<()>,
     ) -> Result<()> {
-        let mut offset = 0;
-        let mut list = |segments: &[Segment], offset: &mut u64| -> Result<()> {
-            for segment in segments {
-                if *offset < range.end && *offset + segment.len > range.start {
-                    visit(*offset, segment)?;
-                }
-                *offset += segment.len;
-            }
-            Ok(())
-        };
-        match &self.file.segments {
-            Segments::Inline(segments) => list(segments, &mut offset),
-            Segments::Pages(pages) => {
-                for page in pages {
-                    let end = offset.saturating_add(page.1);
-                    if offset < range.end && end > range.start {
-                        let read: SegmentPage = objects::read(self.source, page.0)?;
-                        // Before anything of it is handed out; its own sum was checked.
-                        if read.segments.iter().map(|s| s.len).sum::<u64>() != page.1 {
-                            let what = format!("segment page {} does not cover its range", page.0);
-                            return Err(Error::Corrupt(what));
-                        }
-                        list(&read.segments, &mut offset)?;
-                    }
-                    offset = end;
-                }
-                Ok(())
-            }
-        }
+        for_each_segment(self.source, &self.file, range, visit)
     }
 
     /// Visits, in order, the slices of chunks that make up a range.
@@ -299,6 +271,47 @@ impl FileReader<'_> {
     pub fn for_each_chunk(&self, visit: &mut dyn FnMut(ChunkId, u32) -> Result<()>) -> Result<()> {
         let all = ByteRange::all(self.file.size);
         self.for_each_slice(all, &mut |slice| visit(*slice.id(), slice.len()))
+    }
+}
+
+/// Visits the segments of a file that have bytes of a range, in order, with their offsets.
+///
+/// # Errors
+/// `Corrupt` if a page is damaged or covers other bytes than it is said to; those of `visit`.
+pub(crate) fn for_each_segment(
+    source: &dyn ChunkSource,
+    file: &File,
+    range: ByteRange,
+    visit: &mut dyn FnMut(u64, &Segment) -> Result<()>,
+) -> Result<()> {
+    let mut offset = 0;
+    let mut list = |segments: &[Segment], offset: &mut u64| -> Result<()> {
+        for segment in segments {
+            if *offset < range.end && *offset + segment.len > range.start {
+                visit(*offset, segment)?;
+            }
+            *offset += segment.len;
+        }
+        Ok(())
+    };
+    match &file.segments {
+        Segments::Inline(segments) => list(segments, &mut offset),
+        Segments::Pages(pages) => {
+            for page in pages {
+                let end = offset.saturating_add(page.1);
+                if offset < range.end && end > range.start {
+                    let read: SegmentPage = objects::read(source, page.0)?;
+                    // Before anything of it is handed out; its own sum was checked.
+                    if read.segments.iter().map(|s| s.len).sum::<u64>() != page.1 {
+                        let what = format!("segment page {} does not cover its range", page.0);
+                        return Err(Error::Corrupt(what));
+                    }
+                    list(&read.segments, &mut offset)?;
+                }
+                offset = end;
+            }
+            Ok(())
+        }
     }
 }
 

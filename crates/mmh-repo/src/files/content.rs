@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use mmh_core::object::{ChunkRef, File};
+use mmh_core::object::{ChunkRef, File, Segment};
 use mmh_core::{ByteRange, FileId, Verified};
+use rayon::prelude::*;
 
 use super::cache::{FileCache, Partial};
 use super::chunks::ChunkCache;
 use crate::error::{Error, Result};
+use crate::read::for_each_segment;
 use crate::repository::Repository;
 
 /// Tensors from this length on are fetched as a whole.
@@ -26,6 +28,9 @@ const TENSOR_LEN_MIN: u64 = 1 << 20;
 const KEPT_LEN_MIN: u64 = 1 << 20;
 /// How far is decoded ahead of a reader and beyond a tensor; never more than half of the memory.
 const AHEAD_LEN: u64 = 32 << 20;
+/// Parts from this length on are not kept in memory for a reader of much at once; of shorter ones
+/// several may share a chunk.
+const PASSING_LEN_MIN: u32 = 256 << 10;
 /// A read that begins at most so far from where another ended goes on from there: the kernel asks
 /// for several pieces at once, in any order.
 const NEAR_LEN: u64 = 8 << 20;
@@ -164,6 +169,18 @@ impl Content {
         self.file.size
     }
 
+    /// Visits the segments in order with their offsets: where its tensors lie.
+    ///
+    /// # Errors
+    /// `NotFound`, `Corrupt`; those of `visit`.
+    pub fn for_each_segment(
+        &self,
+        visit: &mut dyn FnMut(u64, &Segment) -> Result<()>,
+    ) -> Result<()> {
+        let all = ByteRange::all(self.size());
+        for_each_segment(self.repo.source(), &self.file, all, visit)
+    }
+
     /// Whether all of it is on the disk now.
     #[must_use]
     pub fn is_on_disk(&self) -> bool {
@@ -214,23 +231,79 @@ impl Content {
         Ok(all.freeze())
     }
 
+    /// Fills `buf` from `offset` by all threads, for readers of much at once: what is decoded for
+    /// that is not kept in memory.
+    ///
+    /// # Errors
+    /// `Invalid` if the file ends earlier; those of [`Self::read`].
+    pub fn read_into(self: &Arc<Self>, offset: u64, buf: &mut [u8]) -> Result<()> {
+        let end = offset.saturating_add(buf.len() as u64);
+        ByteRange { start: offset, end }.within(self.file.size)?;
+        if buf.is_empty() {
+            return Ok(());
+        }
+        if let Some(whole) = &self.whole {
+            let path = std::path::Path::new("a file of the cache");
+            return read_exact_at(whole, buf, offset).map_err(Error::io("read", path));
+        }
+        let (mut jobs, mut rest, mut from) = (Vec::new(), buf, offset);
+        for n in self.part_at(offset)..self.parts.len() {
+            let upto = self.parts[n].end().min(end);
+            let len = usize::try_from(upto - from).unwrap_or(usize::MAX);
+            let (own, after) = rest.split_at_mut(len);
+            jobs.push((n, from, own));
+            (rest, from) = (after, upto);
+            if from == end {
+                break;
+            }
+        }
+        let components = &self.repo.shop.components;
+        let fill = |(n, from, own): (usize, u64, &mut [u8])| {
+            components.cancel.check()?;
+            own.copy_from_slice(&self.passing(n, from, from + own.len() as u64)?);
+            Ok(())
+        };
+        let all = || jobs.into_par_iter().try_for_each(fill);
+        components.pool.install(all)
+    }
+
+    /// As [`Self::piece`]; but a large part that is wanted whole is not put into the memory.
+    fn passing(&self, n: usize, from: u64, upto: u64) -> Result<Bytes> {
+        let part = &self.parts[n];
+        let id = part.chunk.id();
+        let is_whole = (from, upto) == (part.start, part.end());
+        let passes = is_whole && part.chunk.len() >= PASSING_LEN_MIN && self.disk.is_none();
+        if !passes || self.chunks.peek(id).is_some() {
+            return self.piece(n, from, upto);
+        }
+        self.slice(n, &self.repo.source().get(id)?, from, upto)
+    }
+
+    /// Bytes `from..upto` of the file out of the chunk of the `n`th part.
+    fn slice(&self, n: usize, chunk: &Verified<Bytes>, from: u64, upto: u64) -> Result<Bytes> {
+        let part = &self.parts[n];
+        let skip = |at: u64| usize::try_from(at - part.start).unwrap_or(usize::MAX);
+        let start = part.chunk.start() as usize;
+        let range = start.saturating_add(skip(from))..start.saturating_add(skip(upto));
+        let (id, len) = (part.chunk.id(), chunk.len());
+        let wrong = |_| {
+            Error::Corrupt(format!(
+                "a file wants {range:?} of chunk {id} of {len} bytes"
+            ))
+        };
+        Ok(chunk.slice(range.clone()).map_err(wrong)?.into_inner())
+    }
+
     /// Bytes `from..upto` of the file, which lie in the `n`th part.
     fn piece(&self, n: usize, from: u64, upto: u64) -> Result<Bytes> {
-        let part = &self.parts[n];
-        let slice = |chunk: &Verified<Bytes>| {
-            let skip = |at: u64| usize::try_from(at - part.start).unwrap_or(usize::MAX);
-            let start = part.chunk.start() as usize;
-            let range = start + skip(from)..start + skip(upto);
-            Ok(chunk.slice(range)?.into_inner())
-        };
-        if let Some(chunk) = self.chunks.peek(part.chunk.id()) {
+        if let Some(chunk) = self.chunks.peek(self.parts[n].chunk.id()) {
             self.keep(n, &chunk)?;
-            return slice(&chunk);
+            return self.slice(n, &chunk, from, upto);
         }
         if let Some(bytes) = self.disk.as_ref().and_then(|disk| disk.read(n, from, upto)) {
             return Ok(bytes);
         }
-        slice(&self.decoded(n)?)
+        self.slice(n, &self.decoded(n)?, from, upto)
     }
 
     /// The chunk of the `n`th part, which is also put where it is missing.

@@ -94,6 +94,48 @@ fn a_file_that_was_not_read_whole_leaves_nothing() {
     assert_eq!(cache.stat().partial_bytes, 0);
 }
 
+/// What is asked for at once comes by all threads, and does not fill the memory.
+#[test]
+fn much_at_once_is_the_same_bytes_from_memory_decoder_and_disk() {
+    let (scratch, repo, bytes) = repository();
+    let len = bytes.len();
+    let ranges = [
+        (0, len),
+        (0, 0),
+        (len, 0),
+        (1, 9),
+        (700_000, 800_001),
+        (len - 1, 1),
+    ];
+    let check = |content: &Arc<Content>| {
+        for (start, n) in ranges {
+            let mut buf = vec![7; n];
+            content.read_into(start as u64, &mut buf).unwrap();
+            assert!(buf == bytes[start..start + n], "{start} {n}");
+        }
+        for (start, n) in [(0, len + 1), (len, 1), (len + 1, 0), (usize::MAX, 2)] {
+            let error = content
+                .read_into(start as u64, &mut vec![0; n])
+                .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{start} {n}");
+        }
+    };
+    let chunks = Arc::new(ChunkCache::new(1 << 26));
+    let content = Content::open(&repo, id(&repo, MODEL), &chunks, None).unwrap();
+    content.read_into(0, &mut vec![0; len]).unwrap();
+    assert!(chunks.len() < 1 << 18, "only what parts share is kept");
+    check(&content);
+    content.read(0, len).unwrap();
+    check(&content);
+    let cache = cache(&scratch, 1 << 30);
+    for _ in 0..2 {
+        let content = open(&repo, 0, Some(&cache));
+        check(&content);
+        quiet(&content);
+        assert!(content.is_on_disk());
+    }
+}
+
 #[test]
 fn an_empty_file_is_read() {
     let (scratch, repo, _) = repository();
