@@ -113,6 +113,15 @@ impl From<mmh_core::Error> for Failure {
     }
 }
 
+impl From<mmh_user::Error> for Failure {
+    fn from(error: mmh_user::Error) -> Self {
+        match error {
+            mmh_user::Error::Repo(error) => Self::Repo(error),
+            error => Self::Other(error.kind(), error.to_string()),
+        }
+    }
+}
+
 /// Only standard output is written by way of plain `io`; everything else names its path.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {

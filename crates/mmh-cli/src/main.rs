@@ -9,15 +9,14 @@ mod failure;
 mod keys;
 mod output;
 mod progress;
-mod remotes;
 mod session;
 mod terminal;
-mod trust;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+pub(crate) use mmh_user::{remotes, trust};
 
 use crate::args::Cli;
 use crate::failure::Failure;

@@ -7,9 +7,11 @@ use mmh_core::ErrorKind;
 use mmh_core::ports::{Cancel, Progress, Silent, SystemClock};
 use mmh_repo::key_folder::KeyFolder;
 use mmh_repo::keys::SeedKey;
+use mmh_repo::trust::Policy;
 use mmh_repo::{
     Access, Backend, Components, Replaced, Repository, Settings, ShardReport, Store, entropy,
 };
+use mmh_user::{open, trust};
 use tokio::runtime::Runtime;
 
 use crate::args::Global;
@@ -19,7 +21,6 @@ use crate::failure::Failure;
 use crate::keys::Keyring;
 use crate::output::Output;
 use crate::progress::Bar;
-use crate::trust;
 
 /// The state of one run of the program.
 #[derive(Debug)]
@@ -112,30 +113,18 @@ impl Session {
     /// # Errors
     /// NotFound if there is none.
     pub(crate) fn place(&self) -> Result<Setting<String>, Failure> {
-        if let Some(setting) = &self.config.repository {
-            return Ok(setting.clone());
-        }
         let here = std::env::current_dir().map_err(|e| {
             Failure::Other(
                 ErrorKind::of_io(&e),
                 format!("cannot read the current folder: {e}"),
             )
-        })?;
-        let holds =
-            |dir: &&Path| dir.join("mmh/config").is_file() || dir.join("mmh/stripe").is_dir();
-        match here.ancestors().find(holds) {
-            Some(dir) => Ok(Setting {
-                value: dir.display().to_string(),
-                origin: "nearest folder above".to_owned(),
-            }),
-            None => {
-                let what = format!(
-                    "no repository in {} or above; make one with `mmh init`, or name one with `-R`",
-                    here.display()
-                );
-                Err(Failure::Other(ErrorKind::NotFound, what))
-            }
-        }
+        });
+        // A place that is set needs no current folder.
+        let here = match &self.config.repository {
+            Some(_) => here.unwrap_or_default(),
+            None => here?,
+        };
+        Ok(open::place(&self.config, &here)?)
     }
 
     /// Opens the repository.
@@ -163,7 +152,7 @@ impl Session {
     /// As [`Session::open`].
     pub(crate) fn open_judging(&self) -> Result<Repository, Failure> {
         self.open_by(Components {
-            trust: Arc::new(trust::policy(self)?),
+            trust: Arc::new(self.policy()?),
             ..self.components()
         })
     }
@@ -178,7 +167,7 @@ impl Session {
         components.cancel = Cancel::default();
         components.progress = Arc::new(Silent);
         if !self.untrusted {
-            components.trust = Arc::new(trust::policy(self)?);
+            components.trust = Arc::new(self.policy()?);
         }
         self.open_by(components)
     }
@@ -202,6 +191,17 @@ impl Session {
         let keyring = self.keyring.clone();
         let unlock = Box::new(move |name: &str| keyring.signing_passphrase(name));
         Ok(KeyFolder::new(self.folder()?.join("keys"), unlock))
+    }
+
+    /// The rules of trust in force; none where the system says of no place for them.
+    ///
+    /// # Errors
+    /// Invalid for a malformed file or key, naming it.
+    pub(crate) fn policy(&self) -> Result<Policy, Failure> {
+        match &self.config.folder {
+            Some(folder) => Ok(trust::policy(folder, &self.key_folder()?)?),
+            None => Ok(Policy::default()),
+        }
     }
 
     /// Milliseconds since 1970-01-01 UTC.
@@ -233,12 +233,7 @@ impl Session {
 
     fn open_by(&self, components: Components) -> Result<Repository, Failure> {
         let (place, settings) = (self.place()?.value, self.settings());
-        let path = PathBuf::from(&place);
-        if path.is_file() {
-            return Ok(Repository::open_archive(&path, settings, components)?);
-        }
-        let backend = Backend::parse_existing(&place, &self.config.access())?;
-        let repository = Repository::open(backend, settings, components)?;
+        let repository = open::open(&place, &self.config.access(), settings, components)?;
         if let Ok(store) = repository.store() {
             self.output.tell_away(&store.backend().away());
             self.opened.get_or_init(|| store.clone());

@@ -27,7 +27,7 @@ use clap::CommandFactory;
 use mmh_repo::keys::KeySource as _;
 
 use crate::args::{Cli, Command, OpCommand};
-use crate::config::{Config, Process};
+use crate::config::{Config, Process, typed};
 use crate::failure::Failure;
 use crate::keys::Keyring;
 use crate::session::Session;
@@ -49,7 +49,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         | Command::Pack { level, .. } => *level,
         _ => None,
     };
-    let config = Config::load(&cli.global, &Process)?.with_level(level);
+    let config = Config::load(&typed(&cli.global, level), &Process)?;
     let keyring = Keyring::load(&cli.global.keys, &Process);
     let session = Session::start(&cli.global, config, keyring)?;
     let result = dispatch(&session, cli.command);

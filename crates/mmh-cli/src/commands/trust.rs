@@ -13,7 +13,7 @@ use crate::args::sign::TrustCommand;
 use crate::failure::Failure;
 use crate::output::{DIM, GOOD, plain, styled};
 use crate::session::Session;
-use crate::trust::{Rules, file, policy, policy_of};
+use crate::trust::{Rules, file, policy_of};
 
 /// Runs one of the commands.
 pub(crate) fn trust(session: &Session, command: TrustCommand) -> Result<(), Failure> {
@@ -31,7 +31,7 @@ fn change(
     session: &Session,
     change: impl FnOnce(&mut Rules, &KeyFolder) -> Result<(), Failure>,
 ) -> Result<Policy, Failure> {
-    let (path, folder) = (file(session)?, session.key_folder()?);
+    let (path, folder) = (file(session.folder()?), session.key_folder()?);
     let mut rules = Rules::read(&path)?;
     change(&mut rules, &folder)?;
     let policy = policy_of(rules.clone(), &folder)?;
@@ -100,7 +100,7 @@ fn print_rule(out: &mut dyn Write, policy: &Policy, rule: &Rule) -> io::Result<(
 }
 
 fn list(session: &Session) -> Result<(), Failure> {
-    let policy = policy(session)?;
+    let policy = session.policy()?;
     let rules: Vec<Value> = policy
         .rules()
         .iter()
@@ -156,7 +156,7 @@ fn rm(session: &Session, names: &NamePattern, keys: &[String]) -> Result<(), Fai
 }
 
 fn show(session: &Session, name: &RepoName) -> Result<(), Failure> {
-    let policy = policy(session)?;
+    let policy = session.policy()?;
     let rule = policy.rule(name);
     let value = json!({ "name": name.as_str(), "rule": rule.map(|r| rule_json(&policy, r)) });
     session.output.report(&value, |out| match rule {

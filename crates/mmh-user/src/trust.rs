@@ -13,17 +13,18 @@ use mmh_repo::keys::KeyId;
 use mmh_repo::trust::{Policy, Rule};
 use serde::Deserialize;
 
-use crate::failure::Failure;
-use crate::session::Session;
+use crate::error::Error;
 
 /// Longest file that is read, in bytes.
 const FILE_LEN_MAX: u64 = 16 << 20;
 
 /// What the file says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Rules {
-    pub(crate) rules: Vec<Rule>,
-    pub(crate) revoked: BTreeSet<KeyId>,
+pub struct Rules {
+    /// Who may sign which names.
+    pub rules: Vec<Rule>,
+    /// Keys that count no more.
+    pub revoked: BTreeSet<KeyId>,
 }
 
 /// The file as it is written. Unknown keys are errors.
@@ -49,31 +50,26 @@ fn one() -> usize {
     1
 }
 
-/// Where the rules are.
-///
-/// # Errors
-/// NotFound if the system says of no place for them.
-pub(crate) fn file(session: &Session) -> Result<PathBuf, Failure> {
-    Ok(session.folder()?.join("trust.toml"))
+/// Where the rules are in the user's folder for settings.
+#[must_use]
+pub fn file(folder: &Path) -> PathBuf {
+    folder.join("trust.toml")
 }
 
-/// The policy in force: the rules with the keys that they name. Without a file, or a place for one,
-/// nothing must be signed.
+/// The policy in force: the rules of the user's folder with the keys that they name. Without a
+/// file nothing must be signed.
 ///
 /// # Errors
 /// Invalid for a malformed file or key, naming it.
-pub(crate) fn policy(session: &Session) -> Result<Policy, Failure> {
-    match session.config.folder {
-        Some(_) => policy_of(Rules::read(&file(session)?)?, &session.key_folder()?),
-        None => Ok(Policy::default()),
-    }
+pub fn policy(folder: &Path, keys: &KeyFolder) -> Result<Policy, Error> {
+    policy_of(Rules::read(&file(folder))?, keys)
 }
 
 /// Rules with the keys of a folder.
 ///
 /// # Errors
 /// As [`policy`].
-pub(crate) fn policy_of(rules: Rules, keys: &KeyFolder) -> Result<Policy, Failure> {
+pub fn policy_of(rules: Rules, keys: &KeyFolder) -> Result<Policy, Error> {
     let Rules { rules, revoked } = rules;
     Ok(Policy::new(
         rules,
@@ -88,10 +84,10 @@ impl Rules {
     ///
     /// # Errors
     /// Invalid for a malformed file, naming it; what the system says.
-    pub(crate) fn read(path: &Path) -> Result<Self, Failure> {
+    pub fn read(path: &Path) -> Result<Self, Error> {
         let failed = |e: io::Error| {
             let what = format!("cannot read the rules of trust {}: {e}", path.display());
-            Failure::Other(ErrorKind::of_io(&e), what)
+            Error::Other(ErrorKind::of_io(&e), what)
         };
         let len = match fs::metadata(path) {
             Ok(meta) => meta.len(),
@@ -103,7 +99,7 @@ impl Rules {
         }
         let text = fs::read_to_string(path).map_err(failed)?;
         Self::parse(&text).map_err(|reason| {
-            Failure::invalid(format!("the rules of trust {}: {reason}", path.display()))
+            Error::invalid(format!("the rules of trust {}: {reason}", path.display()))
         })
     }
 
@@ -154,10 +150,10 @@ impl Rules {
     ///
     /// # Errors
     /// What the system says.
-    pub(crate) fn write(&self, path: &Path) -> Result<(), Failure> {
+    pub fn write(&self, path: &Path) -> Result<(), Error> {
         let failed = |e: io::Error| {
             let what = format!("cannot write the rules of trust {}: {e}", path.display());
-            Failure::Other(ErrorKind::of_io(&e), what)
+            Error::Other(ErrorKind::of_io(&e), what)
         };
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(failed)?;
@@ -231,7 +227,7 @@ mod tests {
             fs::write(&path, text).unwrap();
             let failure = Rules::read(&path).unwrap_err();
             assert_eq!(failure.kind(), ErrorKind::Invalid, "{text}");
-            assert!(failure.message().unwrap().contains("trust.toml"));
+            assert!(failure.to_string().contains("trust.toml"));
         }
         // What cannot be read at all is no empty file.
         fs::remove_file(&path).unwrap();

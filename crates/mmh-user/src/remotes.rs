@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use mmh_core::ErrorKind;
 
 use crate::config::{Environment, config_folder};
-use crate::failure::Failure;
+use crate::error::Error;
 
 /// The remote that is meant when none is named.
-pub(crate) const DEFAULT: &str = "origin";
+pub const DEFAULT: &str = "origin";
 /// Longest file that is read, in bytes.
 const FILE_LEN_MAX: u64 = 1 << 20;
 /// Longest name of a remote, in bytes.
@@ -25,7 +25,7 @@ type All = BTreeMap<String, BTreeMap<String, String>>;
 
 /// The remotes of one repository.
 #[derive(Debug)]
-pub(crate) struct Remotes {
+pub struct Remotes {
     file: PathBuf,
     /// The repository's own place.
     here: String,
@@ -36,10 +36,10 @@ impl Remotes {
     ///
     /// # Errors
     /// NotFound if this user has no folder for settings.
-    pub(crate) fn of(place: &str, env: &dyn Environment) -> Result<Self, Failure> {
+    pub fn of(place: &str, env: &dyn Environment) -> Result<Self, Error> {
         let folder = config_folder(env).ok_or_else(|| {
             let what = "no folder for settings: HOME is not set".to_owned();
-            Failure::Other(ErrorKind::NotFound, what)
+            Error::Other(ErrorKind::NotFound, what)
         })?;
         let file = folder.join("remotes.json");
         // A folder is the same by whatever path.
@@ -48,27 +48,27 @@ impl Remotes {
         Ok(Self { file, here })
     }
 
-    fn failed(&self, action: &str) -> impl FnOnce(std::io::Error) -> Failure {
+    fn failed(&self, action: &str) -> impl FnOnce(std::io::Error) -> Error {
         let what = format!("cannot {action} {}", self.file.display());
-        move |e| Failure::Other(ErrorKind::of_io(&e), format!("{what}: {e}"))
+        move |e| Error::Other(ErrorKind::of_io(&e), format!("{what}: {e}"))
     }
 
-    fn read(&self) -> Result<All, Failure> {
+    fn read(&self) -> Result<All, Error> {
         match fs::metadata(&self.file) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(All::new()),
             Ok(meta) if meta.len() > FILE_LEN_MAX => {
                 let what = format!("{} is too long", self.file.display());
-                return Err(Failure::invalid(what));
+                return Err(Error::invalid(what));
             }
             _ => {}
         }
         let text = fs::read(&self.file).map_err(self.failed("read"))?;
         serde_json::from_slice(&text)
-            .map_err(|e| Failure::invalid(format!("{}: {e}", self.file.display())))
+            .map_err(|e| Error::invalid(format!("{}: {e}", self.file.display())))
     }
 
     /// Writes all remotes: into a file of its own, renamed when it is whole.
-    fn write(&self, all: &All) -> Result<(), Failure> {
+    fn write(&self, all: &All) -> Result<(), Error> {
         let write = || -> std::io::Result<()> {
             let folder = self.file.parent().unwrap_or(Path::new("."));
             fs::create_dir_all(folder)?;
@@ -85,7 +85,7 @@ impl Remotes {
     ///
     /// # Errors
     /// Invalid if the file is damaged; Denied.
-    pub(crate) fn list(&self) -> Result<BTreeMap<String, String>, Failure> {
+    pub fn list(&self) -> Result<BTreeMap<String, String>, Error> {
         Ok(self.read()?.remove(&self.here).unwrap_or_default())
     }
 
@@ -93,7 +93,7 @@ impl Remotes {
     ///
     /// # Errors
     /// Invalid for an unfit name or a place with a password; Conflict if the name is taken.
-    pub(crate) fn add(&self, name: &str, place: &str) -> Result<String, Failure> {
+    pub fn add(&self, name: &str, place: &str) -> Result<String, Error> {
         let fits = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
         let first = name
             .bytes()
@@ -101,18 +101,18 @@ impl Remotes {
             .is_some_and(|b| b.is_ascii_alphanumeric());
         if !first || name.len() > NAME_LEN_MAX || !name.bytes().all(fits) {
             let what = "a remote's name has 1 to 64 letters, digits, `-`, `_` and `.`".to_owned();
-            return Err(Failure::invalid(what));
+            return Err(Error::invalid(what));
         }
         if has_password(place) {
             let what = "a place with a password is not kept; name it by variables or files";
-            return Err(Failure::invalid(what.to_owned()));
+            return Err(Error::invalid(what.to_owned()));
         }
         let place = absolute(place);
         let mut all = self.read()?;
         let mine = all.entry(self.here.clone()).or_default();
         if let Some(old) = mine.get(name).filter(|old| **old != place) {
             let what = format!("remote `{name}` is {old} already; `mmh remote rm {name}` first");
-            return Err(Failure::Other(ErrorKind::Conflict, what));
+            return Err(Error::Other(ErrorKind::Conflict, what));
         }
         mine.insert(name.to_owned(), place.clone());
         self.write(&all)?;
@@ -123,7 +123,7 @@ impl Remotes {
     ///
     /// # Errors
     /// NotFound.
-    pub(crate) fn remove(&self, name: &str) -> Result<(), Failure> {
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
         let mut all = self.read()?;
         let mine = all.entry(self.here.clone()).or_default();
         if mine.remove(name).is_none() {
@@ -138,7 +138,7 @@ impl Remotes {
     ///
     /// # Errors
     /// NotFound if no remote has that name, or none can be meant.
-    pub(crate) fn place(&self, word: Option<&str>) -> Result<String, Failure> {
+    pub fn place(&self, word: Option<&str>) -> Result<String, Error> {
         let remotes = self.list()?;
         let Some(word) = word else {
             let only = remotes.values().next().filter(|_| remotes.len() == 1);
@@ -148,7 +148,7 @@ impl Remotes {
                     true => "no remote: name a place, or add one with `mmh remote add`".to_owned(),
                     false => "which remote? None of them is `origin`".to_owned(),
                 };
-                Failure::Other(ErrorKind::NotFound, what)
+                Error::Other(ErrorKind::NotFound, what)
             });
         };
         match remotes.get(word) {
@@ -159,10 +159,10 @@ impl Remotes {
     }
 }
 
-fn unknown(name: &str) -> Failure {
+fn unknown(name: &str) -> Error {
     let name = mmh_core::error::shorten(name);
     let what = format!("no remote `{name}`; `mmh remote list` shows those there are");
-    Failure::Other(ErrorKind::NotFound, what)
+    Error::Other(ErrorKind::NotFound, what)
 }
 
 /// Whether a word is a path or a URL.
