@@ -1,6 +1,7 @@
 //! `cargo xtask engines`: brings what tests hold the program against. Servers that they start: moto
-//! from pip, etcd, NATS and PostgreSQL from Debian's packages. Stock tools: model-signing and
-//! huggingface_hub from pip, age and git-lfs from Debian. What is installed is left alone.
+//! from pip, etcd, NATS and PostgreSQL from Debian's packages. Stock tools: model-signing,
+//! huggingface_hub and what Python's users of tensors have from pip, age and git-lfs from Debian. What is
+//! installed is left alone.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,6 +20,16 @@ const MODEL_SIGNING: &[&str] = &["model-signing==1.1.1", "pyOpenSSL==26.4.0"];
 
 /// The client of model hubs that most others are built on, pinned: 60 MB with what it needs.
 pub(crate) const HUB: &[&str] = &["huggingface_hub==2.4.0"];
+
+/// What the package for Python works with, pinned: 200 MB.
+const BINDING: &[&str] = &[
+    "numpy==2.4.6",
+    "ml_dtypes==0.6.0",
+    "fsspec==2026.9.0",
+    "safetensors==0.8.0",
+    "pandas==3.1.1",
+    "pytest==9.2.0",
+];
 
 /// Programs that Debian's packages bring, unpacked into the cache.
 const UNPACKED: [(&str, &str); 4] = [
@@ -52,6 +63,7 @@ pub(crate) fn provide() -> Vec<String> {
     let signing = python(&folder.join("signing"), MODEL_SIGNING);
     note("model-signing", signing);
     note("huggingface_hub", python(&folder.join("hub"), HUB));
+    note("numpy and fsspec", python(&folder.join("binding"), BINDING));
     for (program, package) in UNPACKED {
         note(package, unpack(&folder, program, package));
     }
@@ -168,7 +180,7 @@ mod tests {
     #[test]
     fn what_is_brought_is_pinned() {
         let pinned = |packages: &[&str]| packages.iter().all(|name| name.contains("=="));
-        assert!(pinned(MOTO) && pinned(MODEL_SIGNING));
+        assert!(pinned(MOTO) && pinned(MODEL_SIGNING) && pinned(BINDING));
         assert!(
             UNPACKED
                 .iter()

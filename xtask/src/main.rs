@@ -39,7 +39,8 @@ cargo xtask COMMAND
   corpus [DIR] CHOICE  fetch real model files: --small, --demo, --all, or --set NAME …
   bench [FILE…]        mmh beside its peers, into docs/benchmarks.md; --rounds, --threads, --only
   bench --corpus DIR   a whole folder, once; bench --install-peers brings the peers
-  engines              bring what tests need: moto, PostgreSQL, etcd, NATS, model-signing, age, huggingface_hub
+  engines              bring what tests need: moto, PostgreSQL, etcd, NATS, model-signing, age,
+                       huggingface_hub, numpy, fsspec, pandas
   drill kill [-n N]    kill -9 at N random moments of an add (200); [--seed S]
   drill fuzz [-n N]    mutated models and damaged repositories, N rounds (200); [--seed S]
   drill simulate       the store in simulated worlds; [--seeds N] (10000), [--from SEED], [--threads N]

@@ -36,7 +36,11 @@ pub(crate) fn check(files: &[Tracked], limits: &Limits) -> Vec<String> {
         }
     }
     findings.extend(long_functions(&sources, limits));
-    findings.extend(test_lines(&sources, limits));
+    let counted: Vec<&Tracked> = files
+        .iter()
+        .filter(|file| file.path.ends_with(".rs") || is_python(file))
+        .collect();
+    findings.extend(test_lines(&counted, limits));
     findings
 }
 
@@ -118,6 +122,11 @@ struct Lines {
     test: usize,
 }
 
+/// Whether a file is Python of the product: a crate's, or tests of one.
+fn is_python(file: &Tracked) -> bool {
+    file.path.starts_with("crates/") && file.path.ends_with(".py")
+}
+
 /// The ratchet on tests, with a table by crate.
 fn test_lines(sources: &[&Tracked], limits: &Limits) -> Vec<String> {
     let marked: Vec<String> = sources.iter().flat_map(|file| test_modules(file)).collect();
@@ -130,7 +139,10 @@ fn test_lines(sources: &[&Tracked], limits: &Limits) -> Vec<String> {
                 let rest = file.path.strip_prefix(module.as_str());
                 rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
             });
-        let lines = count(&file.text, is_test);
+        let lines = match is_python(file) {
+            true => count_python(&file.text, is_test),
+            false => count(&file.text, is_test),
+        };
         let sum = by_crate.entry(name).or_default();
         sum.code += lines.code;
         sum.test += lines.test;
@@ -230,6 +242,24 @@ fn count(text: &str, is_test: bool) -> Lines {
     lines
 }
 
+/// Counts a file of Python; its documentation, which is text, does not count here either.
+fn count_python(text: &str, is_test: bool) -> Lines {
+    const QUOTES: &str = "\"\"\"";
+    let (mut n, mut documents) = (0, false);
+    for line in text.lines().map(str::trim) {
+        let quotes = line.matches(QUOTES).count();
+        if documents || line.starts_with(QUOTES) {
+            documents ^= quotes == 1;
+        } else if !line.is_empty() && !line.starts_with('#') {
+            n += 1;
+        }
+    }
+    match is_test {
+        true => Lines { code: 0, test: n },
+        false => Lines { code: n, test: 0 },
+    }
+}
+
 fn ratio(part: usize, whole: usize) -> f64 {
     #[allow(clippy::cast_precision_loss, reason = "counts of lines and functions")]
     let (part, whole) = (part as f64, whole.max(1) as f64);
@@ -273,6 +303,16 @@ mod tests {
             function_name("    pub(super) unsafe extern \"C\" fn f<T>(t: T)").unwrap(),
             "f"
         );
+    }
+
+    #[test]
+    fn documentation_of_python_is_no_code() {
+        let text = "\"\"\"Of the\n\nmodule.\"\"\"\n\nimport os\n\n# Why.\ndef f():\n    \"\"\"One line.\"\"\"\n    return \"\"\"text\"\"\"\n";
+        assert_eq!(count_python(text, false), Lines { code: 3, test: 0 });
+        assert_eq!(count_python(text, true), Lines { code: 0, test: 3 });
+        let python = |path: &str| is_python(&file(path, ""));
+        assert!(python("crates/a/python/x.py") && python("crates/a/tests/x.py"));
+        assert!(!python("bench/peers.py") && !python("crates/a/src/x.rs"));
     }
 
     #[test]
