@@ -125,6 +125,11 @@ fn keys_archives_and_the_program_fit_together() {
     passes("test_keys");
 }
 
+#[test]
+fn random_operations_answer_as_a_model_does() {
+    passes("test_model");
+}
+
 /// The tests that fsspec has for every file system.
 #[test]
 fn fsspec_finds_a_file_system_as_it_wants_one() {

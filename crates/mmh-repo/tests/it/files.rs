@@ -136,6 +136,33 @@ fn much_at_once_is_the_same_bytes_from_memory_decoder_and_disk() {
     }
 }
 
+/// Where tensors lie is told without reading them.
+#[test]
+fn tensors_are_where_the_segments_say() {
+    let (_scratch, repo, bytes) = repository();
+    let content = open(&repo, 1 << 24, None);
+    let (mut covered, mut names) = (0, Vec::new());
+    content
+        .for_each_segment(&mut |at, segment| {
+            assert_eq!(at, covered, "segments tile the file");
+            covered += segment.len;
+            for span in &segment.tensors {
+                let start = at + span.start;
+                let len = span.info.bytes().unwrap();
+                let mut buf = vec![0; usize::try_from(len).unwrap()];
+                content.read_into(start, &mut buf)?;
+                let there = usize::try_from(start).unwrap();
+                assert!(buf == bytes[there..there + buf.len()]);
+                names.push(span.info.name.clone());
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!((covered, names.len()), (bytes.len() as u64, 26));
+    let stop = content.for_each_segment(&mut |..| Err(mmh_repo::Error::NothingToUndo));
+    assert_eq!(stop.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
 #[test]
 fn an_empty_file_is_read() {
     let (scratch, repo, _) = repository();
