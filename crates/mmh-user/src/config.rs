@@ -612,6 +612,31 @@ mod tests {
         }
     }
 
+    /// A program hands its environment in as a map.
+    #[test]
+    fn a_map_is_an_environment() {
+        let map: BTreeMap<String, String> = [
+            ("AWS_REGION", "here"),
+            ("AWS_KEY", ""),
+            ("HOME", "/h"),
+            ("MMH_AUTHOR", "me"),
+            ("MMH_LEVEL", ""),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        assert_eq!(map.var("MMH_AUTHOR").as_deref(), Some("me"));
+        assert_eq!((map.var("MMH_LEVEL"), map.var("PATH")), (None, None));
+        let of_amazon = map.starting(&["AWS_", "PG"]);
+        let names: Vec<&String> = of_amazon.keys().collect();
+        assert_eq!(names, ["AWS_KEY", "AWS_REGION"]);
+        let config = Config::load(&Flags::default(), &map).unwrap();
+        assert_eq!(config.author.to_string(), "me (environment (MMH_…))");
+        assert_eq!(config.folder, Some("/h/.config/mmh".into()));
+        assert_eq!(config.access().variables, of_amazon);
+        assert_eq!(cache_folder(&map), Some("/h/.cache/mmh".into()));
+        assert_eq!(state_folder(&map), Some("/h/.local/state/mmh".into()));
+    }
+
     /// A bad value is an error although a stronger layer would hide it: it is a mistake anyway.
     #[test]
     fn hidden_mistakes_are_found() {

@@ -159,7 +159,7 @@ fn tensors_are_where_the_segments_say() {
         })
         .unwrap();
     assert_eq!((covered, names.len()), (bytes.len() as u64, 26));
-    let stop = content.for_each_segment(&mut |..| Err(mmh_repo::Error::NothingToUndo));
+    let stop = content.for_each_segment(&mut |_, _| Err(mmh_repo::Error::NothingToUndo));
     assert_eq!(stop.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
