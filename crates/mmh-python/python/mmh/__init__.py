@@ -14,42 +14,13 @@ from __future__ import annotations
 
 from ._native import VERSION as __version__
 from .change import Change
-from .errors import (
-    Cancelled,
-    Conflict,
-    Corrupt,
-    Denied,
-    Error,
-    Internal,
-    Invalid,
-    NotFound,
-    Unavailable,
-    Unsupported,
-)
+from .errors import Cancelled, Conflict, Corrupt, Denied, Error, Internal, Invalid
+from .errors import NotFound, Unavailable, Unsupported
 from .repository import Entry, File, Repository, init, open
 from .tensors import RawDtypeWarning, TensorFile, TensorInfo, TensorSlice, safe_open
 
 __all__ = [
-    "Cancelled",
-    "Change",
-    "Conflict",
-    "Corrupt",
-    "Denied",
-    "Entry",
-    "Error",
-    "File",
-    "Internal",
-    "Invalid",
-    "NotFound",
-    "RawDtypeWarning",
-    "Repository",
-    "TensorFile",
-    "TensorInfo",
-    "TensorSlice",
-    "Unavailable",
-    "Unsupported",
-    "__version__",
-    "init",
-    "open",
-    "safe_open",
+    "Cancelled", "Change", "Conflict", "Corrupt", "Denied", "Entry", "Error", "File", "Internal",
+    "Invalid", "NotFound", "RawDtypeWarning", "Repository", "TensorFile", "TensorInfo",
+    "TensorSlice", "Unavailable", "Unsupported", "__version__", "init", "open", "safe_open",
 ]

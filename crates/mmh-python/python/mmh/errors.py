@@ -9,19 +9,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Optional
 
-__all__ = [
-    "Cancelled",
-    "Conflict",
-    "Corrupt",
-    "Denied",
-    "Error",
-    "Internal",
-    "Invalid",
-    "NotFound",
-    "Unavailable",
-    "Unsupported",
-]
-
 
 class Error(Exception):
     """Everything that mmh raises by itself."""

@@ -112,6 +112,11 @@ fn repositories_are_used_from_python() {
 }
 
 #[test]
+fn everything_else_that_can_be_asked_is_answered() {
+    passes("test_more");
+}
+
+#[test]
 fn tensors_are_read_by_name() {
     passes("test_tensors");
 }
