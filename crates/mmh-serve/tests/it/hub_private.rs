@@ -262,3 +262,137 @@ fn uploads_to_private_names_need_no_second_token() {
     home.create("acme/m");
     assert!(address_of(&home, "acme/m", &oid, 5).is_some());
 }
+
+/// A name that moved twice leads on from both, but not from one that somebody took since.
+#[test]
+fn names_lead_on_however_often_they_moved() {
+    let home = Home::new();
+    home.create("acme/a");
+    assert_eq!(home.commit("acme/a", &[regular("f", b"1")]).status, 200);
+    let moved = |from: &str, to: &str| {
+        let body = json!({ "fromRepo": from, "toRepo": to, "type": "model" });
+        assert_eq!(
+            home.post("/api/repos/move", &body).status,
+            200,
+            "{from} {to}"
+        );
+    };
+    moved("acme/a", "acme/b");
+    moved("acme/b", "acme/c");
+    let leads = |from: &str| {
+        let answer = home.get(&format!("/acme/{from}/resolve/main/f"));
+        (answer.status, answer.header("location").map(str::to_owned))
+    };
+    let to_c = Some("/acme/c/resolve/main/f".to_owned());
+    assert_eq!(leads("a"), (307, to_c.clone()));
+    assert_eq!(leads("b"), (307, to_c));
+    assert_eq!(leads("c"), (200, None));
+    home.create("acme/a");
+    assert_eq!(leads("a").0, 404, "the new one has no such file");
+    moved("acme/c", "acme/b");
+    assert_eq!(leads("b"), (200, None));
+    assert_eq!(leads("c").0, 307);
+    let info = home.get("/api/models/acme/b").json();
+    assert_eq!(info["private"], false);
+}
+
+/// Names that differ in case only are two names; a third spelling means neither.
+#[test]
+fn spellings_that_mean_two_names_mean_none() {
+    let home = Home::new();
+    home.create("acme/Tiny");
+    assert_eq!(home.get("/api/models/acme/tiny").json()["id"], "acme/Tiny");
+    assert_eq!(home.get("/api/models/ACME/TINY").json()["id"], "acme/Tiny");
+    home.create("acme/tiny");
+    assert_eq!(home.get("/api/models/acme/Tiny").json()["id"], "acme/Tiny");
+    assert_eq!(home.get("/api/models/acme/tiny").json()["id"], "acme/tiny");
+    assert_eq!(home.get("/api/models/acme/TINY").status, 404);
+}
+
+/// Who is private stays so whatever becomes of branches, over undo, and in lists of all kinds.
+#[test]
+fn private_stays_private() {
+    let town = Town::new();
+    town.create(&json!({ "name": "m", "private": true }));
+    let at = |path: &str| format!("/api/models/ana/m/{path}");
+    assert_eq!(
+        town.owned("POST", &at("branch/dev"), &json!({})).status,
+        200
+    );
+    let tag = json!({ "tag": "v1" });
+    assert_eq!(town.owned("POST", &at("tag/main"), &tag).status, 200);
+    let squash = json!({ "message": "one" });
+    assert_eq!(
+        town.owned("POST", &at("super-squash/main"), &squash).status,
+        200
+    );
+    for rev in ["main", "dev", "v1", "refs%2Fmeta%2Fconfig"] {
+        for other in ["", town.stranger.as_str()] {
+            let path = format!("/ana/m/resolve/{rev}/a");
+            assert_eq!(town.status(other, &path), 404, "{rev}");
+            assert_eq!(
+                town.status(other, &at(&format!("tree/{rev}"))),
+                404,
+                "{rev}"
+            );
+            assert_eq!(
+                town.status(other, &at(&format!("commits/{rev}"))),
+                404,
+                "{rev}"
+            );
+        }
+    }
+    for path in ["preupload/main", "paths-info/main", "discussions"] {
+        for other in ["", town.stranger.as_str()] {
+            let answer = town.ask(other, "POST", &at(path), b"{}");
+            assert_eq!(answer.status, 404, "{path}");
+        }
+    }
+    let open = json!({ "private": false });
+    assert_eq!(town.owned("PUT", &at("settings"), &open).status, 200);
+    assert_eq!(town.status("", &at("tree/main")), 200);
+    town.home.repo.undo().unwrap();
+    assert_eq!(town.status("", &at("tree/main")), 404, "as it was before");
+    for query in ["", "?search=m", "?author=ana", "?sort=createdAt&limit=1"] {
+        let all = town
+            .ask("", "GET", &format!("/api/models{query}"), b"")
+            .json();
+        assert_eq!(all, json!([]), "{query}");
+    }
+}
+
+/// Settings that nobody can read are damage: what they are about is not public by mistake.
+#[test]
+fn settings_that_cannot_be_read_hide_a_name() {
+    let town = Town::new();
+    town.create(&json!({ "name": "m" }));
+    assert_eq!(town.status("", "/api/models/ana/m"), 200);
+    let name: mmh_core::name::RepoName = "ana/m".parse().unwrap();
+    let branch = mmh_core::name::RefName::branch(name, "refs/meta/config").unwrap();
+    for (text, onto) in [
+        ("{", mmh_repo::Onto::NoBranch),
+        (r#"{"privat":true}"#, mmh_repo::Onto::Any),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("hub.json"), text).unwrap();
+        let change = mmh_repo::Change {
+            folder: Some(folder.path().to_owned()),
+            onto,
+            message: "by another way".to_owned(),
+            ..mmh_repo::Change::default()
+        };
+        town.home.repo.change(&branch, &change).unwrap();
+        let again = mmh_repo::Change {
+            onto: mmh_repo::Onto::NoBranch,
+            ..change
+        };
+        let taken = town.home.repo.change(&branch, &again).unwrap_err();
+        assert_eq!(
+            taken.kind(),
+            mmh_core::ErrorKind::Conflict,
+            "the branch is there"
+        );
+        assert_eq!(town.status("", "/api/models/ana/m"), 500, "{text}");
+        assert_eq!(town.status("", "/ana/m/resolve/main/a"), 500, "{text}");
+    }
+}

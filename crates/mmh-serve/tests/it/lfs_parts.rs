@@ -118,3 +118,41 @@ fn lies_about_parts_are_refused() {
     assert_eq!(lied.status, 400);
     assert_eq!(home.staged(), 0, "nothing is kept");
 }
+
+/// A part that broke off is sent again alone; those that came before it are not.
+#[test]
+fn a_part_that_broke_off_is_sent_again_alone() {
+    let home = Home::new();
+    home.create("acme/m");
+    let bytes = noise(2_000_001, 2);
+    let oid = sha256(&bytes);
+    let said = batch(&home, &oid, bytes.len(), &["multipart"]);
+    let upload = &said["objects"][0]["actions"]["upload"];
+    let href = bare(&upload["href"]);
+    let parts: Vec<&[u8]> = bytes.chunks(1_000_000).collect();
+    let at = |n: usize| format!("{href}&part={n}");
+    assert_eq!(home.ask("PUT", &at(1), &[], parts[0]).status, 200);
+    assert_eq!(home.ask("PUT", &at(2), &[], &parts[1][..1000]).status, 400);
+    assert_eq!(home.ask("HEAD", &at(1), &[], b"").status, 200);
+    assert_eq!(home.ask("HEAD", &at(2), &[], b"").status, 404);
+    // Another batch tells the same address again, but for how long it is good.
+    let again = batch(&home, &oid, bytes.len(), &["multipart"]);
+    assert!(again["objects"][0]["actions"]["upload"]["header"]["00003"].is_string());
+    for n in [3, 2] {
+        assert_eq!(home.ask("PUT", &at(n), &[], parts[n - 1]).status, 200);
+    }
+    let etag = |n: usize| {
+        let head = home.ask("HEAD", &at(n), &[], b"");
+        head.header("etag").unwrap().to_owned()
+    };
+    let all: Vec<Value> = (1..=3)
+        .map(|n| json!({ "partNumber": n, "etag": etag(n) }))
+        .collect();
+    assert_eq!(
+        home.post(&href, &json!({ "oid": oid, "parts": all }))
+            .status,
+        200
+    );
+    assert_eq!(home.commit("acme/m", &[large("w.bin", &bytes)]).status, 200);
+    assert!(home.get("/acme/m/resolve/main/w.bin").body == bytes);
+}

@@ -303,3 +303,103 @@ fn refusals_and_failures_are_told_apart() {
         assert_eq!(answer.status, status, "{name}");
     }
 }
+
+/// What a mirror says of large files that have not come is what the other hub says.
+#[test]
+fn large_files_are_described_before_they_come() {
+    let there = Home::new();
+    there.create("acme/m");
+    let bytes = noise(600_000, 4);
+    put_large(&there, "acme/m", "w.bin", &bytes);
+    let here = Home::mirror(&url(&there));
+    let paths = json!({ "paths": ["w.bin", "none"] });
+    let kind = [("content-type", "application/json")];
+    let asked = |home: &Home| {
+        let path = "/api/models/acme/m/paths-info/main";
+        let body = paths.to_string();
+        home.ask("POST", path, &kind, body.as_bytes()).json()
+    };
+    assert_eq!(asked(&here), asked(&there));
+    let raw = |home: &Home| home.get("/acme/m/raw/main/w.bin").body;
+    assert_eq!(raw(&here), raw(&there));
+    assert!(raw(&here).starts_with(b"version https://git-lfs"));
+    let past = [("range", "bytes=600000-")];
+    let refused = here.ask("GET", "/acme/m/resolve/main/w.bin", &past, b"");
+    assert_eq!(refused.status, 416);
+    for (range, wanted) in [
+        ("bytes=0-0", &bytes[..1]),
+        ("bytes=599999-", &bytes[599_999..]),
+        ("bytes=-3", &bytes[599_997..]),
+        ("bytes=1000-2000", &bytes[1000..2001]),
+    ] {
+        let part = here.ask(
+            "GET",
+            "/acme/m/resolve/main/w.bin",
+            &[("range", range)],
+            b"",
+        );
+        assert_eq!((part.status, &part.body[..]), (206, wanted), "{range}");
+    }
+    settled(&here);
+    assert_eq!(
+        asked(&here),
+        asked(&there),
+        "nor does it change when they are here"
+    );
+}
+
+/// Revisions that are no branch of this hub: a tag, a proposal, and a commit by its id.
+#[test]
+fn other_revisions_come_too() {
+    let there = Home::new();
+    there.create("acme/m");
+    assert_eq!(there.commit("acme/m", &[regular("a", b"1")]).status, 200);
+    let first = there.head_of("acme/m");
+    let tag = there.post("/api/models/acme/m/tag/main", &json!({ "tag": "v1" }));
+    assert_eq!(tag.status, 200);
+    assert_eq!(there.commit("acme/m", &[regular("a", b"2")]).status, 200);
+    let begun = json!({ "title": "t", "pullRequest": true });
+    let begun = there.post("/api/models/acme/m/discussions", &begun);
+    assert_eq!(begun.status, 200);
+    let here = Home::mirror(&url(&there));
+    for (rev, bytes) in [
+        (first.as_str(), b"1"),
+        ("v1", b"1"),
+        ("refs%2Fpr%2F1", b"2"),
+        ("main", b"2"),
+    ] {
+        let got = here.get(&format!("/acme/m/resolve/{rev}/a"));
+        assert_eq!((got.status, &got.body[..]), (200, &bytes[..]), "{rev}");
+    }
+    drop(there);
+    for (rev, bytes) in [(first.as_str(), b"1"), ("v1", b"1"), ("main", b"2")] {
+        let got = here.get(&format!("/acme/m/resolve/{rev}/a"));
+        assert_eq!((got.status, &got.body[..]), (200, &bytes[..]), "{rev}");
+    }
+}
+
+/// However many ask for a file that comes, it is asked for once.
+#[test]
+fn one_download_serves_all() {
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let (_runtime, url) = liar(|_, request| {
+        if request.uri().path().starts_with("/api/") {
+            return info(&of_large());
+        }
+        ASKED.fetch_add(1, Ordering::SeqCst);
+        file().into_response()
+    });
+    let here = Home::mirror(&url);
+    assert_eq!(here.get("/api/models/acme/m").status, 200);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let got = here.get("/acme/m/resolve/main/w.bin");
+                assert!(got.status == 200 && got.body == file());
+            });
+        }
+    });
+    settled(&here);
+    assert!(here.get("/acme/m/resolve/main/w.bin").body == file());
+    assert_eq!(ASKED.load(Ordering::SeqCst), 1);
+}

@@ -38,3 +38,17 @@ fn who_asks_too_often_waits() {
     assert_eq!(known.status, 200);
     assert_eq!(home.get("/healthz").status, 200);
 }
+
+/// Without a rate nothing is counted, and nothing is said of it.
+#[test]
+fn without_a_rate_nobody_is_counted() {
+    let gate = Gate::new(Tokens::none(Role::Admin), false, Arc::new(Silent)).unwrap();
+    let home = Home::behind(gate);
+    for _ in 0..5 {
+        let answer = home.get("/api/models");
+        assert_eq!(answer.status, 200);
+        for name in ["ratelimit", "ratelimit-policy", "retry-after"] {
+            assert!(answer.header(name).is_none(), "{name}");
+        }
+    }
+}

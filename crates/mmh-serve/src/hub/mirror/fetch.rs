@@ -348,3 +348,87 @@ pub(crate) fn read_at(mut file: &File, bytes: &mut [u8], at: u64) -> io::Result<
     file.seek(io::SeekFrom::Start(at))?;
     file.read_exact(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    /// A file of ten bytes that comes, and who says how far it is.
+    fn coming() -> (tempfile::TempDir, Fetch, watch::Sender<State>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, b"0123456789").unwrap();
+        let file = Arc::new(File::open(path).unwrap());
+        let (tell, state) = watch::channel(State::Coming(0));
+        let fetch = Fetch {
+            file,
+            len: 10,
+            state,
+        };
+        (folder, fetch, tell)
+    }
+
+    fn range(start: u64, end: u64) -> ByteRange {
+        ByteRange { start, end }
+    }
+
+    async fn all(fetch: &Fetch, of: ByteRange) -> Result<Bytes, axum::Error> {
+        Ok(fetch.body(of).collect().await?.to_bytes())
+    }
+
+    #[tokio::test]
+    async fn what_came_is_handed_on() {
+        let (_folder, fetch, tell) = coming();
+        tell.send_replace(State::Coming(6));
+        assert_eq!(all(&fetch, range(0, 6)).await.unwrap(), b"012345"[..]);
+        assert_eq!(all(&fetch, range(2, 4)).await.unwrap(), b"23"[..]);
+        assert_eq!(all(&fetch, range(3, 3)).await.unwrap(), b""[..]);
+    }
+
+    #[tokio::test]
+    async fn what_has_not_come_is_waited_for() {
+        let (_folder, fetch, tell) = coming();
+        let asked = tokio::spawn({
+            let fetch = fetch.clone();
+            async move { all(&fetch, range(4, 8)).await }
+        });
+        for len in [1, 3, 5, 7, 8] {
+            tokio::task::yield_now().await;
+            tell.send_replace(State::Coming(len));
+        }
+        assert_eq!(asked.await.unwrap().unwrap(), b"4567"[..]);
+    }
+
+    /// All bytes are there, but nobody has compared them yet.
+    #[tokio::test]
+    async fn the_last_byte_waits_for_the_digest() {
+        let (_folder, mut fetch, tell) = coming();
+        tell.send_replace(State::Coming(10));
+        assert_eq!(fetch.next(0, 10).await.unwrap(), b"012345678"[..]);
+        let waits = tokio::time::timeout(Duration::from_millis(1), fetch.next(9, 10));
+        assert!(waits.await.is_err());
+        tell.send_replace(State::Whole);
+        assert_eq!(fetch.next(9, 10).await.unwrap(), b"9"[..]);
+    }
+
+    #[tokio::test]
+    async fn a_failure_breaks_the_answer_off() {
+        let (_folder, fetch, tell) = coming();
+        tell.send_replace(State::Failed("why".to_owned()));
+        let error = all(&fetch, range(0, 10)).await.unwrap_err();
+        assert!(error.to_string().contains("why"), "{error}");
+        let (_folder, fetch, tell) = coming();
+        drop(tell);
+        assert!(all(&fetch, range(0, 10)).await.is_err(), "nobody goes on");
+    }
+
+    #[tokio::test]
+    async fn what_is_whole_outlives_who_said_so() {
+        let (_folder, fetch, tell) = coming();
+        tell.send_replace(State::Whole);
+        drop(tell);
+        assert_eq!(all(&fetch, range(0, 10)).await.unwrap(), b"0123456789"[..]);
+    }
+}
