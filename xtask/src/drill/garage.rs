@@ -120,11 +120,12 @@ impl Cluster {
             nodes: std::cell::RefCell::new(vec![None, None, None]),
             key: Default::default(),
         };
-        let ids = (0..ADDRESSES.len())
-            .map(|n| cluster.configure(n))
-            .collect::<Outcome<Vec<_>>>()?;
+        // A node has its id once it was started.
+        let mut ids = Vec::new();
         for n in 0..ADDRESSES.len() {
+            cluster.configure(n)?;
             cluster.start_node(n)?;
+            ids.push(cluster.id(n)?);
         }
         for (id, address) in ids.iter().zip(ADDRESSES).skip(1) {
             cluster.ask(&["node", "connect", &format!("{id}@{address}:{RPC_PORT}")])?;
@@ -146,8 +147,8 @@ impl Cluster {
         self.folder.join(format!("{n}.toml"))
     }
 
-    /// Writes a node's settings and returns its id.
-    fn configure(&self, n: usize) -> Outcome<String> {
+    /// Writes a node's settings.
+    fn configure(&self, n: usize) -> Outcome {
         let (address, data) = (ADDRESSES[n], self.folder.join(n.to_string()));
         fs::create_dir_all(&data).context(data.display())?;
         let (data, secret) = (data.display(), "5a".repeat(32));
@@ -159,10 +160,12 @@ impl Cluster {
             ADDRESSES.len()
         );
         let path = self.settings(n);
-        fs::write(&path, text).context(path.display())?;
+        fs::write(&path, text).context(path.display())
+    }
+
+    fn id(&self, n: usize) -> Outcome<String> {
         let id = capture(self.command(n).args(["node", "id", "-q"]))?;
-        let id = id.trim().split('@').next().unwrap_or_default().to_owned();
-        Ok(id)
+        Ok(id.trim().split('@').next().unwrap_or_default().to_owned())
     }
 
     fn command(&self, n: usize) -> Command {
