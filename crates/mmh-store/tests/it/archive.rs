@@ -59,7 +59,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 /// all the same each lies where the table says.
 #[test]
 fn threads_write_small_and_large_frames_at_once() {
-    const LENS: [usize; 6] = [1, 700, 63 << 10, (64 << 10) - 40, 70 << 10, 600 << 10];
+    const LENS: [usize; 6] = [32, 700, 63 << 10, (64 << 10) - 40, 70 << 10, 600 << 10];
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.mmh");
     let writer = ArchiveWriter::create(&path).unwrap();
