@@ -72,7 +72,7 @@ pub(crate) struct ServeArgs {
     /// How much of what clients of hubs ask for again is kept whole
     #[command(flatten)]
     pub(crate) cache: CacheSize,
-    /// Another hub, such as https://huggingface.co: names that are not here come from there when they
+    /// Another hub, such as `https://huggingface.co`: names that are not here come from there when they
     /// are first read, and are served from here after
     #[arg(long, value_name = "URL")]
     pub(crate) upstream: Option<String>,
