@@ -11,6 +11,7 @@ pub(crate) mod avx512;
 mod model;
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 mod neon;
+mod pieces;
 mod reference;
 mod select;
 mod states;
@@ -27,6 +28,7 @@ pub use model::{
 };
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 pub use neon::Neon;
+pub use pieces::Pieces;
 pub use reference::Reference;
 pub use select::{best, by_name, engines};
 pub(crate) use tables::{put_tables, read_tables, tables_cost};
@@ -74,6 +76,8 @@ pub struct EncodeSet {
     pub tables: Vec<EncodeTable>,
     /// The slots of each class, [`PROB_SCALE`] of them, and one more that vectors may read.
     pub slots: Vec<u16>,
+    /// The same as pieces, where all classes have few enough close together.
+    pub(crate) pieces: Option<Vec<Pieces>>,
 }
 
 /// Up to 32 distributions over one alphabet, ready for decoding.
@@ -95,10 +99,13 @@ impl EncodeSet {
             .map(|levels| EncodeTable::new(levels, alphabet, &mut slots))
             .collect();
         slots.push(0);
+        let pieces = levels.iter().map(|levels| Pieces::new(levels, alphabet));
+        let pieces = pieces.collect();
         Self {
             alphabet,
             tables,
             slots,
+            pieces,
         }
     }
 }

@@ -151,17 +151,21 @@ pub struct EncodeTable {
 }
 
 /// One side of a bucket: a run of slots of one symbol.
-struct Side {
+pub(super) struct Side {
     bucket: usize,
     second: bool,
-    symbol: usize,
-    first_slot: u32,
-    n_slots: u32,
+    pub(super) symbol: usize,
+    pub(super) first_slot: u32,
+    pub(super) n_slots: u32,
 }
 
 /// Walks the sides of all buckets in slot order. Vose's method, in whole numbers and with a fixed
 /// order of choices: both lists are stacks, filled in ascending order of symbols.
-fn for_each_side(freqs: &[u16; SYMBOLS_MAX], alphabet: Alphabet, mut visit: impl FnMut(&Side)) {
+pub(super) fn for_each_side(
+    freqs: &[u16; SYMBOLS_MAX],
+    alphabet: Alphabet,
+    mut visit: impl FnMut(&Side),
+) {
     let n_buckets = alphabet.size();
     let width = 1u32 << alphabet.bucket_bits();
     let mut rest = freqs.map(u32::from);

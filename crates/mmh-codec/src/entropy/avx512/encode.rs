@@ -11,15 +11,16 @@
 
 use std::arch::x86_64::*;
 
+use crate::entropy::pieces::{CELL_BITS, Pieces};
 use crate::entropy::reference::{check, encode_group, finish};
-use crate::entropy::{Alphabet, Classes, EncodeSet, EncodeTable, LANES, PROB_SCALE, STATE_MIN};
+use crate::entropy::{Alphabet, Classes, EncodeSet, LANES, PROB_SCALE, STATE_MIN, SYMBOLS_MAX};
 use crate::error::Result;
 
 /// Groups whose words are collected before they are appended.
 const BATCH: usize = 32;
 
 /// Appends one block that codes `symbols`.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,popcnt")]
 pub(super) fn encode(
     set: &EncodeSet,
     classes: Classes<'_>,
@@ -107,7 +108,7 @@ impl Encoder {
     }
 
     /// Codes whole groups of one class each, the last first.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,popcnt")]
     fn groups<const WIDE: bool>(
         &mut self,
         set: &EncodeSet,
@@ -124,7 +125,7 @@ impl Encoder {
 
     /// A function of its own, in which nothing but the loop asks for registers.
     #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,popcnt")]
     fn batch_of_groups<const WIDE: bool>(
         &mut self,
         set: &EncodeSet,
@@ -134,9 +135,15 @@ impl Encoder {
     ) -> usize {
         let (mut states, mut least, mut len) = (self.states, self.least, 0);
         for (&class, group) in classes.iter().zip(groups).rev() {
-            let table = Table::<WIDE>::new(&set.tables[usize::from(class)]);
+            let (table, symbols) = (&set.tables[usize::from(class)], split(group));
+            if let Some(pieces) = &set.pieces {
+                let pieces = &pieces[usize::from(class)];
+                let table = Table::<WIDE>::new(&pieces.symbols, &table.reciprocals);
+                len = table.group(pieces, symbols, (&mut states, &mut least), (batch, len));
+                continue;
+            }
+            let table = Table::<WIDE>::new(&table.symbols, &table.reciprocals);
             let slots = &set.slots[usize::from(class) * SLOTS..][..SLOTS + 1];
-            let symbols = split(group);
             for j in (0..4).rev() {
                 let entry = table.entries(symbols[j]);
                 let reciprocal = table.reciprocals(symbols[j]);
@@ -152,7 +159,7 @@ impl Encoder {
 
     /// Codes whole groups whose symbols have a class each, the last group first. The classes must
     /// be in the set.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,popcnt")]
     fn each(
         &mut self,
         set: &EncodeSet,
@@ -169,7 +176,7 @@ impl Encoder {
     }
 
     #[inline(never)]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,popcnt")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,popcnt")]
     fn batch_of_each(
         &mut self,
         set: &EncodeSet,
@@ -208,9 +215,8 @@ struct Table<const WIDE: bool> {
 impl<const WIDE: bool> Table<WIDE> {
     #[inline]
     #[target_feature(enable = "avx512f")]
-    fn new(table: &EncodeTable) -> Self {
-        let entries = table.symbols.as_chunks().0;
-        let reciprocals = table.reciprocals.as_chunks().0;
+    fn new(entries: &[u32; SYMBOLS_MAX], reciprocals: &[f32; SYMBOLS_MAX]) -> Self {
+        let (entries, reciprocals) = (entries.as_chunks().0, reciprocals.as_chunks().0);
         Self {
             entries: [load(&entries[0]), load(&entries[1])],
             reciprocals: [load_floats(&reciprocals[0]), load_floats(&reciprocals[1])],
@@ -226,6 +232,48 @@ impl<const WIDE: bool> Table<WIDE> {
         } else {
             _mm512_permutexvar_epi32(symbols, lower)
         }
+    }
+
+    /// Codes a group with the pieces of its class; the number of words that there are then.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vbmi,popcnt")]
+    fn group(
+        &self,
+        pieces: &Pieces,
+        symbols: [__m512i; 4],
+        (states, least): (&mut [__m512i; 4], &mut __m512i),
+        (batch, mut len): (&mut Batch, usize),
+    ) -> usize {
+        let (mut quotients, mut places) = (*states, *states);
+        for j in (0..4).rev() {
+            let entry = self.entries(symbols[j]);
+            let freq = frequency(entry);
+            let (quotient, rank, full) = divide(states[j], freq, self.reciprocals(symbols[j]));
+            len = push(batch, len, states[j], full);
+            *least = _mm512_min_epu32(*least, freq);
+            quotients[j] = _mm512_slli_epi32::<12>(quotient);
+            places[j] = _mm512_add_epi32(rank, _mm512_srli_epi32::<12>(entry));
+        }
+        let (cells, ends) = (halves(&pieces.cells), halves(&pieces.ends));
+        let shifts = halves(&pieces.shifts);
+        // Places are words: those of two quarters fit a vector.
+        for j in [0, 2] {
+            let places = _mm512_or_si512(places[j], _mm512_slli_epi32::<16>(places[j + 1]));
+            // What the upper bytes look up does not matter: of a piece only the low bits do.
+            let cell = _mm512_srli_epi16::<CELL_BITS>(places);
+            let mut piece = _mm512_permutex2var_epi8(cells.0, cell, cells.1);
+            for _ in 0..pieces.n_ends {
+                let end = _mm512_permutex2var_epi16(ends.0, piece, ends.1);
+                let over = _mm512_cmpge_epu16_mask(places, end);
+                piece = _mm512_mask_sub_epi16(piece, over, piece, _mm512_set1_epi16(-1));
+            }
+            let shift = _mm512_permutex2var_epi16(shifts.0, piece, shifts.1);
+            let slots = _mm512_add_epi16(places, shift);
+            let low = _mm512_and_si512(slots, _mm512_set1_epi32(0xffff));
+            states[j] = _mm512_or_si512(quotients[j], low);
+            states[j + 1] = _mm512_or_si512(quotients[j + 1], _mm512_srli_epi32::<16>(slots));
+        }
+        len
     }
 
     #[inline]
@@ -252,6 +300,21 @@ fn load_floats(values: &[f32; 16]) -> __m512 {
 fn load(values: &[u32; 16]) -> __m512i {
     // SAFETY: 16 values are the 64 bytes of a vector.
     unsafe { _mm512_loadu_si512(values.as_ptr().cast()) }
+}
+
+/// The two vectors that a table of 128 bytes fills.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn halves<T, const N: usize>(table: &[T; N]) -> (__m512i, __m512i) {
+    const { assert!(size_of::<[T; N]>() == 128) };
+    let start = table.as_ptr().cast::<__m512i>();
+    // SAFETY: 128 bytes are two vectors.
+    unsafe {
+        (
+            _mm512_loadu_si512(start),
+            _mm512_loadu_si512(start.wrapping_add(1)),
+        )
+    }
 }
 
 #[inline]
@@ -298,7 +361,17 @@ fn step_at(
     reciprocal: __m512,
     slots: impl FnOnce(__m512i) -> __m512i,
 ) -> (__m512i, __mmask16) {
-    let freq = frequency(entry);
+    let (quotient, rank, full) = divide(state, frequency(entry), reciprocal);
+    let at = _mm512_add_epi32(rank, _mm512_srli_epi32::<12>(entry));
+    let slot = slots(_mm512_and_si512(at, _mm512_set1_epi32(0xfff)));
+    let state = _mm512_or_si512(_mm512_slli_epi32::<12>(quotient), slot);
+    (state, full)
+}
+
+/// The quotients and remainders of the states, after those in the mask have lost their low words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq")]
+fn divide(state: __m512i, freq: __m512i, reciprocal: __m512) -> (__m512i, __m512i, __mmask16) {
     let full = _mm512_cmpge_epu32_mask(state, _mm512_slli_epi32::<20>(freq));
     let x = _mm512_mask_srli_epi32::<16>(state, full, state);
     let product = _mm512_mul_ps(_mm512_cvtepu32_ps(x), reciprocal);
@@ -307,10 +380,7 @@ fn step_at(
     let over = _mm512_cmpge_epu32_mask(rank, freq);
     let quotient = _mm512_mask_sub_epi32(quotient, over, quotient, _mm512_set1_epi32(-1));
     let rank = _mm512_mask_sub_epi32(rank, over, rank, freq);
-    let at = _mm512_add_epi32(rank, _mm512_srli_epi32::<12>(entry));
-    let slot = slots(_mm512_and_si512(at, _mm512_set1_epi32(0xfff)));
-    let state = _mm512_or_si512(_mm512_slli_epi32::<12>(quotient), slot);
-    (state, full)
+    (quotient, rank, full)
 }
 
 /// The slots at these places, which must have one more slot behind them.
