@@ -143,7 +143,7 @@ impl Repository {
                 author: None,
             };
             let (id, changed) = self.publish(writer, &addition)?;
-            let mut report = report(&branch, files, skipped.clone());
+            let mut report = report(&branch, (&found, files), skipped.clone());
             report.snapshot = id.to_string();
             report.changed = changed;
             Ok(report)
@@ -352,18 +352,15 @@ impl Found {
     }
 }
 
+/// What becomes of a tree by what was found, whose files were stored in the same order.
 pub(crate) fn edits<'a>(
     found: &'a [Found],
-    files: &'a [(Arc<str>, Ingested)],
+    files: &'a [Ingested],
     below: Option<&'a str>,
 ) -> impl Iterator<Item = (Cow<'a, str>, Edit)> {
-    // They are in order of name.
-    let find = |name: &str| {
-        let at = files.binary_search_by(|(other, _)| (**other).cmp(name));
-        Some(&files.get(at.ok()?)?.1)
-    };
-    let edit = move |f: &Found| match &f.kind {
-        Kind::File { executable, .. } => find(&f.name).map(|file| {
+    let mut files = files.iter();
+    let mut edit = move |f: &Found| match &f.kind {
+        Kind::File { executable, .. } => files.next().map(|file| {
             Edit::Put(Node::File {
                 id: file.id,
                 size: file.size,
@@ -405,17 +402,19 @@ pub(crate) fn nothing_in(paths: &[PathBuf], skipped: &[String]) -> Error {
 
 pub(crate) fn report(
     branch: &RefName,
-    files: Vec<(Arc<str>, Ingested)>,
+    (found, files): (&[Found], Vec<Ingested>),
     skipped: Vec<String>,
 ) -> AddReport {
     debug_assert_eq!(branch.kind, RefKind::Branch);
+    let found = found.iter().filter(|f| f.is_file());
     let files: Vec<AddedFile> = files
         .into_iter()
-        .map(|(path, i)| AddedFile {
-            path,
+        .zip(found)
+        .map(|(i, f)| AddedFile {
+            path: Arc::clone(&f.name),
             size: i.size,
             container: i.container.as_str(),
-            note: i.note,
+            note: i.note.map(String::from),
             new_raw: i.new_raw,
             new_stored: i.new_stored,
         })

@@ -120,7 +120,7 @@ pub fn pack(
     let branch = RefName::branch(name.parse()?, DEFAULT_BRANCH)?;
     shop.components.cancel.check()?;
     let stored = archive.finish(&[(branch, snapshot)])?;
-    let raw = files.iter().map(|(_, f)| f.size).sum();
+    let raw = files.iter().map(|f| f.size).sum();
     Ok(PackReport {
         files: files.len() as u64,
         raw,

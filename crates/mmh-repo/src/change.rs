@@ -92,7 +92,7 @@ impl Repository {
                 author: change.author.as_deref(),
             };
             let (id, changed) = self.publish(writer, &addition)?;
-            let mut report = report(branch, files, skipped.clone());
+            let mut report = report(branch, (&found, files), skipped.clone());
             report.snapshot = id.to_string();
             report.changed = changed;
             Ok(report)

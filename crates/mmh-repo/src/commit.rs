@@ -135,8 +135,7 @@ impl Repository {
             let before = base
                 .map(|id| objects::snapshot(self.source(), id))
                 .transpose()?;
-            let sum =
-                |of: fn(&crate::ingest::Ingested) -> u64| files.iter().map(|f| of(&f.1)).sum();
+            let sum = |of: fn(&crate::ingest::Ingested) -> u64| files.iter().map(of).sum();
             let mut report = CommitReport {
                 name: branch.to_string(),
                 snapshot: String::new(),

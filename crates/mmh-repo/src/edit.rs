@@ -39,8 +39,15 @@ type One<'a> = (Cow<'a, str>, Edit);
 /// Of several edits of one path the last one counts.
 impl<'a> FromIterator<One<'a>> for Edits<'a> {
     fn from_iter<I: IntoIterator<Item = One<'a>>>(edits: I) -> Self {
-        let mut all: Vec<One<'a>> = edits.into_iter().collect();
-        all.sort_by(|(a, _), (b, _)| a.split('/').cmp(b.split('/')));
+        let edits = edits.into_iter();
+        // Doubling what does not fit would cost more than what is too much at first.
+        let mut all: Vec<One<'a>> = Vec::with_capacity(edits.size_hint().1.unwrap_or(0));
+        all.extend(edits);
+        let order = |a: &str, b: &str| a.split('/').cmp(b.split('/'));
+        // Sorting takes memory for half of them, even where there is nothing to do.
+        if !all.is_sorted_by(|(a, _), (b, _)| order(a, b).is_le()) {
+            all.sort_by(|(a, _), (b, _)| order(a, b));
+        }
         all.dedup_by(|later, kept| {
             let same = later.0 == kept.0;
             if same {

@@ -49,7 +49,7 @@ pub(crate) struct Ingested {
     pub(crate) id: FileId,
     pub(crate) size: u64,
     pub(crate) container: Container,
-    pub(crate) note: Option<String>,
+    pub(crate) note: Option<Box<str>>,
     /// Raw bytes of chunks that the store did not have yet.
     pub(crate) new_raw: u64,
     /// What those became.
@@ -147,7 +147,7 @@ impl Ingest<'_> {
             id,
             size: file.size,
             container: layout.container(),
-            note: file.note,
+            note: file.note.map(String::into_boxed_str),
             new_raw: out.new_raw,
             new_stored: out.new_stored,
         })

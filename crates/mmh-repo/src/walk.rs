@@ -75,6 +75,7 @@ pub(crate) fn walk(paths: &[PathBuf], options: WalkOptions) -> Result<(Vec<Found
             walker.entry(path, name, &meta)?;
         }
     }
+    walker.found.shrink_to_fit();
     walker.found.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     if let Some(pair) = walker.found.windows(2).find(|w| w[0].name == w[1].name) {
         let (a, b) = (pair[0].path(), pair[1].path());

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use mmh_core::TensorInfo;
 use mmh_core::object::{Snapshot, SnapshotTag};
@@ -20,7 +20,7 @@ use crate::ingest::{Ingest, Ingested};
 use crate::objects;
 use crate::recycle::Encoders;
 use crate::repository::{Components, Settings};
-use crate::walk::{Found, Kind};
+use crate::walk::Found;
 
 /// Files up to this length are added several at a time, larger ones one after another with their
 /// chunks in parallel.
@@ -74,13 +74,14 @@ impl Workshop {
         BATCH_LEN_PER_THREAD * self.components.pool.current_num_threads() as u64
     }
 
-    /// Stores the content of every file; the result is in order of name.
+    /// Stores the content of every file; the result has the order of the files found. There may be
+    /// millions.
     pub(crate) fn ingest(
         &self,
         sink: &dyn ChunkSink,
         found: &[Found],
         bases: &Bases<'_>,
-    ) -> Result<Vec<(Arc<str>, Ingested)>> {
+    ) -> Result<Vec<Ingested>> {
         let total = found.iter().map(Found::len).sum();
         self.components.progress.begin("adding", Some(total));
         let done = self
@@ -96,10 +97,10 @@ impl Workshop {
         sink: &dyn ChunkSink,
         found: &[Found],
         bases: &Bases<'_>,
-    ) -> Result<Vec<(Arc<str>, Ingested)>> {
+    ) -> Result<Vec<Ingested>> {
         let ingest = self.ingest_into(sink);
         let externals = externals(found)?;
-        let one = |file: &Found, parallel: bool| -> Result<(Arc<str>, Ingested)> {
+        let one = |file: &Found, parallel: bool| {
             self.components.cancel.check()?;
             self.components.progress.item(&file.name);
             let path = file.path();
@@ -109,23 +110,25 @@ impl Workshop {
                 bases: Some((bases.source, &sets)),
                 ..ingest
             };
-            Ok((
-                Arc::clone(&file.name),
-                ingest.file(&path, outside, parallel)?,
-            ))
+            ingest.file(&path, outside, parallel)
         };
-        let files = found.iter().filter(|f| matches!(f.kind, Kind::File { .. }));
-        let (small, large): (Vec<&Found>, Vec<&Found>) =
-            files.partition(|f| f.len() <= SMALL_FILE_LEN);
-        let mut all = small
-            .par_iter()
-            .map(|f| one(f, false))
-            .collect::<Result<Vec<_>>>()?;
-        for file in large {
-            all.push(one(file, true)?);
+        let files: Vec<&Found> = found.iter().filter(|f| f.is_file()).collect();
+        let mut all: Vec<Option<Ingested>> = Vec::with_capacity(files.len());
+        all.resize_with(files.len(), || None);
+        let small = |file: &Found| file.len() <= SMALL_FILE_LEN;
+        let slots = files.par_iter().zip(&mut all);
+        slots
+            .filter(|(file, _)| small(file))
+            .try_for_each(|(file, slot)| -> Result<()> {
+                *slot = Some(one(file, false)?);
+                Ok(())
+            })?;
+        for (file, slot) in files.iter().zip(&mut all) {
+            if !small(file) {
+                *slot = Some(one(file, true)?);
+            }
         }
-        all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        Ok(all)
+        Ok(all.into_iter().flatten().collect())
     }
 
     /// Stores bytes as a file.
@@ -176,7 +179,7 @@ fn externals(found: &[Found]) -> Result<Externals> {
     let all: Mutex<Externals> = Mutex::new(HashMap::new());
     let index = |f: &&Found| {
         let name = f.name.to_ascii_lowercase();
-        matches!(f.kind, Kind::File { .. }) && (name.ends_with(".onnx") || name.ends_with(".index"))
+        f.is_file() && (name.ends_with(".onnx") || name.ends_with(".index"))
     };
     found
         .par_iter()

@@ -129,7 +129,7 @@ fn read_piece(file: &mut File, len: u64) -> Option<Bytes> {
     let mut bytes = vec![0; usize::try_from(sealed).ok()?];
     file.read_exact(&mut bytes).ok()?;
     let (piece, sum) = bytes.split_last_chunk::<SUM_LEN>()?;
-    if crc32c::crc32c(piece) != u32::from_le_bytes(*sum) {
+    if crc_fast::crc32_iscsi(piece) != u32::from_le_bytes(*sum) {
         return None;
     }
     bytes.truncate(bytes.len() - SUM_LEN);
@@ -142,7 +142,7 @@ fn write_piece(path: &Path, bytes: &[u8]) -> io::Result<()> {
     private_folder(folder)?;
     let name = SystemEntropy.draw().map_err(io::Error::other)?.to_string();
     let partial = folder.join(format!(".{}", &name[..32]));
-    let sum = crc32c::crc32c(bytes).to_le_bytes();
+    let sum = crc_fast::crc32_iscsi(bytes).to_le_bytes();
     let written = fs::write(&partial, [bytes, &sum].concat());
     let renamed = written.and_then(|()| fs::rename(&partial, path));
     if renamed.is_err() {

@@ -56,6 +56,8 @@ pub(crate) struct Index {
     backend: Backend,
     entropy: Arc<dyn Entropy>,
     runs: RwLock<Arc<Runs>>,
+    /// The runs that are known to last.
+    settled: Mutex<BTreeSet<String>>,
     cache: Mutex<LruCache<(Digest, u32), Arc<Block>>>,
 }
 
@@ -76,6 +78,7 @@ impl Index {
             backend,
             entropy,
             runs: RwLock::default(),
+            settled: Mutex::default(),
             cache,
         };
         index.refresh().await?;
@@ -273,11 +276,28 @@ impl Index {
         Ok(name)
     }
 
+    /// Makes sure that every run lasts which is known here: another process may have published it
+    /// a moment ago. Whoever relies on what it says calls this first.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        let runs = self.runs();
+        let settled = || self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let new: Vec<&String> = {
+            let settled = settled();
+            let known = runs.open.keys();
+            known.filter(|name| !settled.contains(*name)).collect()
+        };
+        self.backend.settle_all(&new).await?;
+        *settled() = runs.open.keys().cloned().collect();
+        Ok(())
+    }
+
     /// Enters a run that was just published, and forgets runs that it replaces.
     fn adopt(&self, name: String, run: Run, replaced: &[String]) {
         let mut runs = self.runs.write().unwrap_or_else(PoisonError::into_inner);
         let mut open = runs.open.clone();
         open.retain(|name, _| !replaced.contains(name));
+        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        settled.insert(name.clone());
         open.insert(name, Arc::new(run));
         *runs = Arc::new(Runs {
             open,

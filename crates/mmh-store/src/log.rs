@@ -367,10 +367,11 @@ impl Log {
         }
     }
 
-    /// The view to begin with: the newest checkpoint that is whole and agrees with its entry. A
-    /// damaged or lost checkpoint costs only time.
-    async fn newest_checkpoint(&self) -> Result<RefsView> {
-        for (seq, name) in self.checkpoints().await?.into_iter().rev() {
+    /// The newest checkpoint below `end` that is whole and agrees with its entry: the view to begin
+    /// with. A damaged or lost checkpoint costs only time.
+    async fn newest_checkpoint(&self, end: u64) -> Result<RefsView> {
+        let listed = self.checkpoints().await?;
+        for (seq, name) in listed.into_iter().rev().filter(|(seq, _)| *seq < end) {
             let Some(view) = self.read_checkpoint_if_whole(seq, &name).await? else {
                 continue;
             };
@@ -404,7 +405,7 @@ impl Log {
         for _ in 0..STALE_ATTEMPTS {
             let start = match self.seen() {
                 Some(seen) => seen,
-                None => Arc::new(Seen::at(self.newest_checkpoint().await?)),
+                None => Arc::new(Seen::at(self.newest_checkpoint(u64::MAX).await?)),
             };
             let seq = start.view.seq;
             match self.follow(start).await {

@@ -201,6 +201,21 @@ impl Backend {
         settled.map_err(Error::io(self.place(name)))
     }
 
+    /// The same for objects of one folder.
+    pub(crate) async fn settle_all(&self, names: &[&String]) -> Result<()> {
+        if self.stripe().is_none() {
+            // Syncing the folder settles all of them.
+            return match names.last() {
+                Some(name) => self.settle(name).await,
+                None => Ok(()),
+            };
+        }
+        for name in names {
+            self.settle(name).await?;
+        }
+        Ok(())
+    }
+
     /// The object's name with the repository's, for messages.
     pub(crate) fn place(&self, name: &str) -> String {
         format!("{}/{name}", self.name())

@@ -305,6 +305,13 @@ impl Pen {
                 sections.push(*no);
             }
         }
+        // What it relies on may have been indexed by another a moment ago. In one folder, the own
+        // run settles those before it.
+        let relies = || self.presence.relied().is_none_or(|packs| !packs.is_empty());
+        if (packs.is_empty() || self.store.backend().stripe().is_some()) && relies() {
+            let settled = block_on(handle, self.store.index().settle());
+            settled.map_err(|error| self.state().fail(error))?;
+        }
         if packs.is_empty() {
             return Ok(());
         }

@@ -236,7 +236,7 @@ pub(crate) fn encode_trailer(tail_len: u64, tail_digest: &Digest) -> [u8; RUN_TR
     out[8..40].copy_from_slice(tail_digest.as_bytes());
     out[40..44].copy_from_slice(&FILE_VERSION.to_le_bytes());
     out[44..52].copy_from_slice(&RUN_TRAILER_MAGIC);
-    let crc = crc32c::crc32c(&out[..52]);
+    let crc = crc_fast::crc32_iscsi(&out[..52]);
     out[52..].copy_from_slice(&crc.to_le_bytes());
     out
 }
@@ -249,7 +249,7 @@ pub(crate) fn parse_trailer(bytes: &[u8], run_len: u64) -> Result<(u64, Digest),
     if bytes[44..52] != RUN_TRAILER_MAGIC {
         return Err("it does not end with a trailer".into());
     }
-    if crc32c::crc32c(&bytes[..52]) != u32_at(bytes, 52) {
+    if crc_fast::crc32_iscsi(&bytes[..52]) != u32_at(bytes, 52) {
         return Err("the trailer's checksum does not match".into());
     }
     if u32_at(bytes, 40) != FILE_VERSION {
@@ -381,7 +381,10 @@ mod tests {
         assert_eq!(trailer[..8], 128u64.to_le_bytes());
         assert_eq!(&trailer[8..40], blake3::hash(tail).as_bytes());
         assert_eq!(&trailer[40..52], b"\x01\0\0\0MMH-RUN\n");
-        assert_eq!(trailer[52..], crc32c::crc32c(&trailer[..52]).to_le_bytes());
+        assert_eq!(
+            trailer[52..],
+            crc_fast::crc32_iscsi(&trailer[..52]).to_le_bytes()
+        );
     }
 
     #[test]
@@ -482,7 +485,7 @@ mod tests {
             let at = at.index(bytes.len());
             bytes[at] = with;
             let trailer = bytes.len() - RUN_TRAILER_LEN;
-            let crc = crc32c::crc32c(&bytes[trailer..trailer + 52]);
+            let crc = crc_fast::crc32_iscsi(&bytes[trailer..trailer + 52]);
             bytes[trailer + 52..].copy_from_slice(&crc.to_le_bytes());
             fuzz_run(&bytes);
         }

@@ -17,8 +17,8 @@ use crate::names;
 pub(crate) struct Cut {
     /// The last number that goes: the end of a block.
     last: u64,
-    /// The checkpoint that stands for what was before it.
-    checkpoint: u64,
+    /// The checkpoints that stand for what was before them: either may rot.
+    checkpoints: [u64; 2],
 }
 
 /// What was taken out of the log.
@@ -70,19 +70,21 @@ impl Log {
         })
     }
 
-    /// What may go so that the entries from `keep` on stay: whole blocks, with a whole checkpoint
+    /// What may go so that the entries from `keep` on stay: whole blocks, with two whole checkpoints
     /// after them. `None` if there is nothing.
     pub(crate) async fn truncatable(&self, keep: u64) -> Result<Option<Cut>> {
-        let checkpoint = self.newest_checkpoint().await?.seq;
-        let last = keep.saturating_sub(1).min(checkpoint.saturating_sub(1));
+        let newest = self.newest_checkpoint(u64::MAX).await?.seq;
+        let older = self.newest_checkpoint(newest).await?.seq;
+        let last = keep.saturating_sub(1).min(older.saturating_sub(1));
         let last = last / CHECKPOINT_EVERY * CHECKPOINT_EVERY;
-        Ok((last > 0).then_some(Cut { last, checkpoint }))
+        let checkpoints = [older, newest];
+        Ok((last > 0).then_some(Cut { last, checkpoints }))
     }
 
     /// Marks every block of the cut, then deletes its entries and checkpoints. May be broken off
     /// anywhere and done again.
     pub(crate) async fn truncate(&self, cut: Cut, cancel: &Cancel) -> Result<Truncated> {
-        let Cut { last, checkpoint } = cut;
+        let Cut { last, checkpoints } = cut;
         let mut done = Truncated::default();
         let listed = self.engine.list(names::BOUNDARIES, None).await?;
         let marked = listed.iter().filter_map(|(name, _)| names::parse_seq(name));
@@ -100,13 +102,10 @@ impl Log {
             self.engine.create(&name, bytes).await?;
         }
         // Others may have made them a moment ago: what stands for old entries lasts before these go.
-        let relied_on = [
-            names::boundary(last),
-            names::checkpoint(checkpoint),
-            names::entry(checkpoint),
-        ];
-        for name in &relied_on {
-            self.engine.settle(name).await?;
+        self.engine.settle(&names::boundary(last)).await?;
+        for seq in checkpoints {
+            self.engine.settle(&names::checkpoint(seq)).await?;
+            self.engine.settle(&names::entry(seq)).await?;
         }
         for (prefix, count) in [
             (names::LOG, &mut done.entries),

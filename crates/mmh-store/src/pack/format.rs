@@ -138,7 +138,7 @@ pub(crate) fn encode_record_head(frame: &[u8]) -> [u8; RECORD_HEAD_SIZE] {
     let mut head = [0; RECORD_HEAD_SIZE];
     let len = u32::try_from(frame.len()).expect("callers check STORED_LEN_MAX");
     head[..4].copy_from_slice(&len.to_le_bytes());
-    head[4..].copy_from_slice(&crc32c::crc32c(frame).to_le_bytes());
+    head[4..].copy_from_slice(&crc_fast::crc32_iscsi(frame).to_le_bytes());
     head
 }
 
@@ -166,7 +166,7 @@ impl Record {
         if frame.len() as u64 != u64::from(len) {
             return Err(format!("the record states {len} bytes, not {}", frame.len()).into());
         }
-        if crc32c::crc32c(frame) != u32_at(record, 4) {
+        if crc_fast::crc32_iscsi(frame) != u32_at(record, 4) {
             return Err("the frame's checksum does not match".into());
         }
         Ok(frame)
@@ -236,7 +236,7 @@ impl Trailer {
         out[56..88].copy_from_slice(self.content.as_bytes());
         out[88..92].copy_from_slice(&FILE_VERSION.to_le_bytes());
         out[92..100].copy_from_slice(&TRAILER_MAGIC);
-        let crc = crc32c::crc32c(&out[..100]);
+        let crc = crc_fast::crc32_iscsi(&out[..100]);
         out[100..].copy_from_slice(&crc.to_le_bytes());
         out
     }
@@ -249,7 +249,7 @@ impl Trailer {
         if bytes[92..100] != TRAILER_MAGIC {
             return Err("it does not end with a trailer".into());
         }
-        if crc32c::crc32c(&bytes[..100]) != u32_at(bytes, 100) {
+        if crc_fast::crc32_iscsi(&bytes[..100]) != u32_at(bytes, 100) {
             return Err("the trailer's checksum does not match".into());
         }
         if u32_at(bytes, 88) != FILE_VERSION {
@@ -395,7 +395,7 @@ mod tests {
         let (bytes, _) = pack(&[3]);
         assert_eq!(&bytes[..16], b"\x89MMH\r\n\x1a\n\x01\0\0\0\x01\0\0\0");
         assert_eq!(&bytes[16..20], 3u32.to_le_bytes());
-        assert_eq!(&bytes[20..24], crc32c::crc32c(&[0; 3]).to_le_bytes());
+        assert_eq!(&bytes[20..24], crc_fast::crc32_iscsi(&[0; 3]).to_le_bytes());
         assert_eq!(&bytes[24..27], [0; 3]);
         let footer = &bytes[27..67];
         assert_eq!(&footer[..32], blake3::hash(&[0]).as_bytes());
@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(&trailer[88..100], b"\x01\0\0\0MMH-TAIL");
         assert_eq!(
             trailer[100..],
-            crc32c::crc32c(&trailer[..100]).to_le_bytes()
+            crc_fast::crc32_iscsi(&trailer[..100]).to_le_bytes()
         );
     }
 
@@ -483,7 +483,7 @@ mod tests {
         for (field, value) in [(0, u64::MAX), (0, 0), (8, u64::MAX), (8, 1), (16, u64::MAX)] {
             let mut bad = bytes.clone();
             bad[at + field..at + field + 8].copy_from_slice(&value.to_le_bytes());
-            let crc = crc32c::crc32c(&bad[at..at + 100]);
+            let crc = crc_fast::crc32_iscsi(&bad[at..at + 100]);
             bad[at + 100..].copy_from_slice(&crc.to_le_bytes());
             assert!(decode(&bad).is_err(), "{value} at {field}");
         }
@@ -513,7 +513,7 @@ mod tests {
             bytes[at] = with;
             // The checksum is made right again, so that the mutation reaches what is behind it.
             let trailer = bytes.len() - TRAILER_LEN;
-            let crc = crc32c::crc32c(&bytes[trailer..trailer + 100]);
+            let crc = crc_fast::crc32_iscsi(&bytes[trailer..trailer + 100]);
             bytes[trailer + 100..].copy_from_slice(&crc.to_le_bytes());
             fuzz_pack_tail(&bytes);
         }

@@ -127,8 +127,8 @@ impl Geometry {
         head[12..20].copy_from_slice(&self.body_len.to_le_bytes());
         head[20..24].copy_from_slice(&self.n_recovery.to_le_bytes());
         head[24..28].copy_from_slice(&index.to_le_bytes());
-        head[28..32].copy_from_slice(&crc32c::crc32c(block).to_le_bytes());
-        let crc = crc32c::crc32c(&head[..32]);
+        head[28..32].copy_from_slice(&crc_fast::crc32_iscsi(block).to_le_bytes());
+        let crc = crc_fast::crc32_iscsi(&head[..32]);
         head[32..].copy_from_slice(&crc.to_le_bytes());
         head
     }
@@ -139,7 +139,7 @@ impl Geometry {
         let head = bytes
             .first_chunk::<CELL_HEAD_LEN>()
             .ok_or("shorter than a head")?;
-        if head[..8] != CELL_MAGIC || crc32c::crc32c(&head[..32]) != u32_at(head, 32) {
+        if head[..8] != CELL_MAGIC || crc_fast::crc32_iscsi(&head[..32]) != u32_at(head, 32) {
             return Err("no head of a cell".into());
         }
         if u32_at(head, 8) != PARITY_VERSION {
@@ -225,8 +225,8 @@ mod tests {
         assert_eq!(&head[..12], b"MMH-PRTY\x01\0\0\0");
         assert_eq!(head[12..20], (64u64 << 20).to_le_bytes());
         assert_eq!(head[20..28], [492u32, 7].map(u32::to_le_bytes).concat());
-        assert_eq!(head[28..32], crc32c::crc32c(b"block").to_le_bytes());
-        assert_eq!(head[32..], crc32c::crc32c(&head[..32]).to_le_bytes());
+        assert_eq!(head[28..32], crc_fast::crc32_iscsi(b"block").to_le_bytes());
+        assert_eq!(head[32..], crc_fast::crc32_iscsi(&head[..32]).to_le_bytes());
         assert_eq!(geometry.holds(15), (Holds::Table, 15));
         assert_eq!(geometry.holds(16), (Holds::Recovery, 0));
         assert_eq!(geometry.holds(508), (Holds::TableRecovery, 0));
@@ -280,7 +280,7 @@ mod tests {
         let with = |at: usize, value: &[u8]| {
             let mut bad = head;
             bad[at..at + value.len()].copy_from_slice(value);
-            let crc = crc32c::crc32c(&bad[..32]);
+            let crc = crc_fast::crc32_iscsi(&bad[..32]);
             bad[32..].copy_from_slice(&crc.to_le_bytes());
             Geometry::parse(&bad, good.cell_offset(2))
         };
@@ -311,7 +311,7 @@ mod tests {
             head[12..20].copy_from_slice(&(body_len >> (index % 64)).to_le_bytes());
             head[20..24].copy_from_slice(&(n_recovery >> (body_len % 32)).to_le_bytes());
             head[24..28].copy_from_slice(&(index % 1000).to_le_bytes());
-            let crc = crc32c::crc32c(&head[..32]);
+            let crc = crc_fast::crc32_iscsi(&head[..32]);
             head[32..].copy_from_slice(&crc.to_le_bytes());
             fuzz_parity_head(&head, offset);
         }

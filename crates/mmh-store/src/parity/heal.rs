@@ -111,11 +111,11 @@ pub(crate) async fn examine(source: Source<'_>) -> Result<Option<Examined>> {
 /// The CRC-32C of a block, filled up with zeros.
 fn checksum(block: &[u8], block_len: usize) -> u32 {
     if block.len() == block_len {
-        return crc32c::crc32c(block);
+        return crc_fast::crc32_iscsi(block);
     }
     let mut whole = block.to_vec();
     whole.resize(block_len, 0);
-    crc32c::crc32c(&whole)
+    crc_fast::crc32_iscsi(&whole)
 }
 
 /// Windows of whole units, one after the other.
@@ -269,7 +269,7 @@ pub(crate) async fn restore(source: Source<'_>, found: &Examined) -> Result<Opti
     // What was read may have rotted since it was examined, or a checksum have met damage by chance.
     if blocks
         .iter()
-        .any(|(index, block)| crc32c::crc32c(block) != found.table[*index])
+        .any(|(index, block)| crc_fast::crc32_iscsi(block) != found.table[*index])
     {
         return Ok(None);
     }

@@ -33,7 +33,7 @@ pub(crate) fn append(file: &dyn StagedFile, geometry: &Geometry) -> io::Result<(
         let whole = len.next_multiple_of(block_len);
         window[len..whole].fill(0);
         for block in window[..whole].chunks_exact(block_len) {
-            table.extend_from_slice(&crc32c::crc32c(block).to_le_bytes());
+            table.extend_from_slice(&crc_fast::crc32_iscsi(block).to_le_bytes());
             encoder.push(block);
         }
         offset += len as u64;

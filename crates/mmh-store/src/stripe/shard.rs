@@ -57,7 +57,7 @@ impl Head {
         (out[8], out[9], out[10]) = (self.data, self.parity, self.number);
         out[16..24].copy_from_slice(&self.len.to_le_bytes());
         out[24..40].copy_from_slice(&self.object);
-        let crc = crc32c::crc32c(&out[..44]);
+        let crc = crc_fast::crc32_iscsi(&out[..44]);
         out[44..].copy_from_slice(&crc.to_le_bytes());
         out
     }
@@ -73,7 +73,7 @@ impl Head {
         if bytes[..8] != SHARD_MAGIC {
             return Err("it is no shard");
         }
-        if crc32c::crc32c(&bytes[..44]) != u32_at(bytes, 44) {
+        if crc_fast::crc32_iscsi(&bytes[..44]) != u32_at(bytes, 44) {
             return Err("the checksum of its head does not match");
         }
         if bytes[11..16] != [0; 5] || bytes[40..44] != [0; 4] {
@@ -96,8 +96,11 @@ impl Head {
     /// The checksum of a piece.
     fn crc(&self, number: u64, piece: &[u8]) -> u32 {
         // Without the head's own checksum: with it the sum of any head is the same.
-        let start = crc32c::crc32c(&self.encode()[..44]);
-        crc32c::crc32c_append(crc32c::crc32c_append(start, &number.to_le_bytes()), piece)
+        let mut crc = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+        for part in [&self.encode()[..44], &number.to_le_bytes(), piece] {
+            crc.update(part);
+        }
+        u32::try_from(crc.finalize()).expect("it has 32 bits")
     }
 
     /// Appends a payload in pieces, the first of which has this number.
@@ -206,7 +209,7 @@ mod tests {
         for at in (11..16).chain(40..44) {
             let mut bytes = head(5).encode();
             bytes[at] = 1;
-            let crc = crc32c::crc32c(&bytes[..44]).to_le_bytes();
+            let crc = crc_fast::crc32_iscsi(&bytes[..44]).to_le_bytes();
             bytes[44..].copy_from_slice(&crc);
             assert_eq!(Head::parse(&bytes), Err("it is of a newer version"));
         }

@@ -282,7 +282,7 @@ fn a_forged_footer_is_refused_or_harmless() {
         trailer[16..24].copy_from_slice(&n.to_le_bytes());
         trailer[24..56].copy_from_slice(blake3::hash(footer).as_bytes());
         trailer[56..88].copy_from_slice(content.as_bytes());
-        let crc = crc32c::crc32c(&trailer[..100]);
+        let crc = crc_fast::crc32_iscsi(&trailer[..100]);
         trailer[100..].copy_from_slice(&crc.to_le_bytes());
         file.extend_from_slice(&trailer);
         std::fs::write(&path, file).unwrap();
