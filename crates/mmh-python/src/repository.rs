@@ -185,7 +185,7 @@ impl Repository {
             .iter()
             .map(|t| parse(t))
             .collect::<Result<Vec<_>>>()?;
-        self.run(py, |repo| text(&repo.stat(&targets)?))
+        self.run(py, |repo| text(&repo.stat(&targets, true)?))
     }
 
     /// Opens the file that a target names.

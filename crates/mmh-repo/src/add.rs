@@ -59,7 +59,10 @@ pub struct AddedFile {
     pub new_stored: u64,
 }
 
-fn as_text<S: Serializer>(text: &Arc<str>, to: S) -> std::result::Result<S::Ok, S::Error> {
+pub(crate) fn as_text<S: Serializer>(
+    text: &Arc<str>,
+    to: S,
+) -> std::result::Result<S::Ok, S::Error> {
     to.serialize_str(text)
 }
 

@@ -252,10 +252,14 @@ pub(crate) struct Match {
     pub(crate) tensor: TensorInfo,
 }
 
+/// Finds the candidates for a file, best first; asked only if there is something to match.
+pub(crate) type Candidates<'a> = &'a (dyn Fn() -> Result<Vec<Arc<BaseSet>>> + Sync);
+
 /// Finds the bases of one file's chunks.
 pub(crate) struct Matcher<'a> {
     source: &'a dyn ChunkSource,
-    sets: &'a [Arc<BaseSet>],
+    candidates: Candidates<'a>,
+    sets: OnceLock<Vec<Arc<BaseSet>>>,
     file: &'a dyn ReadAt,
     layout: &'a Layout,
     chunking: Chunking,
@@ -266,14 +270,15 @@ pub(crate) struct Matcher<'a> {
 impl<'a> Matcher<'a> {
     /// A matcher for the chunks of `file`.
     pub(crate) fn new(
-        (source, sets): (&'a dyn ChunkSource, &'a [Arc<BaseSet>]),
+        (source, candidates): (&'a dyn ChunkSource, Candidates<'a>),
         (file, layout): (&'a dyn ReadAt, &'a Layout),
         chunking: Chunking,
     ) -> Self {
         let parts = Mutex::default();
         Self {
             source,
-            sets,
+            candidates,
+            sets: OnceLock::new(),
             file,
             layout,
             chunking,
@@ -281,18 +286,23 @@ impl<'a> Matcher<'a> {
         }
     }
 
+    fn sets(&self) -> Result<&[Arc<BaseSet>]> {
+        if let Some(sets) = self.sets.get() {
+            return Ok(sets);
+        }
+        let sets = (self.candidates)()?;
+        Ok(self.sets.get_or_init(|| sets))
+    }
+
     /// The base of a chunk of `raw_len` bytes, if there is one.
     ///
     /// # Errors
     /// Unavailable; a base that is damaged is none.
     pub(crate) fn base(&self, of: Of, raw_len: usize) -> Result<Option<Match>> {
-        if self.sets.is_empty() {
-            return Ok(None);
-        }
         let Some((set, tensor)) = self.tensor(of.part)? else {
             return Ok(None);
         };
-        let tensor = &self.sets[set].tensors[tensor];
+        let tensor = &self.sets()?[set].tensors[tensor];
         match tensor.chunks.get(of.chunk) {
             Some((id, len)) if *len as usize == raw_len => {
                 let found = unless_damaged(self.read(id))?;
@@ -342,7 +352,11 @@ impl<'a> Matcher<'a> {
         if !may_differ(info.dtype) {
             return Ok(None);
         }
-        for (set, tensors) in self.sets.iter().enumerate() {
+        let sets = self.sets()?;
+        if sets.is_empty() {
+            return Ok(None);
+        }
+        for (set, tensors) in sets.iter().enumerate() {
             if let Some(at) = tensors.named(info) {
                 return Ok(Some((set, at)));
             }
@@ -353,7 +367,7 @@ impl<'a> Matcher<'a> {
         if sketch.is_empty() {
             return Ok(None);
         }
-        for (set, tensors) in self.sets.iter().enumerate() {
+        for (set, tensors) in sets.iter().enumerate() {
             if let Some(at) = tensors.alike(self.source, info, &sketch)? {
                 return Ok(Some((set, at)));
             }
@@ -365,7 +379,7 @@ impl<'a> Matcher<'a> {
 impl fmt::Debug for Matcher<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Matcher")
-            .field("sets", &self.sets.len())
+            .field("sets", &self.sets)
             .finish_non_exhaustive()
     }
 }

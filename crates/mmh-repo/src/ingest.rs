@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mmh_codec::{Base, Context};
 use mmh_core::object::{
@@ -15,7 +15,7 @@ use mmh_formats::read_at::FileSource;
 use mmh_formats::{Container, Layout, ReadAt};
 use mmh_store::{ChunkSink, ChunkSource};
 
-use crate::base::{BaseSet, Match, Matcher};
+use crate::base::{Candidates, Match, Matcher};
 use crate::cut::{Chunking, Cutter, Job, Piece, Place, Slot};
 use crate::error::{Error, Result};
 use crate::gear::Gear;
@@ -40,7 +40,7 @@ pub(crate) struct Ingest<'a> {
     /// Whether files get the digests of their whole content.
     pub(crate) digests: bool,
     /// Candidates for bases, best first, and where their chunks are.
-    pub(crate) bases: Option<(&'a dyn ChunkSource, &'a [Arc<BaseSet>])>,
+    pub(crate) bases: Option<(&'a dyn ChunkSource, Candidates<'a>)>,
 }
 
 /// The outcome for one file.

@@ -112,8 +112,9 @@ pub fn inspect(
         .unwrap_or_default();
     let layout = mmh_formats::probe(&source, &name)?;
     let (outside, set) = Outside::open(bases, shop.chunking, &shop.components)?;
-    let sets = [Arc::new(set)];
-    let matcher = Matcher::new((&outside, &sets), (&source, &layout), shop.chunking);
+    let set = Arc::new(set);
+    let candidates = || Ok(vec![Arc::clone(&set)]);
+    let matcher = Matcher::new((&outside, &candidates), (&source, &layout), shop.chunking);
     let mut cutter = Cutter::new(&source, &layout, shop.chunking);
     let mut sizes: BTreeMap<Slot, Sized> = BTreeMap::new();
     let mut pieces = Vec::new();

@@ -128,6 +128,20 @@ impl Repository {
         recursive: bool,
         all: &mut Vec<Listed>,
     ) -> Result<()> {
+        self.each_below((tree, prefix), recursive, &mut |listed| {
+            check_count(all.len())?;
+            all.push(listed);
+            Ok(())
+        })
+    }
+
+    /// Visits what is in a tree, each folder before what is in it. There may be millions.
+    pub(crate) fn each_below(
+        &self,
+        (tree, prefix): (TreeId, &str),
+        recursive: bool,
+        visit: &mut dyn FnMut(Listed) -> Result<()>,
+    ) -> Result<()> {
         self.shop.components.cancel.check()?;
         check_depth(tree, prefix)?;
         for Entry { name, node } in objects::entries(self.source(), tree)? {
@@ -136,10 +150,9 @@ impl Repository {
                 Node::Dir { id } if recursive => Some((id, format!("{path}/"))),
                 _ => None,
             };
-            check_count(all.len())?;
-            all.push(Listed { path, node });
+            visit(Listed { path, node })?;
             if let Some((id, prefix)) = below {
-                self.list_below(id, &prefix, recursive, all)?;
+                self.each_below((id, &prefix), recursive, visit)?;
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! Where bytes are saved: how much is there, how much of it is equal, how far the rest shrank.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use mmh_codec::Method;
 use mmh_core::name::{RefName, RepoName, Target};
@@ -8,6 +9,7 @@ use mmh_core::tree::Node;
 use mmh_core::{ChunkId, FileId, TreeId};
 use serde::Serialize;
 
+use crate::add::as_text;
 use crate::error::{Error, Result};
 use crate::list::Listed;
 use crate::repository::Repository;
@@ -34,11 +36,13 @@ pub struct Saving {
 #[derive(Debug, Clone, Serialize)]
 pub struct FileStat {
     /// Which target it belongs to.
-    pub name: String,
+    #[serde(serialize_with = "as_text")]
+    pub name: Arc<str>,
     /// Its path.
     pub path: String,
     /// The container that was recognised.
-    pub container: String,
+    #[serde(serialize_with = "as_text")]
+    pub container: Arc<str>,
     /// Why it is kept as bytes although it looked like a container.
     pub note: Option<String>,
     /// Its share; what an earlier file of the report brought counts as duplicates.
@@ -61,7 +65,7 @@ pub struct NameStat {
 pub struct StatReport {
     /// Each target.
     pub names: Vec<NameStat>,
-    /// Each file, in order of target and path.
+    /// Each file, in order of target and path, if that was asked for.
     pub files: Vec<FileStat>,
     /// Everything together.
     pub total: Saving,
@@ -104,6 +108,8 @@ struct Counter {
 enum Alone {
     /// Counted from its files.
     Counted(Counter),
+    /// Everything, as it is the only target.
+    Sole,
     /// The same tree as an earlier target of the same name, which is counted once.
     Same(usize),
 }
@@ -111,18 +117,19 @@ enum Alone {
 impl Alone {
     fn same(&self) -> Option<usize> {
         match self {
-            Self::Counted(_) => None,
+            Self::Counted(_) | Self::Sole => None,
             Self::Same(first) => Some(*first),
         }
     }
 }
 
 impl Repository {
-    /// Reports on some targets; on every branch and tag without any.
+    /// Reports on some targets; on every branch and tag without any. With `each`, every file is
+    /// reported on too.
     ///
     /// # Errors
     /// `NotFound`; `Corrupt` if an object is damaged or a chunk is missing.
-    pub fn stat(&self, targets: &[Target]) -> Result<StatReport> {
+    pub fn stat(&self, targets: &[Target], each: bool) -> Result<StatReport> {
         let targets = if targets.is_empty() {
             self.all_targets()?
         } else {
@@ -130,6 +137,7 @@ impl Repository {
         };
         let mut counter = Counter::default();
         let (mut files, mut alone) = (Vec::new(), Vec::new());
+        let mut containers: BTreeSet<Arc<str>> = BTreeSet::new();
         let mut done: HashMap<(TreeId, RepoName), usize> = HashMap::new();
         for (i, target) in targets.iter().enumerate() {
             let node = self.find_node(target)?;
@@ -140,23 +148,39 @@ impl Repository {
                     continue;
                 }
             }
-            let mut own = Counter::default();
-            for Listed { path, node } in self.list_files(target, node)? {
+            let mut own = (targets.len() > 1).then(Counter::default);
+            let name: Arc<str> = target.to_string().into();
+            let mut count = |Listed { path, node }| {
                 let Node::File { id, .. } = node else {
-                    continue;
+                    return Ok(());
                 };
                 self.shop.components.cancel.check()?;
-                let (saving, file) = self.count_file(id, i, &mut counter, &mut own)?;
-                let (container, note) = (file.container, file.note);
-                files.push(FileStat {
-                    name: target.to_string(),
-                    path,
-                    container,
-                    note,
-                    saving,
-                });
+                let counters = (&mut counter, own.as_mut());
+                let (saving, file) = self.count_file(id, i, counters)?;
+                if each {
+                    let container = match containers.get(&*file.container) {
+                        Some(known) => Arc::clone(known),
+                        None => file.container.into(),
+                    };
+                    containers.insert(Arc::clone(&container));
+                    files.push(FileStat {
+                        name: Arc::clone(&name),
+                        path,
+                        container,
+                        note: file.note,
+                        saving,
+                    });
+                }
+                Ok(())
+            };
+            match node {
+                Node::Dir { id } => self.each_below((id, ""), true, &mut count)?,
+                node => count(Listed {
+                    path: target.path.clone().unwrap_or_default(),
+                    node,
+                })?,
             }
-            alone.push(Alone::Counted(own));
+            alone.push(own.map_or(Alone::Sole, Alone::Counted));
         }
         let names = name_stats(&targets, &alone, &counter);
         let mut methods: BTreeMap<String, MethodStat> = BTreeMap::new();
@@ -190,32 +214,20 @@ impl Repository {
         Ok(self.refs()?.refs.keys().map(target).collect())
     }
 
-    /// Files at or below what a target names.
-    fn list_files(&self, target: &Target, node: Node) -> Result<Vec<Listed>> {
-        let mut all = Vec::new();
-        match node {
-            Node::Dir { id } => self.list_below(id, "", true, &mut all)?,
-            node => all.push(Listed {
-                path: target.path.clone().unwrap_or_default(),
-                node,
-            }),
-        }
-        Ok(all)
-    }
-
     fn count_file(
         &self,
         id: FileId,
         target: usize,
-        all: &mut Counter,
-        own: &mut Counter,
+        (all, mut own): (&mut Counter, Option<&mut Counter>),
     ) -> Result<(Saving, mmh_core::object::File)> {
         let reader = self.open_file(id)?;
         let mut saving = Saving {
             raw: reader.size(),
             ..Saving::default()
         };
-        own.total.raw += reader.size();
+        if let Some(own) = &mut own {
+            own.total.raw += reader.size();
+        }
         all.total.raw += reader.size();
         let mut covered = HashMap::new();
         reader.for_each_chunk(&mut |chunk, len| {
@@ -228,7 +240,9 @@ impl Repository {
         )]
         for (chunk, len) in covered {
             let part = self.count_chunk(chunk, len, target, all)?;
-            own.add(chunk, len, all.seen[&chunk]);
+            if let Some(own) = &mut own {
+                own.add(chunk, len, all.seen[&chunk]);
+            }
             saving.stored += part.stored;
             saving.duplicates += part.duplicates;
             saving.coding += part.coding;
@@ -290,6 +304,9 @@ fn name_stats(targets: &[Target], alone: &[Alone], all: &Counter) -> Vec<NameSta
     let line = |(i, target): (usize, &Target)| {
         let first = alone[i].same().unwrap_or(i);
         let (mut saving, mut shared) = (Saving::default(), 0);
+        if let Alone::Sole = &alone[first] {
+            saving = all.total;
+        }
         if let Alone::Counted(own) = &alone[first] {
             saving = own.total;
             let elsewhere = |id: &ChunkId| {

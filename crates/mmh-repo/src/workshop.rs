@@ -105,9 +105,9 @@ impl Workshop {
             self.components.progress.item(&file.name);
             let path = file.path();
             let outside = externals.get(&path).map(Vec::as_slice);
-            let sets = bases.for_file(&file.name)?;
+            let candidates = || bases.for_file(&file.name);
             let ingest = Ingest {
-                bases: Some((bases.source, &sets)),
+                bases: Some((bases.source, &candidates)),
                 ..ingest
             };
             ingest.file(&path, outside, parallel)

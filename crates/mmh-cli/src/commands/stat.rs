@@ -17,7 +17,9 @@ const RIGHT: [usize; 7] = [1, 2, 3, 4, 5, 6, 7];
 
 /// Reports on some targets, or on everything.
 pub(crate) fn stat(session: &Session, targets: &[Target], files: bool) -> Result<(), Failure> {
-    let report = session.open()?.stat(targets)?;
+    let report = session
+        .open()?
+        .stat(targets, files || session.output.json)?;
     session
         .output
         .report(&report, |out| print(out, &report, files))
@@ -91,7 +93,7 @@ fn print_files(out: &mut dyn Write, report: &StatReport) -> io::Result<()> {
                 f.path.clone()
             };
             let mut row = row(&name, &f.saving);
-            row.push(f.container.clone());
+            row.push(f.container.to_string());
             row
         })
         .collect();

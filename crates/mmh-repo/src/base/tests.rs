@@ -76,7 +76,7 @@ fn store(memory: &Memory, tensors: &[(&str, Vec<u8>)], sets: &[Arc<BaseSet>]) ->
         gear: None,
         take_len: 5000,
         digests: true,
-        bases: Some((memory, sets)),
+        bases: Some((memory, &|| Ok(sets.to_vec()))),
     }
     .source(&bytes, &layout_of(&names), false)
     .unwrap();

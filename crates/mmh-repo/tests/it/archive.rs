@@ -65,7 +65,7 @@ fn an_archive_is_a_repository_that_cannot_be_changed() {
     assert_eq!(repo.names().unwrap().len(), 1);
     assert_eq!(repo.list(&target("trees/folder"), true).unwrap().len(), 1);
     assert!(repo.check_all().unwrap().is_clean());
-    let stat = repo.stat(&[]).unwrap();
+    let stat = repo.stat(&[], true).unwrap();
     assert_eq!(stat.total.raw, model().len() as u64);
     assert_eq!(stat.on_disk, fs::metadata(&archive).unwrap().len());
     let error = repo

@@ -77,7 +77,7 @@ fn the_next_revision_of_a_file_is_kept_as_a_difference() {
         let back = scratch.restore(&repo, "acme/m");
         assert_eq!(back["m.safetensors"], model("w", steps));
     }
-    let stat = repo.stat(&[]).unwrap();
+    let stat = repo.stat(&[], true).unwrap();
     let t = stat.total;
     assert!(t.delta > t.raw / 2, "{t:?}");
     let causes = (t.duplicates + t.delta).cast_signed() + t.coding;

@@ -75,7 +75,7 @@ fn folders_nested_without_end_are_an_error_everywhere() {
     };
     too_deep(repo.diff(&one, &two).unwrap_err());
     too_deep(repo.list(&one, true).unwrap_err());
-    too_deep(repo.stat(&[]).unwrap_err());
+    too_deep(repo.stat(&[], true).unwrap_err());
     let node = repo.node(&one).unwrap();
     let dest = scratch.path("out");
     too_deep(

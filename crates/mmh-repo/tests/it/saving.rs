@@ -32,7 +32,7 @@ fn a_tensor_is_stored_once_across_four_containers() {
         let new = report.new_raw;
         assert!(new < 20_000, "{name}: {new} bytes of {size} were new");
     }
-    let stat = repo.stat(&[]).unwrap();
+    let stat = repo.stat(&[], true).unwrap();
     assert_eq!(stat.names.len(), 4);
     for name in &stat.names {
         assert!(
@@ -59,7 +59,7 @@ fn the_causes_of_saving_add_up() {
         ],
     );
     add(&repo, &folder, "acme/m");
-    let stat = repo.stat(&[target("acme/m")]).unwrap();
+    let stat = repo.stat(&[target("acme/m")], true).unwrap();
     let holds = |s: &mmh_repo::stat::Saving| {
         let kept = s.stored.cast_signed() + s.duplicates.cast_signed() + s.coding;
         assert_eq!(kept, s.raw.cast_signed(), "{s:?}");
@@ -133,7 +133,7 @@ fn incompressible_files_do_not_grow() {
             &scratch.files(&name, &[("n", noise(len, 77 + i as u64))]),
             &name,
         );
-        let stat = repo.stat(&[target(&name)]).unwrap();
+        let stat = repo.stat(&[target(&name)], true).unwrap();
         let most = len as u64 + len as u64 / 1000 + 4096;
         assert!(stat.total.stored <= most, "{len} → {}", stat.total.stored);
     }
@@ -154,7 +154,7 @@ fn two_revisions_of_one_tree_are_counted_alone_and_once_together() {
     let folder = scratch.files("in", &[("a", noise(100_000, 1))]);
     add(&repo, &folder, "acme/m");
     repo.create_tag(&target("acme/m"), "v1").unwrap();
-    let report = repo.stat(&[]).unwrap();
+    let report = repo.stat(&[], true).unwrap();
     assert_eq!(report.total.raw, 100_000);
     assert_eq!(report.files.len(), 1);
     assert_eq!(report.names.len(), 2);
