@@ -24,6 +24,7 @@ mod shell;
 mod stages;
 mod table;
 mod tidy;
+mod wheel;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,7 @@ cargo xtask COMMAND
   bench --corpus DIR   a whole folder, once; bench --install-peers brings the peers
   engines              bring what tests need: moto, PostgreSQL, etcd, NATS, model-signing, age,
                        huggingface_hub, numpy, fsspec, pandas
+  wheel [DIR]          the package for Python with the program in it, to be installed by pip
   drill kill [-n N]    kill -9 at N random moments of an add (200); [--seed S]
   drill fuzz [-n N]    mutated models and damaged repositories, N rounds (200); [--seed S]
   drill simulate       the store in simulated worlds; [--seeds N] (10000), [--from SEED], [--threads N]
@@ -50,6 +52,7 @@ cargo xtask COMMAND
   drill large          add and restore a file of 20 GB within the bound of memory; [--gb N]
   drill neon           the codec's tests on 64-bit ARM, in an emulator; --install brings it
   drill writers [-n N] 8 writers with N transactions (500) each, on every engine
+  drill laptop         the wheel in a fresh environment: install, serve, hf upload and download, read
   drill garage         a cluster of three Garage nodes, one killed during an add; --install builds it
 
 Downloads and scratch repositories go to .demo/ in the root; MMH_DEMO_CACHE names another folder.
@@ -77,6 +80,7 @@ fn dispatch(command: &str, args: Args) -> Outcome {
         "engines" => engines::command(args),
         "tidy" => tidy::command(args),
         "corpus" => corpus::command(args),
+        "wheel" => wheel::command(args),
         "help" => {
             println!("{HELP}");
             Ok(())

@@ -1,5 +1,6 @@
 //! The program under trial, driven as a user would.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -24,6 +25,45 @@ pub(crate) struct Watched {
     pub(crate) time: Duration,
     /// The most memory it held, in bytes; nothing where the system does not tell.
     pub(crate) peak_rss: Option<u64>,
+}
+
+/// `mmh serve` while it runs; it ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    child: Child,
+    /// Where it serves by HTTP.
+    pub(crate) http: String,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Serving {
+    /// Starts a command that ends in `serve --json …`, and waits until it says where it serves.
+    pub(crate) fn start(command: &mut Command) -> Outcome<Self> {
+        let child = command.stdout(Stdio::piped()).spawn();
+        let mut serving = Self {
+            child: child.context(typed(command))?,
+            http: String::new(),
+        };
+        let out = serving.child.stdout.take();
+        let out = out.ok_or_else(|| Failure::failed("mmh serve says nothing"))?;
+        let mut text = String::new();
+        for line in BufReader::new(out).lines() {
+            text.push_str(&line.context("mmh serve")?);
+            if let Ok(said) = serde_json::from_str::<Value>(&text) {
+                let http = said["http"].as_str().unwrap_or_default();
+                http.clone_into(&mut serving.http);
+                return Ok(serving);
+            }
+        }
+        Err(Failure::failed(format!("mmh serve ended: {text}")))
+    }
 }
 
 impl Mmh {

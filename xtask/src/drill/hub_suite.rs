@@ -6,15 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::engines;
-use crate::mmh::Mmh;
+use crate::mmh::{Mmh, Serving};
 use crate::shell::{Context as _, Failure, Outcome, Scratch, cache, capture, typed};
 
 /// What runs them, beside the client itself.
@@ -67,7 +66,7 @@ pub(crate) fn hub_suite(program: &Path, only: Option<&str>) -> Outcome {
     let scratch = Scratch::new("drill-hub-suite")?;
     let served = Served::start(program, scratch.path())?;
     let folder = scratch.path().join("suite");
-    lay_out(&source, &folder.join("tests"), &served.http)?;
+    lay_out(&source, &folder.join("tests"), &served.serving.http)?;
     let report = folder.join("report.json");
     let suite = json!({
         "names": served.names, "report": report,
@@ -91,7 +90,7 @@ pub(crate) fn hub_suite(program: &Path, only: Option<&str>) -> Outcome {
         .args(FILES.map(|file| format!("tests/{file}")))
         .args(only.iter().flat_map(|only| ["-k", *only]))
         .current_dir(&folder)
-        .env("HF_ENDPOINT", &served.http)
+        .env("HF_ENDPOINT", &served.serving.http)
         .env("MMH_SUITE", &place)
         .env("HF_HOME", folder.join("home"))
         .env("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -201,17 +200,8 @@ fn lay_out(source: &Path, to: &Path, http: &str) -> Outcome {
 
 /// A server that runs, and the names that its tokens have in the tests.
 struct Served {
-    child: Child,
-    http: String,
+    serving: Serving,
     names: BTreeMap<String, String>,
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
 }
 
 impl Served {
@@ -230,29 +220,8 @@ impl Served {
         command.args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
         command.args(["--classic", "--tokens"]).arg(&tokens);
         command.arg("--uploads").arg(scratch.join("uploads"));
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("mmh serve")?;
-        let out = child.stdout.take();
-        let out = out.ok_or_else(|| Failure::failed("mmh serve says nothing"))?;
-        let mut served = Self {
-            child,
-            http: String::new(),
-            names,
-        };
-        let mut text = String::new();
-        for line in BufReader::new(out).lines() {
-            text.push_str(&line.context("mmh serve")?);
-            if let Ok(said) = serde_json::from_str::<Value>(&text) {
-                said["http"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .clone_into(&mut served.http);
-                return Ok(served);
-            }
-        }
-        Err(Failure::failed(format!("mmh serve ended: {text}")))
+        let serving = Serving::start(&mut command)?;
+        Ok(Self { serving, names })
     }
 }
 

@@ -6,6 +6,7 @@ mod garage;
 mod guided;
 mod hub_suite;
 mod kill;
+mod laptop;
 mod large;
 mod quantisers;
 mod sanitizer;
@@ -26,7 +27,7 @@ pub(crate) use simulate::simulate;
 /// `cargo xtask drill guided [--minutes N] [--only TARGET]`, `cargo xtask drill asan`,
 /// `cargo xtask drill neon [--install]`, `cargo xtask drill writers [-n N]`,
 /// `cargo xtask drill garage [--install]`, `cargo xtask drill scale [--files N] [--save]`,
-/// `cargo xtask drill hub-suite [--only TEXT] [--program FILE]` and
+/// `cargo xtask drill hub-suite [--only TEXT] [--program FILE]`, `cargo xtask drill laptop` and
 /// `cargo xtask drill quantisers [--install] [--library CONTRACTION=FILE]… [--model FILE] [--write]`
 pub(crate) fn command(mut args: Args) -> Outcome {
     let which = args.positional().unwrap_or_default();
@@ -47,6 +48,10 @@ pub(crate) fn command(mut args: Args) -> Outcome {
             let len = args.value::<u64>("--gb")?.unwrap_or(20) * 1_000_000_000;
             args.finish()?;
             large::large(&build("mmh", &RELEASE)?, len)
+        }
+        "laptop" => {
+            args.finish()?;
+            laptop::laptop()
         }
         "scale" => scale::command(args),
         "hub-suite" => {
@@ -99,7 +104,7 @@ pub(crate) fn command(mut args: Args) -> Outcome {
         }
         _ => Err(Failure::usage(
             "say which drill: kill, fuzz, simulate, guided, asan, neon, large, scale, writers, garage, \
-             hub-suite or quantisers",
+             hub-suite, laptop or quantisers",
         )),
     }
 }
