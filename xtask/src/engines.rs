@@ -1,6 +1,6 @@
 //! `cargo xtask engines`: brings what tests hold the program against. Servers that they start: moto
 //! from pip, etcd, NATS and PostgreSQL from Debian's packages. Stock tools: model-signing,
-//! huggingface_hub and what Python's users of tensors have from pip, age and git-lfs from Debian. What is
+//! huggingface_hub, what is built on it, and what Python's users of tensors have from pip, age and git-lfs from Debian. What is
 //! installed is left alone.
 
 use std::ffi::OsStr;
@@ -20,6 +20,15 @@ const MODEL_SIGNING: &[&str] = &["model-signing==1.1.1", "pyOpenSSL==26.4.0"];
 
 /// The client of model hubs that most others are built on, pinned: 60 MB with what it needs.
 pub(crate) const HUB: &[&str] = &["huggingface_hub==2.4.0"];
+
+/// What people run against hubs, pinned, without torch: 570 MB with what it needs.
+const HUB_USERS: &[&str] = &[
+    "transformers==5.24.0",
+    "datasets==5.2.0",
+    "safetensors==0.8.0",
+    "numpy==2.4.6",
+    "Jinja2==3.1.6",
+];
 
 /// What the package for Python works with, pinned: 200 MB.
 const BINDING: &[&str] = &[
@@ -62,7 +71,8 @@ pub(crate) fn provide() -> Vec<String> {
     note("moto", python(&folder.join("python"), MOTO));
     let signing = python(&folder.join("signing"), MODEL_SIGNING);
     note("model-signing", signing);
-    note("huggingface_hub", python(&folder.join("hub"), HUB));
+    let hub = python(&folder.join("hub"), &[HUB, HUB_USERS].concat());
+    note("huggingface_hub, transformers and datasets", hub);
     note("numpy and fsspec", python(&folder.join("binding"), BINDING));
     for (program, package) in UNPACKED {
         note(package, unpack(&folder, program, package));

@@ -41,7 +41,7 @@ cargo xtask COMMAND
   bench [FILE…]        mmh beside its peers, into docs/benchmarks.md; --rounds, --threads, --only
   bench --corpus DIR   a whole folder, once; bench --install-peers brings the peers
   engines              bring what tests need: moto, PostgreSQL, etcd, NATS, model-signing, age,
-                       huggingface_hub, numpy, fsspec, pandas
+                       huggingface_hub, transformers, datasets, numpy, fsspec, pandas
   wheel [DIR]          the package for Python with the program in it, to be installed by pip
   drill kill [-n N]    kill -9 at N random moments of an add (200); [--seed S]
   drill fuzz [-n N]    mutated models and damaged repositories, N rounds (200); [--seed S]

@@ -93,6 +93,23 @@ fn stock_clients_of_hubs_are_at_home() {
     assert!(!said.contains("\"status\":500"), "{said}");
 }
 
+/// The client's command line, transformers, datasets, and the requests of llama.cpp.
+#[test]
+fn what_people_run_against_hubs_is_at_home() {
+    let Some(python) = python() else {
+        return;
+    };
+    let scratch = Scratch::new();
+    scratch.write("work/empty", b"");
+    let server = Server::start_doors(&scratch, &["--requests"]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub/users.py");
+    let mut client = xet_client(&python, &scratch, &server, "hf");
+    run(client.current_dir(scratch.path("work")).arg(script));
+    scratch.ok(&["verify"]);
+    let said = server.stop();
+    assert!(!said.contains("\"status\":500"), "{said}");
+}
+
 /// A safetensors file with one BF16 tensor of that many elements; `step` is how far it was trained.
 fn model(n: usize, step: u8) -> Vec<u8> {
     let header = format!(
