@@ -1,6 +1,6 @@
 """What people run against a hub besides its client: its command line, transformers, datasets and llama.cpp.
 
-`HF_ENDPOINT` names the server, the current folder is empty, and every byte that comes back is compared.
+`HF_ENDPOINT` names the server, files go into the current folder, and every byte that comes back is compared.
 transformers runs without torch here: configuration, tokenizer and weights by safetensors, no network.
 """
 
