@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use mmh_core::ErrorKind;
+use mmh_core::FileId;
 use mmh_core::name::{DEFAULT_BRANCH, RefName, Target};
-use mmh_core::object::Snapshot;
 use mmh_core::tree::Node;
-use mmh_core::{FileId, SnapshotId};
 use mmh_repo::list::Listed;
+use mmh_repo::refs::SnapshotReport;
 use mmh_repo::{AddOptions, Change, ChunkCache, Content, ExportOptions, Onto, SyncOptions};
 use mmh_user::Remotes;
 use pyo3::prelude::*;
@@ -144,10 +144,9 @@ impl Repository {
         let target: Target = parse(target)?;
         self.run(py, |repo| {
             let history = repo.log(&target)?.take(count.unwrap_or(usize::MAX));
-            let row = |entry: mmh_repo::Result<(SnapshotId, Snapshot)>| {
-                entry.map(|(id, snapshot)| snapshot_json(&id, &snapshot))
-            };
-            text(&history.map(row).collect::<mmh_repo::Result<Vec<Value>>>()?)
+            let rows =
+                history.map(|entry| entry.map(|(id, snapshot)| SnapshotReport::of(&id, &snapshot)));
+            text(&rows.collect::<mmh_repo::Result<Vec<_>>>()?)
         })
     }
 
@@ -156,7 +155,7 @@ impl Repository {
         let target: Target = parse(target)?;
         self.run(py, |repo| {
             let found = repo.resolve(&target)?;
-            text(&snapshot_json(&found.id, &found.snapshot))
+            text(&SnapshotReport::of(&found.id, &found.snapshot))
         })
     }
 
@@ -404,16 +403,4 @@ fn node_json(path: &str, node: &Node) -> Value {
         Node::Dir { id } => json!({ "path": path, "type": "directory", "id": id.to_string() }),
         Node::Link { target } => json!({ "path": path, "type": "link", "target": target }),
     }
-}
-
-fn snapshot_json(id: &SnapshotId, snapshot: &Snapshot) -> Value {
-    json!({
-        "id": id.to_string(),
-        "digest": id.digest().to_string(),
-        "tree": snapshot.tree.to_string(),
-        "parents": snapshot.parents.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "author": snapshot.author,
-        "time_ms": snapshot.time_ms,
-        "message": snapshot.message,
-    })
 }

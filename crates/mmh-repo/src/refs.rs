@@ -25,6 +25,41 @@ pub struct Resolved {
     pub by: Option<RefName>,
 }
 
+/// A snapshot in reports.
+#[derive(Debug, Clone, Serialize)]
+pub struct SnapshotReport {
+    /// Its id.
+    pub id: String,
+    /// The digest in the id.
+    pub digest: String,
+    /// The tree's id.
+    pub tree: String,
+    /// The ids of those before it.
+    pub parents: Vec<String>,
+    /// Who made it.
+    pub author: String,
+    /// When, in milliseconds since 1970-01-01 UTC.
+    pub time_ms: u64,
+    /// Why.
+    pub message: String,
+}
+
+impl SnapshotReport {
+    /// What a snapshot says.
+    #[must_use]
+    pub fn of(id: &SnapshotId, snapshot: &Snapshot) -> Self {
+        Self {
+            id: id.to_string(),
+            digest: id.digest().to_string(),
+            tree: snapshot.tree.to_string(),
+            parents: snapshot.parents.iter().map(ToString::to_string).collect(),
+            author: snapshot.author.clone(),
+            time_ms: snapshot.time_ms,
+            message: snapshot.message.clone(),
+        }
+    }
+}
+
 /// A repository name with its branches and tags.
 #[derive(Debug, Clone, Serialize)]
 pub struct NameInfo {

@@ -9,6 +9,7 @@ use mmh_core::tree::Node;
 use mmh_core::{FileId, SnapshotId};
 use mmh_repo::Repository;
 use mmh_repo::list::Difference;
+use mmh_repo::refs::SnapshotReport;
 use serde_json::{Value, json};
 
 use super::files::print_differences;
@@ -52,18 +53,6 @@ pub(crate) fn names(session: &Session, long: bool) -> Result<(), Failure> {
     })
 }
 
-fn snapshot_json(id: &SnapshotId, snapshot: &Snapshot) -> Value {
-    json!({
-        "id": id.to_string(),
-        "digest": id.digest().to_string(),
-        "tree": snapshot.tree.to_string(),
-        "parents": snapshot.parents.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "author": snapshot.author,
-        "time_ms": snapshot.time_ms,
-        "message": snapshot.message,
-    })
-}
-
 fn print_snapshot(out: &mut dyn Write, id: &SnapshotId, s: &Snapshot) -> io::Result<()> {
     writeln!(
         out,
@@ -82,7 +71,8 @@ pub(crate) fn log(session: &Session, target: &Target, count: Option<usize>) -> R
     let repo = session.open()?;
     let history = repo.log(target)?.take(count.unwrap_or(usize::MAX));
     let entries = history.collect::<mmh_repo::Result<Vec<_>>>()?;
-    let value: Vec<Value> = entries.iter().map(|(id, s)| snapshot_json(id, s)).collect();
+    let value = entries.iter().map(|(id, s)| SnapshotReport::of(id, s));
+    let value: Vec<SnapshotReport> = value.collect();
     session.output.report(&value, |out| {
         entries
             .iter()
@@ -161,7 +151,7 @@ pub(crate) fn show(session: &Session, target: &Target) -> Result<(), Failure> {
             all.into_iter().filter_map(added).collect()
         }
     };
-    let mut value = snapshot_json(&tip.id, &tip.snapshot);
+    let mut value = json!(SnapshotReport::of(&tip.id, &tip.snapshot));
     value["changes"] = json!(changes);
     session.output.report(&value, |out| {
         print_snapshot(out, &tip.id, &tip.snapshot)?;

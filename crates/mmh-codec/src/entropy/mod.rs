@@ -28,7 +28,7 @@ pub use model::{
 };
 #[cfg(all(target_arch = "aarch64", target_endian = "little"))]
 pub use neon::Neon;
-pub use pieces::Pieces;
+use pieces::Pieces;
 pub use reference::Reference;
 pub use select::{best, by_name, engines};
 pub(crate) use tables::{put_tables, read_tables, tables_cost};

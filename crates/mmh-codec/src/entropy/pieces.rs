@@ -20,7 +20,7 @@ const ENDS_MAX: usize = 8;
 /// The pieces of one distribution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[repr(C, align(64))]
-pub struct Pieces {
+pub(crate) struct Pieces {
     /// `first << 12 | frequency` of each symbol, where *first* is its first place.
     pub(super) symbols: [u32; SYMBOLS_MAX],
     /// The piece in which each cell begins.
@@ -37,10 +37,10 @@ impl Pieces {
     /// The pieces of `levels`, whose symbols beyond the alphabet must have level 0. `None` if more
     /// than [`ENDS_MAX`] end within a cell, which is rare.
     pub(super) fn new(levels: &Levels, alphabet: Alphabet) -> Option<Self> {
-        let freqs = levels.frequencies().map(u32::from);
+        let freqs = levels.frequencies();
         // Sides come in the order of slots: sorted by symbol they are in the order of ranks.
         let mut sides = Vec::with_capacity(PIECES);
-        for_each_side(&levels.frequencies(), alphabet, |side| {
+        for_each_side(&freqs, alphabet, |side| {
             if side.n_slots > 0 {
                 sides.push((side.symbol, side.first_slot, side.n_slots));
             }
@@ -59,7 +59,7 @@ impl Pieces {
             let cell = |place: u32| (place >> CELL_BITS) as usize;
             if n == 0 || sides[n - 1].0 != symbol {
                 place = place.next_multiple_of(1 << CELL_BITS);
-                pieces.symbols[symbol] = place << PROB_BITS | freqs[symbol];
+                pieces.symbols[symbol] = place << PROB_BITS | u32::from(freqs[symbol]);
             } else {
                 pieces.ends[n - 1] = low_word(place);
                 n_ends[cell(place)] += 1;
