@@ -2,12 +2,15 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
 
 use crate::support::{Scratch, noise, ran};
 
 /// A server that runs; it is stopped by [`Server::stop`], and killed if a test fails before.
 pub(crate) struct Server {
     child: Option<Child>,
+    /// Reads what it writes to standard error: a full pipe would stop it.
+    errors: Option<JoinHandle<String>>,
     url: String,
     address: String,
     /// Where it speaks HTTP in the clear; empty if nowhere.
@@ -40,10 +43,17 @@ impl Server {
             }
         }
         child.stdout = Some(out.into_inner());
+        let mut stderr = child.stderr.take().unwrap();
+        let errors = std::thread::spawn(move || {
+            let mut said = String::new();
+            stderr.read_to_string(&mut said).unwrap();
+            said
+        });
         let said: serde_json::Value = serde_json::from_str(&text).unwrap();
         let of = |key: &str| said[key].as_str().unwrap_or_default().to_owned();
         Self {
             child: Some(child),
+            errors: Some(errors),
             url: of("url"),
             address: of("address"),
             http: of("http"),
@@ -56,13 +66,7 @@ impl Server {
         let id = child.id().to_string();
         let killed = Command::new("kill").args(["-TERM", &id]).status().unwrap();
         assert!(killed.success());
-        let mut said = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut said)
-            .unwrap();
+        let said = self.errors.take().unwrap().join().unwrap();
         assert!(child.wait().unwrap().success(), "{said}");
         said
     }

@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use mmh_core::ports::{Cancel, Progress};
 use mmh_core::{ChunkId, ErrorKind, PackId};
 use tokio::runtime::Handle;
+use tokio_util::task::TaskTracker;
 
 use super::extents::{Extent, extents};
 use crate::block_on::block_on;
@@ -120,6 +121,7 @@ impl Writer {
             writer: Arc::clone(self),
             handle,
             state,
+            jobs: TaskTracker::new(),
         }));
         progress.begin("sending", Some(bytes));
         let pack = |pack| {
@@ -133,8 +135,14 @@ impl Writer {
             }
         };
         let all = futures::stream::iter(packs.into_iter().map(pack)).buffer_unordered(PACKS);
-        all.try_collect::<()>().await?;
-        carrier.rest(ids, (progress, cancel)).await?;
+        let done = match all.try_collect().await {
+            Ok(()) => carrier.rest(ids, (progress, cancel)).await,
+            Err(error) => Err(error),
+        };
+        // After the first failure others still put: whoever is told of it may look at what is there.
+        carrier.0.jobs.close();
+        carrier.0.jobs.wait().await;
+        done?;
         progress.end();
         Ok(carrier.0.state.carried())
     }
@@ -183,9 +191,23 @@ struct Inner {
     writer: Arc<Writer>,
     handle: Handle,
     state: State,
+    /// What runs on threads beside the runtime.
+    jobs: TaskTracker,
 }
 
 impl Carrier {
+    /// Runs blocking work on a thread of its own.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let carrier = self.clone();
+        let done = self.0.jobs.spawn_blocking(move || work(&carrier)).await;
+        done.map_err(|e| Error::Internal {
+            what: format!("a carrying job stopped: {e}"),
+        })?
+    }
+
     /// Carries what is wanted of one pack; what cannot be read stays open.
     async fn pack(
         &self,
@@ -218,8 +240,9 @@ impl Carrier {
                 Err(error) => return Err(error),
             };
             let len = extent.entries.iter().map(Entry::record_len).sum();
-            let carrier = self.clone();
-            let failed = run(move || carrier.extent(&extent, &bytes)).await?;
+            let failed = self
+                .run(move |carrier| carrier.extent(&extent, &bytes))
+                .await?;
             progress.advance(len);
             Ok(failed)
         };
@@ -270,8 +293,7 @@ impl Carrier {
         for id in left {
             cancel.check()?;
             progress.item(&id.to_string());
-            let carrier = self.clone();
-            if let Err(reason) = run(move || carrier.one(&id, 0)).await? {
+            if let Err(reason) = self.run(move |carrier| carrier.one(&id, 0)).await? {
                 self.0.state.lost().insert(id, reason);
             }
         }
@@ -399,12 +421,4 @@ fn is_of_the_source(error: &Error) -> bool {
     use ErrorKind as K;
     let kind = error.kind();
     matches!(kind, K::Corrupt | K::NotFound | K::Unsupported | K::Invalid)
-}
-
-/// Runs blocking work on a thread of its own.
-async fn run<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|e| Error::Internal {
-        what: format!("a carrying job stopped: {e}"),
-    })?
 }
