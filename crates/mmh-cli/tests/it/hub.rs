@@ -110,6 +110,32 @@ fn what_people_run_against_hubs_is_at_home() {
     assert!(!said.contains("\"status\":500"), "{said}");
 }
 
+/// Whole folders, patterns, revisions, the client's cache, and single files by `HfFileSystem`.
+fn folders(client: fn(&Path, &Scratch, &Server) -> Command) {
+    let Some(python) = python() else {
+        return;
+    };
+    let scratch = Scratch::new();
+    scratch.write("work/empty", b"");
+    let server = Server::start_doors(&scratch, &["--doors", "hub", "--requests"]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub/folders.py");
+    let mut client = client(&python, &scratch, &server);
+    run(client.current_dir(scratch.path("work")).arg(script));
+    scratch.ok(&["verify"]);
+    let said = server.stop();
+    assert!(!said.contains("\"status\":500"), "{said}");
+}
+
+#[test]
+fn whole_folders_and_a_file_system_by_xet() {
+    folders(|python, scratch, server| xet_client(python, scratch, server, "hf"));
+}
+
+#[test]
+fn whole_folders_and_a_file_system_by_lfs() {
+    folders(client);
+}
+
 /// A safetensors file with one BF16 tensor of that many elements; `step` is how far it was trained.
 fn model(n: usize, step: u8) -> Vec<u8> {
     let header = format!(
