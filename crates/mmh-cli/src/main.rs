@@ -13,6 +13,8 @@ mod output;
 mod progress;
 mod session;
 mod terminal;
+#[cfg(feature = "otlp")]
+mod traces;
 
 use std::io::Write;
 use std::process::ExitCode;

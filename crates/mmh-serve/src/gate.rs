@@ -19,6 +19,7 @@ use crate::rate::{Client, Left, Rates};
 use crate::reply::Refusal;
 use crate::server::{Peer, Scheme};
 use crate::token::{Caller, Role, Tokens};
+use crate::trace::{Trace, Traces};
 use crate::watch::{Note, Watch};
 
 /// By which a request is found in the logs of both sides.
@@ -30,6 +31,7 @@ const REQUEST_ID_LEN_MAX: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Gate {
     shared: Arc<Shared>,
+    traces: Traces,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,14 @@ impl Gate {
                 start: u32::from_le_bytes(crate::error::random()?),
                 requests: AtomicU64::new(0),
             }),
+            traces: Traces::default(),
         })
+    }
+
+    /// The same gate, whose requests are traced.
+    #[must_use]
+    pub fn traced(self, traces: Traces) -> Self {
+        Self { traces, ..self }
     }
 
     /// Puts the gate before a door's routes.
@@ -85,6 +94,10 @@ impl Gate {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.shared.metrics
+    }
+
+    pub(crate) fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// What clients without a token may do.
@@ -162,6 +175,7 @@ async fn admit(
     next: Next,
 ) -> Response {
     let began = Instant::now();
+    let trace = gate.traces.begin(door, &request);
     let peer = request.extensions().get::<Peer>().copied();
     let (method, path) = (
         request.method().to_string(),
@@ -181,8 +195,13 @@ async fn admit(
             let token = caller.name.to_string();
             request.extensions_mut().insert(caller);
             let metrics = &gate.shared.metrics;
-            let request = request.map(|body| Counted::body(body, metrics, (door, Way::In)));
-            (token, next.run(request).await)
+            let request = request.map(|body| Counted::body(body, metrics, (door, Way::In), None));
+            let answer = next.run(request);
+            let response = match &trace {
+                Some(trace) => trace.within(answer).await,
+                None => answer.await,
+            };
+            (token, response)
         }
         Err(refusal) => (String::new(), refusal.into_response()),
     };
@@ -191,6 +210,9 @@ async fn admit(
     }
     let (took, status) = (began.elapsed(), response.status().as_u16());
     gate.metrics().answered(door, &method, status, took);
+    if let Some(trace) = &trace {
+        trace.answered(response.status());
+    }
     if let Some(Peer(peer)) = peer {
         gate.shared.watch.note(&Note::Answered {
             peer,
@@ -199,10 +221,11 @@ async fn admit(
             path,
             status,
             took,
+            trace: trace.as_ref().map(Trace::id).unwrap_or_default(),
         });
     }
     let metrics = &gate.shared.metrics;
-    let mut response = response.map(|body| Counted::body(body, metrics, (door, Way::Out)));
+    let mut response = response.map(|body| Counted::body(body, metrics, (door, Way::Out), trace));
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }

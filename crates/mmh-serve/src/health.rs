@@ -56,6 +56,7 @@ async fn metrics(State(health): State<Health>, Extension(caller): Extension<Call
     let gate = &health.gate;
     gate.check(&caller, caller.everywhere(), Role::Reader)?;
     let mut text = gate.metrics().text();
+    text.push_str(&gate.traces().text());
     let facts = tokio::task::spawn_blocking(move || health.repo.facts()).await;
     if let Ok(Ok(facts)) = facts {
         for (name, help, value) in [

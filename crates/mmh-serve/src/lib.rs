@@ -15,12 +15,14 @@ mod identity;
 mod limits;
 mod metrics;
 mod node;
+mod outgoing;
 mod rate;
 mod reply;
 mod server;
 mod stall;
 mod tls;
 mod token;
+mod trace;
 mod watch;
 
 pub use error::{Error, Result};
@@ -30,8 +32,10 @@ pub use hub::{Hub, HubOptions, PART_LEN, Upstream};
 pub use identity::{Identity, PIN_LEN};
 pub use limits::Limits;
 pub use node::{Keys, Node};
+pub use outgoing::outgoing;
 pub use server::{Server, Stopped};
 pub use token::{Role, TOKEN_START, Tokens, new_token};
+pub use trace::{SpanCounts, Traces};
 pub use watch::{Note, Silent, Watch};
 
 /// What a server answers with.

@@ -11,6 +11,8 @@ use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 
+use crate::trace::Trace;
+
 /// Upper bounds of the buckets of durations, in milliseconds.
 const BUCKETS_MS: [u64; 8] = [1, 5, 25, 100, 250, 1000, 5000, 30_000];
 /// Methods that have a line of their own.
@@ -170,6 +172,8 @@ pub(crate) struct Counted {
     metrics: Arc<Metrics>,
     door: &'static str,
     way: Way,
+    /// Ends with the body.
+    trace: Option<Trace>,
 }
 
 impl Counted {
@@ -177,6 +181,7 @@ impl Counted {
         inner: Body,
         metrics: &Arc<Metrics>,
         (door, way): (&'static str, Way),
+        trace: Option<Trace>,
     ) -> Body {
         let metrics = Arc::clone(metrics);
         Body::new(Self {
@@ -184,6 +189,7 @@ impl Counted {
             metrics,
             door,
             way,
+            trace,
         })
     }
 }
@@ -196,11 +202,21 @@ impl hyper::body::Body for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let within = self.trace.as_ref().map(Trace::enter);
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        drop(within);
+        let frame = ready!(polled);
         if let Some(Ok(frame)) = &frame
             && let Some(bytes) = frame.data_ref()
         {
-            self.metrics.moved(self.door, self.way, bytes.len() as u64);
+            let len = bytes.len() as u64;
+            self.metrics.moved(self.door, self.way, len);
+            if let Some(trace) = &mut self.trace {
+                trace.sent(len);
+            }
+        }
+        if let (Some(Err(_)), Some(trace)) = (&frame, &self.trace) {
+            trace.broke();
         }
         Poll::Ready(frame)
     }
@@ -228,7 +244,7 @@ mod tests {
         metrics.answered("hub", "GET", 200, Duration::from_secs(60));
         metrics.answered("hub", "BREW", 404, Duration::ZERO);
         for (text, way) in [("12345", Way::Out), ("123", Way::In)] {
-            let body = Counted::body(Body::from(text), &metrics, ("hub", way));
+            let body = Counted::body(Body::from(text), &metrics, ("hub", way), None);
             assert_eq!(body.size_hint().exact(), Some(text.len() as u64));
             assert_eq!(body.collect().await.unwrap().to_bytes(), text);
         }

@@ -22,6 +22,8 @@ pub enum Note {
         status: u16,
         /// Time from the request's head to the answer's.
         took: Duration,
+        /// The trace it belongs to, in hex; empty if it belongs to none.
+        trace: String,
     },
     /// A connection failed before or between requests.
     Failed {

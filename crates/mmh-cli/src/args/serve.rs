@@ -34,8 +34,18 @@ pub(crate) enum DoorArg {
     Hub,
 }
 
+/// Which variables count besides those of all commands.
+const ENVIRONMENT: &str = "\
+Environment:
+  OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
+          A collector of OpenTelemetry (OTLP over HTTP in protobuf) that gets a span for each
+          request. Without them nothing is traced. OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES,
+          OTEL_TRACES_SAMPLER, OTEL_EXPORTER_OTLP_HEADERS and OTEL_BSP_MAX_QUEUE_SIZE mean what
+          they mean elsewhere; docs/HUB.md has all of them.";
+
 /// How a repository is served.
 #[derive(Debug, Args)]
+#[command(after_long_help = ENVIRONMENT)]
 pub(crate) struct ServeArgs {
     /// Where to listen for HTTPS: nodes and clients of hubs; port 0 takes any that is free
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7443")]

@@ -21,6 +21,8 @@ use crate::config::{Process, files};
 use crate::failure::Failure;
 use crate::output::{DIM, GOOD, ID, plain, styled, time};
 use crate::session::Session;
+#[cfg(feature = "otlp")]
+use crate::traces;
 
 /// How long a branch of another hub is taken for what it was.
 const UPSTREAM_FRESH: std::time::Duration = std::time::Duration::from_secs(60);
@@ -51,6 +53,12 @@ pub(crate) fn serve(session: &Session, args: &ServeArgs) -> Result<(), Failure> 
         false => Arc::new(Silent),
     };
     let gate = Gate::with_rate(tokens, args.read_only, Arc::clone(&watch), args.rate)?;
+    #[cfg(feature = "otlp")]
+    let (gate, collector) = {
+        let runtime = session.components().runtime;
+        let (traces, collector) = traces::open(&Process, &runtime, session.output.json)?;
+        (gate.traced(traces), collector)
+    };
     let place = session.place()?.value;
     let (node, hub) = (args.has(DoorArg::Node), args.has(DoorArg::Hub));
     let hub = match hub {
@@ -88,7 +96,10 @@ pub(crate) fn serve(session: &Session, args: &ServeArgs) -> Result<(), Failure> 
         say_where(session, &place, (&secure, shown), &clear)?;
         Ok::<_, Failure>(run_both(secure, clear, stop).await)
     };
-    let broken_off = session.components().runtime.block_on(run)?;
+    let ended = session.components().runtime.block_on(run);
+    #[cfg(feature = "otlp")]
+    collector.into_iter().for_each(traces::Collector::close);
+    let broken_off = ended?;
     if broken_off > 0 {
         let what = format!("stopped; {broken_off} connections were not done and were broken off");
         return Err(Failure::Other(ErrorKind::Unavailable, what));
@@ -362,18 +373,23 @@ fn line(note: &Note, now_ms: u64, json: bool) -> String {
             path,
             status,
             took,
+            trace,
         } => {
             let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
             if json {
-                let value = json!({ "request": {
+                let mut value = json!({ "request": {
                     "time_ms": now_ms, "peer": peer.to_string(), "token": token, "method": method,
                     "path": path, "status": status, "micros": micros,
                 } });
+                if !trace.is_empty() {
+                    value["request"]["trace"] = trace.as_str().into();
+                }
                 return format!("{value}\n");
             }
             let who = if token.is_empty() { "-" } else { token };
             let (who, path) = (plain(who), plain(path));
-            format!("{at} {peer} {who} {method} {path} {status} {micros}us\n")
+            let mark = if trace.is_empty() { "" } else { " trace=" };
+            format!("{at} {peer} {who} {method} {path} {status} {micros}us{mark}{trace}\n")
         }
         Note::Failed { peer, reason } if json => {
             let value = json!({ "failed": {
@@ -428,5 +444,22 @@ mod tests {
         );
         let parsed: serde_json::Value = serde_json::from_str(&line(&note, 7, true)).unwrap();
         assert_eq!(parsed["failed"]["time_ms"], 7);
+        let answered = |trace: &str| Note::Answered {
+            peer: "127.0.0.1:5".parse().unwrap(),
+            token: String::new(),
+            method: "GET".to_owned(),
+            path: "/a".to_owned(),
+            status: 200,
+            took: std::time::Duration::from_micros(9),
+            trace: trace.to_owned(),
+        };
+        let text = |trace: &str| line(&answered(trace), 0, false);
+        assert!(text("").ends_with(" - GET /a 200 9us\n"), "{}", text(""));
+        assert!(text("0af7").ends_with(" 200 9us trace=0af7\n"));
+        let request = |trace: &str| -> serde_json::Value {
+            serde_json::from_str(&line(&answered(trace), 0, true)).unwrap()
+        };
+        assert_eq!(request("0af7")["request"]["trace"], "0af7");
+        assert!(request("")["request"].get("trace").is_none());
     }
 }

@@ -28,4 +28,5 @@ mod stripe;
 mod support;
 mod sync;
 mod together;
+mod traces;
 mod transcripts;

@@ -30,7 +30,19 @@ impl Server {
     pub(crate) fn start_at(scratch: &Scratch, http: &str, more: &[&str]) -> Self {
         let places = ["--listen", "127.0.0.1:0", "--http", http];
         let args = [&["serve", "--json"], &places[..], more].concat();
+        Self::run(scratch.command(&args))
+    }
+
+    /// One with variables in its environment.
+    pub(crate) fn start_in(scratch: &Scratch, more: &[&str], variables: &[(&str, &str)]) -> Self {
+        let places = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+        let args = [&["serve", "--json"], &places[..], more].concat();
         let mut command = scratch.command(&args);
+        command.envs(variables.iter().copied());
+        Self::run(command)
+    }
+
+    fn run(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // What it says is one document over several lines; the last begins with its brace.

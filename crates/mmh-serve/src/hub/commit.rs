@@ -355,6 +355,7 @@ fn publish(
         message,
         author: Some(ask.author()),
     };
+    let step = hub.gate.traces().step("commit");
     let done = hub
         .repo
         .change(&branch, &change)
@@ -366,6 +367,7 @@ fn publish(
             },
             _ => error.into(),
         })?;
+    drop(step);
     let id: SnapshotId = done.snapshot.parse()?;
     let large = draft
         .large

@@ -87,6 +87,7 @@ pub(crate) async fn file(hub: &Arc<Hub>, ask: Ask, route: Route) -> Outcome<Resp
     };
     let (entry, after) = hub
         .apart(move |hub| {
+            let _step = hub.gate.traces().step("find");
             let mut after = Vec::new();
             let seen = hub.seen(&name, &rev)?;
             let commit = oid(&seen.found.id);
@@ -296,8 +297,10 @@ pub(crate) fn stream_of(
         .try_flatten()
         .map_ok(move |piece| decode(Arc::clone(&repo), piece))
         .try_buffered(at_once);
+    let mut step = hub.gate.traces().step("decode");
     // Its place is free for others when the body is sent.
-    decoded.inspect(move |_| {
+    decoded.inspect_ok(move |piece| {
+        step.gave(piece.len() as u64);
         let _held = &ahead;
     })
 }

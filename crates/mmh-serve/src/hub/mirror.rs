@@ -141,7 +141,7 @@ impl Mirror {
         if !(base.starts_with("https://") || base.starts_with("http://")) {
             return Err(bad("it begins with https:// or http://"));
         }
-        let tls = tls().map_err(|error| bad(&error.to_string()))?;
+        let tls = crate::outgoing::tls().map_err(|error| bad(&error.to_string()))?;
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(tls)
             .http1_only()
@@ -232,16 +232,6 @@ impl Mirror {
         }
         Ok(bytes)
     }
-}
-
-/// TLS with the roots of the system; without any, no certificate is good.
-fn tls() -> std::result::Result<rustls::ClientConfig, rustls::Error> {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider);
-    let config = config.with_safe_default_protocol_versions()?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 /// The other hub cannot be reached.

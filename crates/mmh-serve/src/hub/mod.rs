@@ -41,6 +41,7 @@ use mmh_core::name::{RepoName, Target, check_rev};
 use mmh_core::ports::Clock;
 use mmh_repo::refs::Resolved;
 use mmh_repo::{FileCache, Repository};
+use opentelemetry::Context;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -224,7 +225,12 @@ impl Hub {
         work: impl FnOnce(&Self) -> Outcome<T> + Send + 'static,
     ) -> Outcome<T> {
         let hub = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || work(&hub)).await;
+        let within = self.gate.traces().current();
+        let work = move || {
+            let _within = within.map(Context::attach);
+            work(&hub)
+        };
+        let done = tokio::task::spawn_blocking(work).await;
         done.unwrap_or_else(|error| {
             let status = StatusCode::INTERNAL_SERVER_ERROR;
             Err(Fail::new(status, format!("the server failed: {error}")))
@@ -378,11 +384,19 @@ async fn answer(State(hub): State<Arc<Hub>>, request: Request) -> Response {
 async fn dispatch(hub: &Arc<Hub>, parts: request::Parts, body: Body) -> Outcome<Response> {
     let ask = Ask::new(parts)?;
     let route = Route::parse(&ask.path).ok_or_else(Fail::no_route)?;
+    hub.gate.traces().routed(&ask.method, || route.template());
     if let Some((name, rev)) = route.read(&ask.method) {
         hub.may_read(&ask.caller, name)?;
+        let _step = hub
+            .mirror
+            .as_ref()
+            .map(|_| hub.gate.traces().step("upstream"));
         hub.bring(name, rev).await?;
     }
-    let admit = move |hub: &Hub| Ok((hub.admit(&ask, route)?, ask));
+    let admit = move |hub: &Hub| {
+        let _step = hub.gate.traces().step("admit");
+        Ok((hub.admit(&ask, route)?, ask))
+    };
     let (admitted, ask) = hub.apart(admit).await?;
     let route = match admitted {
         Admitted::To(route) => route,

@@ -29,6 +29,22 @@ const ALONE: [&str; 3] = ["auth-check", "discussions", "refs"];
 /// The families that hubs know.
 const HUB_FAMILIES: [&str; 3] = ["models", "datasets", "spaces"];
 
+/// Words of paths that are no names of anything a client made.
+const WHOLE: [&str; 3] = ["create", "delete", "move"];
+const SMALL: [&str; 2] = ["validate-yaml", "whoami-v2"];
+const LFS: [&str; 2] = ["batch", "verify"];
+const XET_PARTS: [&str; 7] = [
+    "chunks",
+    "default",
+    "reconstructions",
+    "shards",
+    "v1",
+    "v2",
+    "xorbs",
+];
+/// Parts of a path below `xet` that are told apart.
+const XET_DEPTH: usize = 5;
+
 /// What a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
@@ -164,6 +180,39 @@ impl Route {
         }
     }
 
+    /// The path with what differs from request to request left open; few enough to count by.
+    pub(crate) fn template(&self) -> String {
+        match self {
+            Self::List(family) => format!("/api/{family}"),
+            Self::Repo { repo, verb, rest } => {
+                let base = format!("/api/{}/{{id}}", repo.family());
+                match (*verb, rest.is_empty()) {
+                    ("", _) => base,
+                    (verb, true) => format!("{base}/{verb}"),
+                    ("xet", false) => {
+                        let rest = rest.iter().take(XET_DEPTH).map(|part| {
+                            let known = XET_PARTS.into_iter().find(|known| known == part);
+                            format!("/{}", known.unwrap_or("{part}"))
+                        });
+                        format!("{base}/xet{}", rest.collect::<String>())
+                    }
+                    (verb, false) => format!("{base}/{verb}/{{rest}}"),
+                }
+            }
+            Self::Repos(what) => format!("/api/repos/{}", known(what, &WHOLE, "{what}")),
+            Self::Small(what) => format!("/api/{}", known(what, &SMALL, "{what}")),
+            Self::File { repo, raw, .. } => {
+                let way = if *raw { "raw" } else { "resolve" };
+                let family = page_family(repo);
+                format!("/{family}{{id}}/{way}/{{revision}}/{{path}}")
+            }
+            Self::Lfs { repo, what } => {
+                let (family, what) = (page_family(repo), known(what, &LFS, "{oid}"));
+                format!("/{family}{{id}}.git/info/lfs/objects/{what}")
+            }
+        }
+    }
+
     fn api(parts: &[&str]) -> Option<Self> {
         let (first, rest) = parts.split_first()?;
         if *first == "repos" && rest.len() == 1 {
@@ -226,6 +275,24 @@ impl Route {
 
 fn family(text: &str) -> Option<&'static str> {
     HUB_FAMILIES.into_iter().find(|family| *family == text)
+}
+
+/// A word, if it is one of those.
+fn known<'a>(word: &str, among: &[&'a str], other: &'a str) -> &'a str {
+    among
+        .iter()
+        .find(|known| **known == word)
+        .copied()
+        .unwrap_or(other)
+}
+
+/// What pages of a repository begin with.
+fn page_family(repo: &RepoName) -> &'static str {
+    match repo.family() {
+        "datasets" => "datasets/",
+        "spaces" => "spaces/",
+        _ => "",
+    }
 }
 
 fn repo(family: &str, id: &[&str]) -> Option<RepoName> {
@@ -400,6 +467,46 @@ mod tests {
         assert_eq!(page_of(&name("models/a/b")), "a/b");
         assert_eq!(page_of(&name("datasets/b")), "datasets/b");
         assert_eq!(id_of(&name("datasets/a/b")), "a/b");
+    }
+
+    #[test]
+    fn templates_have_nothing_that_clients_make_up() {
+        for (path, template) in [
+            ("/api/models", "/api/models"),
+            ("/api/datasets/a/b", "/api/datasets/{id}"),
+            ("/api/models/a/refs", "/api/models/{id}/refs"),
+            (
+                "/api/models/a/b/tree/main/x/y",
+                "/api/models/{id}/tree/{rest}",
+            ),
+            (
+                "/api/models/a/b/xet/12/v1/xorbs/default/ff",
+                "/api/models/{id}/xet/{part}/v1/xorbs/default/{part}",
+            ),
+            (
+                "/api/models/a/b/xet/1/xorbs/ff",
+                "/api/models/{id}/xet/{part}/xorbs/{part}",
+            ),
+            ("/api/repos/create", "/api/repos/create"),
+            ("/api/repos/hf_secret", "/api/repos/{what}"),
+            ("/api/whoami-v2", "/api/whoami-v2"),
+            ("/api/hf_secret/x", "/api/{what}"),
+            ("/a/b/resolve/main/x/y", "/{id}/resolve/{revision}/{path}"),
+            (
+                "/datasets/b/raw/main/x",
+                "/datasets/{id}/raw/{revision}/{path}",
+            ),
+            (
+                "/a/b.git/info/lfs/objects/batch",
+                "/{id}.git/info/lfs/objects/batch",
+            ),
+            (
+                "/a/b.git/info/lfs/objects/ff",
+                "/{id}.git/info/lfs/objects/{oid}",
+            ),
+        ] {
+            assert_eq!(Route::parse(path).unwrap().template(), template, "{path}");
+        }
     }
 
     #[test]

@@ -147,6 +147,7 @@ async fn in_one_piece(
     let mut incoming = Incoming::new(body, &node.limits, len_max);
     let (bytes, _) = incoming.gather(usize::MAX).await?;
     let (path, create) = (Path::from(name), mode == PutMode::Create);
+    let _step = node.gate.traces().step("put");
     let put = node
         .backend
         .objects()
@@ -190,6 +191,7 @@ async fn staged(node: &Node, name: &str, len: Option<u64>, body: Body) -> Result
             break;
         }
     }
+    let _step = node.gate.traces().step("publish");
     Ok(arrival.publish().await?)
 }
 

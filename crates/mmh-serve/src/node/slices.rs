@@ -59,6 +59,7 @@ impl Node {
         if let Some(known) = self.remembered(pack) {
             return Ok(known);
         }
+        let _step = self.gate.traces().step("outline");
         let _alone = self.computing.acquire().await;
         // Another request may have computed it meanwhile.
         if let Some(known) = self.remembered(pack) {

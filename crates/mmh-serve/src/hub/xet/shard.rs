@@ -153,6 +153,7 @@ fn last(done: Outcome<()>) -> Value {
 }
 
 fn assemble_all(hub: &Hub, came: &Came) -> Outcome<()> {
+    let _step = hub.gate.traces().step("assemble");
     came.files
         .iter()
         .try_for_each(|file| assemble(hub, came, file))
