@@ -53,6 +53,18 @@ pub enum Difference {
     },
 }
 
+impl Difference {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Added { path, .. } | Self::Removed { path, .. } | Self::Changed { path, .. } => {
+                path
+            }
+        }
+    }
+}
+
 impl Repository {
     /// What a target names: the entries of a directory (all below it with `recursive`), or the
     /// file itself.
@@ -177,6 +189,22 @@ impl Repository {
                 });
             }
         }
+        Ok(all)
+    }
+
+    /// What differs between two trees, in order of path; between nothing and a tree without an old one.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub fn diff_of(&self, old: Option<TreeId>, new: TreeId) -> Result<Vec<Difference>> {
+        let mut all = Vec::new();
+        let Some(old) = old else {
+            for entry in objects::entries(self.source(), new)? {
+                self.one_side(&entry, "", true, &mut all)?;
+            }
+            return Ok(all);
+        };
+        self.diff_trees(old, new, "", &mut all)?;
         Ok(all)
     }
 

@@ -8,6 +8,7 @@ mod attributes;
 mod card;
 mod commit;
 mod commits;
+mod compare;
 mod content;
 mod date;
 mod disk;
@@ -431,7 +432,7 @@ async fn of_repo(
         None => (String::new(), String::new()),
     };
     match (verb, reads) {
-        ("" | "revision" | "tree" | "refs" | "commits" | "treesize", true) => {
+        ("" | "revision" | "tree" | "refs" | "commits" | "compare" | "treesize", true) => {
             hub.may_read(&ask.caller, &name)?;
             hub.apart(move |hub| match verb {
                 "" => view::info(hub, &ask, &name, "main"),
@@ -439,6 +440,7 @@ async fn of_repo(
                 "tree" => view::tree(hub, &ask, &name, (&first, &below)),
                 "treesize" => view::tree_size(hub, &name, (&first, &below)),
                 "refs" => history::refs(hub, &ask, &name),
+                "compare" => compare::compare(hub, &ask, &name, &rest.join("/")),
                 _ => history::commits(hub, &ask, &name, &first),
             })
             .await

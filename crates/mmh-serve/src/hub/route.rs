@@ -5,11 +5,12 @@ use axum::http::Method;
 use mmh_core::name::{DEFAULT_BRANCH, FAMILIES, RepoName};
 
 /// What comes after a repository in the API.
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 18] = [
     "auth-check",
     "branch",
     "commit",
     "commits",
+    "compare",
     "discussions",
     "paths-info",
     "preupload",

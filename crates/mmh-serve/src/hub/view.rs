@@ -48,7 +48,10 @@ pub(crate) enum Kept {
 
 impl Hub {
     pub(crate) fn seen(&self, name: &RepoName, rev: &str) -> Outcome<Seen> {
-        let found = self.resolved(name, rev)?;
+        self.seen_of(name, self.resolved(name, rev)?)
+    }
+
+    pub(crate) fn seen_of(&self, name: &RepoName, found: Resolved) -> Outcome<Seen> {
         let id = match self.repo.node_in(&found, ".gitattributes")? {
             Some(Node::File { id, .. }) => Some(id),
             _ => None,

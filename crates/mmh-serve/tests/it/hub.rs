@@ -192,6 +192,84 @@ fn pages_hold_everything_once() {
 }
 
 /// Commits that are none: each has its status, and nothing of them is kept.
+/// Lines of differences are those that git would write, with the lengths of large files.
+#[test]
+fn revisions_are_compared() {
+    let home = Home::new();
+    home.create("acme/m");
+    let git = |bytes: &[u8]| {
+        let whole = [format!("blob {}\0", bytes.len()).as_bytes(), bytes].concat();
+        hex(digest(&SHA1_FOR_LEGACY_USE_ONLY, &whole).as_ref())
+    };
+    let weights = noise(2_000_000, 5);
+    let place = address_of(&home, "acme/m", &sha256(&weights), weights.len()).unwrap();
+    assert_eq!(home.ask("PUT", &place, &[], &weights).status, 200);
+    let (old, new, zeros) = (b"{}\n", b"{\"a\": 1}\n", [0_u8; 9]);
+    let gone = [
+        regular("config.json", old),
+        regular("d/e \u{30a8}", b"x"),
+        regular("same", b"s"),
+    ];
+    let first = home.commit("acme/m", &gone).json();
+    let lines = [
+        regular("config.json", new),
+        large("w/x.bin", &weights),
+        regular("zeros", &zeros),
+        json!({ "key": "deletedFile", "value": { "path": "d/e \u{30a8}" } }),
+    ];
+    let second = home.commit("acme/m", &lines).json();
+    let pointer = home.get("/acme/m/raw/main/w/x.bin").body;
+    let none = "0".repeat(40);
+    let wanted = format!(
+        "T 9\t:100644 100644 {}... {}... M\tconfig.json\n\
+         T 1\t:100644 000000 {}... {none}... D\td/e \u{30a8}\n\
+         T 2000000\t:000000 100644 {none}... {}... A\tw/x.bin\n\
+         B 9\t:000000 100644 {none}... {}... A\tzeros\n",
+        git(old),
+        git(new),
+        git(b"x"),
+        git(&pointer),
+        git(&zeros),
+    );
+    let at = |spec: &str| home.get(&format!("/api/models/acme/m/compare/{spec}"));
+    let text = |spec: &str| {
+        let answer = at(spec);
+        assert_eq!(answer.status, 200, "{spec}: {answer:?}");
+        String::from_utf8(answer.body).unwrap()
+    };
+    let oid = |said: &Value| said["commitOid"].as_str().unwrap().to_owned();
+    let (first, second) = (oid(&first), oid(&second));
+    for spec in [
+        format!("{first}..{second}"),
+        format!("{first}..main"),
+        "main^..main".to_owned(),
+        "main%5E..refs%2Fheads%2Fmain".to_owned(),
+        "main".to_owned(),
+    ] {
+        assert_eq!(text(&format!("{spec}?raw=true")), wanted, "{spec}");
+    }
+    assert_eq!(text("main..main?raw=1"), "");
+    // The first commit of all has nothing before it.
+    let start = text("main^^^..main^?raw=true");
+    assert!(start.contains(" A\tsame\n") && start.contains(" A\t.gitattributes\n"));
+    let back = text("main..main^?raw=true");
+    assert!(
+        back.contains(" D\tw/x.bin\n") && back.contains(" A\td/e"),
+        "{back}"
+    );
+    for (spec, status) in [
+        ("main^..main", 501),
+        ("main...main?raw=true", 400),
+        ("..main?raw=true", 400),
+        ("none..main?raw=true", 404),
+        ("main^^^^^..main?raw=true", 404),
+        ("main..main^^^?raw=true", 404),
+        ("^..main?raw=true", 404),
+    ] {
+        assert_eq!(at(spec).status, status, "{spec}");
+    }
+}
+
 #[test]
 fn hostile_commits_change_nothing() {
     let home = Home::new();
