@@ -278,10 +278,25 @@ impl Decoder {
         out: &mut Vec<u8>,
     ) -> Result<()> {
         let result = self.decode_into(frame, context, raw_len_max, out);
-        if result.is_err() {
-            out.clear();
-        }
-        result
+        out.truncate(*result.as_ref().unwrap_or(&0));
+        result.map(drop)
+    }
+
+    /// As [`Self::decode_with`], but into the beginning of `room`, which grows as it must and is not cut:
+    /// for many frames of different lengths, one after the other, as what is overwritten need not be
+    /// cleared.
+    ///
+    /// # Errors
+    /// As [`Self::decode_with`].
+    pub fn decode_in<'a>(
+        &mut self,
+        frame: &[u8],
+        context: &Context<'_>,
+        raw_len_max: usize,
+        room: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8]> {
+        let len = self.decode_into(frame, context, raw_len_max, room)?;
+        Ok(&room[..len])
     }
 
     /// As [`Self::decode_with`], but hands the content to `each` in pieces, in their order, and keeps
@@ -307,9 +322,9 @@ impl Decoder {
             if by_pieces && aligned {
                 return Ok(());
             }
-            self.decode_into(frame, context, raw_len_max, &mut room)?;
+            let len = self.decode_into(frame, context, raw_len_max, &mut room)?;
             if !by_pieces {
-                each(&room);
+                each(&room[..len]);
             }
             Ok(())
         });
@@ -372,14 +387,14 @@ impl Decoder {
         Ok(same && at == raw.len())
     }
 
-    /// Overwrites what `out` has, which need not be cleared for it.
+    /// Overwrites what `room` begins with, which need not be cleared for it, and says how much.
     fn decode_into(
         &mut self,
         frame: &[u8],
         context: &Context<'_>,
         limit: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<()> {
+        room: &mut Vec<u8>,
+    ) -> Result<usize> {
         let mut input = Input::new(frame);
         let Header {
             method,
@@ -393,37 +408,31 @@ impl Decoder {
             &[]
         };
         let body = input.finish();
-        match method {
-            Method::Raw if body.len() == raw_len => {
-                out.clear();
-                out.extend_from_slice(body);
-            }
-            Method::Raw => return corrupt("raw content has another length than stated"),
-            Method::Zstd => {
-                out.resize(raw_len, 0);
-                self.unpacker.unpack(body, out)?;
-            }
-            Method::Float | Method::Integer | Method::Block | Method::Delta | Method::Mixed => {
-                if method != Method::Delta {
-                    out.resize(raw_len, 0);
-                }
-                let mut decoder = PlaneDecoder {
-                    engine: self.engine,
-                    unpacker: &mut self.unpacker,
-                    buffers: &mut self.buffers,
-                };
-                match (base, method) {
-                    (Some(base), _) => {
-                        let all = (raw_len, 0..raw_len);
-                        read_delta(&mut decoder, body, base.raw, all, out)?;
-                    }
-                    (None, Method::Mixed) => read_mixed(&mut decoder, body, out)?,
-                    (None, _) => read_body(&mut decoder, method, body, out)?,
-                }
-                compare_checks(out, checks, &self.engine.kernels())?;
-            }
+        if method == Method::Raw && body.len() != raw_len {
+            return corrupt("raw content has another length than stated");
         }
-        Ok(())
+        if method != Method::Delta && room.len() < raw_len {
+            room.resize(raw_len, 0);
+        }
+        let mut decoder = PlaneDecoder {
+            engine: self.engine,
+            unpacker: &mut self.unpacker,
+            buffers: &mut self.buffers,
+        };
+        match (method, base) {
+            (Method::Raw, _) => room[..raw_len].copy_from_slice(body),
+            (Method::Zstd, _) => decoder.unpacker.unpack(body, &mut room[..raw_len])?,
+            (_, Some(base)) => {
+                let all = (raw_len, 0..raw_len);
+                read_delta(&mut decoder, body, base.raw, all, room)?;
+            }
+            (Method::Mixed, None) => read_mixed(&mut decoder, body, &mut room[..raw_len])?,
+            (_, None) => read_body(&mut decoder, method, body, &mut room[..raw_len])?,
+        }
+        if method.has_checks() {
+            compare_checks(&room[..raw_len], checks, &self.engine.kernels())?;
+        }
+        Ok(raw_len)
     }
 }
 

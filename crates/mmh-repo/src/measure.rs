@@ -210,12 +210,13 @@ impl Bench {
         }
         times.encode = cpu_time() - start;
         for ((job, frame), base) in jobs.iter().zip(&self.frames).zip(bases) {
-            let (context, out) = (context(*base), &mut self.raw);
+            let (context, room) = (context(*base), &mut self.raw);
             let start = cpu_time();
-            self.decoder
-                .decode_with(frame, &context, CHUNK_LEN_MAX, out)?;
+            let raw = self
+                .decoder
+                .decode_in(frame, &context, CHUNK_LEN_MAX, room)?;
             times.decode += cpu_time() - start;
-            if self.raw != *job.raw {
+            if raw != &*job.raw {
                 return Err(Error::Codec(mmh_codec::Error::VerifyFailed {
                     method: mmh_codec::frame_info(frame)?.method,
                     len: job.raw.len() as u64,

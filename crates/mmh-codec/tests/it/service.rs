@@ -5,12 +5,29 @@ use std::thread;
 
 use mmh_codec::samples::{Noise, weights};
 use mmh_codec::{
-    Decoder, Encoder, HEADER_LEN_MAX, Hint, Level, Method, Settings, frame_info, references,
+    Context, Decoder, Encoder, HEADER_LEN_MAX, Hint, Level, Method, Settings, frame_info,
+    references,
 };
 use mmh_core::limits::CHUNK_LEN_MAX;
 use mmh_core::{Dtype, ErrorKind};
 
 use crate::encode;
+
+/// Frames of all methods, decoded into one room, the longer ones and the shorter ones in turn, also after failures.
+#[test]
+fn one_room_serves_frames_of_all_lengths() {
+    let context = Context::default();
+    let (mut decoder, mut room) = (Decoder::new(), Vec::new());
+    let frames = by_method();
+    for (method, raw, frame) in frames.iter().chain(frames.iter().rev()) {
+        let back = decoder.decode_in(frame, &context, raw.len(), &mut room);
+        assert!(back.is_ok_and(|back| back == raw), "{method}");
+        let longest = room.len();
+        let cut = decoder.decode_in(&frame[..frame.len() - 1], &context, raw.len(), &mut room);
+        assert!(cut.is_err(), "{method}");
+        assert!(room.len() >= longest, "{method}");
+    }
+}
 
 fn contents() -> Vec<(Hint, Vec<u8>)> {
     let mut contents: Vec<_> = (0u64..)
