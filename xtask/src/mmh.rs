@@ -44,6 +44,11 @@ impl Drop for Serving {
 }
 
 impl Serving {
+    /// The most memory that it has held so far, in bytes; nothing where the system does not tell.
+    pub(crate) fn peak(&self) -> Option<u64> {
+        high_water(self.child.id())
+    }
+
     /// Starts a command that ends in `serve --json …`, and waits until it says where it serves.
     pub(crate) fn start(command: &mut Command) -> Outcome<Self> {
         let child = command.stdout(Stdio::piped()).spawn();

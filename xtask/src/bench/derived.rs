@@ -38,6 +38,42 @@ pub(crate) fn derive(source: &Path, target: &Path, cast: Cast, limit: u64) -> Ou
     fs::write(target, made).context(target.display())
 }
 
+/// Writes a safetensors file with the tensors of another so many times over, each time with other names
+/// and a bit changed in every 64 KiB, so that all chunks differ though they code alike.
+pub(crate) fn enlarge(source: &Path, target: &Path, copies: u8) -> Outcome {
+    let file = FileSource::new(fs::File::open(source).context(source.display())?)
+        .context(source.display())?;
+    let layout = mmh_formats::probe(&file, "model.safetensors").context(source.display())?;
+    let (mut header, mut data) = (Map::new(), Vec::new());
+    for copy in 0..copies {
+        for (part, info) in layout.tensors() {
+            let begin = data.len();
+            data.resize(begin + usize::try_from(part.len).context(&info.name)?, 0);
+            let tensor = &mut data[begin..];
+            file.read_exact_at(tensor, part.offset)
+                .context(source.display())?;
+            for at in (0..tensor.len()).step_by(64 << 10) {
+                tensor[at] ^= copy;
+            }
+            let place = json!({
+                "dtype": info.dtype.as_str(), "shape": info.shape, "data_offsets": [begin, data.len()],
+            });
+            header.insert(format!("{copy}.{}", info.name), place);
+        }
+    }
+    fs::write(target, assembled(header, &data)).context(target.display())
+}
+
+/// The bytes of a safetensors file.
+fn assembled(header: Map<String, Value>, data: &[u8]) -> Vec<u8> {
+    let mut text = Value::Object(header).to_string();
+    text.push_str(&" ".repeat((8 - text.len() % 8) % 8));
+    let mut out = (text.len() as u64).to_le_bytes().to_vec();
+    out.extend(text.as_bytes());
+    out.extend(data);
+    out
+}
+
 /// The file's content; what is wrong with the source otherwise.
 fn safetensors(source: &dyn ReadAt, name: &str, cast: Cast, limit: u64) -> Result<Vec<u8>, String> {
     let layout = mmh_formats::probe(source, name).map_err(|e| e.to_string())?;
@@ -66,12 +102,7 @@ fn safetensors(source: &dyn ReadAt, name: &str, cast: Cast, limit: u64) -> Resul
     if header.is_empty() {
         return Err("no tensors".to_owned());
     }
-    let mut text = Value::Object(header).to_string();
-    text.push_str(&" ".repeat((8 - text.len() % 8) % 8));
-    let mut out = (text.len() as u64).to_le_bytes().to_vec();
-    out.extend(text.as_bytes());
-    out.extend(data);
-    Ok(out)
+    Ok(assembled(header, &data))
 }
 
 impl Cast {

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: mmh beside its peers through one driver; results go to docs/benchmarks.md.
 
-mod derived;
+pub(crate) mod derived;
 pub(crate) mod report;
 mod targets;
 

@@ -9,6 +9,8 @@ mod kill;
 mod laptop;
 mod large;
 mod quantisers;
+#[cfg(target_os = "linux")]
+mod reading;
 mod sanitizer;
 mod scale;
 mod simulate;
@@ -27,7 +29,8 @@ pub(crate) use simulate::simulate;
 /// `cargo xtask drill guided [--minutes N] [--only TARGET]`, `cargo xtask drill asan`,
 /// `cargo xtask drill neon [--install]`, `cargo xtask drill writers [-n N]`,
 /// `cargo xtask drill garage [--install]`, `cargo xtask drill scale [--files N] [--save]`,
-/// `cargo xtask drill hub-suite [--only TEXT] [--program FILE]`, `cargo xtask drill laptop` and
+/// `cargo xtask drill hub-suite [--only TEXT] [--program FILE]`, `cargo xtask drill laptop`,
+/// `cargo xtask drill reading [--rounds N] [--memory DIR] [--realtime] [--save]` and
 /// `cargo xtask drill quantisers [--install] [--library CONTRACTION=FILE]… [--model FILE] [--write]`
 pub(crate) fn command(mut args: Args) -> Outcome {
     let which = args.positional().unwrap_or_default();
@@ -96,6 +99,8 @@ pub(crate) fn command(mut args: Args) -> Outcome {
             writers::writers(transactions)
         }
         "quantisers" => quantisers::command(args),
+        #[cfg(target_os = "linux")]
+        "reading" => reading::command(args),
         #[cfg(unix)]
         "garage" => {
             let install = args.flag("--install");
@@ -104,7 +109,7 @@ pub(crate) fn command(mut args: Args) -> Outcome {
         }
         _ => Err(Failure::usage(
             "say which drill: kill, fuzz, simulate, guided, asan, neon, large, scale, writers, garage, \
-             hub-suite, laptop or quantisers",
+             hub-suite, laptop, reading or quantisers",
         )),
     }
 }

@@ -161,7 +161,7 @@ fn small_path(i: u64, per_folder: u64) -> String {
     format!("{:06}/{i:09}.bin", i / per_folder)
 }
 
-fn small_files(folder: &Path, n: u64, per_folder: u64) -> Outcome {
+pub(super) fn small_files(folder: &Path, n: u64, per_folder: u64) -> Outcome {
     for i in 0..n {
         let path = folder.join(small_path(i, per_folder));
         if i % per_folder == 0
