@@ -25,7 +25,7 @@ use super::fail::{Fail, Outcome, REPO_COMMIT};
 use super::mirror::{Fetch, Task};
 use super::route::{Route, encode, id_of};
 use super::view::Kept;
-use super::{Ask, Hub, facts, xet};
+use super::{AHEAD_EACH_MAX, Ask, Hub, facts, xet};
 
 const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
@@ -274,7 +274,7 @@ pub(crate) fn stream_of(
     range: ByteRange,
 ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static + use<> {
     let repo = &hub.repo;
-    let wanted = repo.threads() + 1;
+    let wanted = (2 * repo.threads() + 1).min(AHEAD_EACH_MAX);
     let ahead = u32::try_from(wanted).ok();
     let ahead = ahead.and_then(|n| Arc::clone(&hub.ahead).try_acquire_many_owned(n).ok());
     let at_once = if ahead.is_some() { wanted } else { 1 };

@@ -68,7 +68,10 @@ pub use mirror::Upstream;
 const JSON_LEN_MAX: u64 = 4 << 20;
 
 /// Pieces of files that are decoded ahead for all clients together; each has up to 4 MiB.
-const AHEAD_MAX: usize = 48;
+const AHEAD_MAX: usize = 64;
+/// And for one of them: some wait to be sent while others are decoded, and what goes to one connection takes
+/// a few threads to decode, however many there are.
+const AHEAD_EACH_MAX: usize = 16;
 
 /// Bytes of a part of an upload, where nothing else is wanted.
 pub const PART_LEN: u64 = 64 << 20;
