@@ -1,6 +1,6 @@
 //! `cargo xtask engines`: brings what tests hold the program against. Servers that they start: moto
 //! from pip, etcd, NATS and PostgreSQL from Debian's packages. Stock tools: model-signing,
-//! huggingface_hub, what is built on it, and what Python's users of tensors have from pip, age and git-lfs from Debian. What is
+//! huggingface_hub, what is built on it, with Debian's torch too, and what Python's users of tensors have from pip, age and git-lfs from Debian. What is
 //! installed is left alone.
 
 use std::ffi::OsStr;
@@ -27,6 +27,14 @@ const HUB_USERS: &[&str] = &[
     "datasets==5.2.0",
     "safetensors==0.8.0",
     "numpy==2.4.6",
+    "Jinja2==3.1.6",
+];
+
+/// What runs models with Debian's torch, pinned: the last of transformers that takes a torch of 2022.
+const TORCH_USERS: &[&str] = &[
+    "transformers==4.44.2",
+    "huggingface_hub==0.36.2",
+    "numpy==1.26.4",
     "Jinja2==3.1.6",
 ];
 
@@ -78,18 +86,26 @@ pub(crate) fn provide() -> Vec<String> {
         note(package, unpack(&folder, program, package));
     }
     note("postgresql", postgres());
+    note("torch", torch(&folder.join("torch")));
     missing
 }
 
 /// Packages in a Python environment of their own, which says which versions it holds.
 pub(crate) fn python(folder: &Path, packages: &[&str]) -> Outcome {
+    let mut venv = Command::new(python_name());
+    venv.args(["-m", "venv"]);
+    python_by(venv, folder, packages)
+}
+
+/// The same in an environment that a command makes.
+fn python_by(mut venv: Command, folder: &Path, packages: &[&str]) -> Outcome {
     let stamp = folder.join("mmh-holds");
     let holds = packages.join(" ");
     if fs::read_to_string(&stamp).is_ok_and(|text| text == holds) {
         return Ok(());
     }
     println!("installing {holds}");
-    capture(Command::new(python_name()).args(["-m", "venv"]).arg(folder))?;
+    capture(venv.arg(folder))?;
     let mut pip = Command::new(folder.join("bin/python"));
     pip.args([
         "-m",
@@ -157,15 +173,28 @@ fn postgres() -> Outcome {
     if find("initdb").is_some() {
         return Ok(());
     }
-    println!("installing postgresql");
+    install(&["postgresql"])
+}
+
+/// Debian's torch, of 176 MB with what it needs and without anything for GPUs, for the system's Python; the
+/// library for matrices is the quick one.
+fn torch(folder: &Path) -> Outcome {
+    let python = "/usr/bin/python3";
+    let has = output(Command::new(python).args(["-c", "import torch, venv, ensurepip"]));
+    if !has.is_ok_and(|out| out.status.success()) {
+        install(&["python3-torch", "libopenblas0-pthread", "python3-venv"])?;
+    }
+    let mut venv = Command::new(python);
+    venv.args(["-m", "venv", "--system-site-packages"]);
+    python_by(venv, folder, TORCH_USERS)
+}
+
+/// Installs Debian's packages.
+fn install(packages: &[&str]) -> Outcome {
+    println!("installing {}", packages.join(" "));
     let mut install = Command::new("apt-get");
-    install.args([
-        "install",
-        "-y",
-        "-qq",
-        "--no-install-recommends",
-        "postgresql",
-    ]);
+    install.args(["install", "-y", "-qq", "--no-install-recommends"]);
+    install.args(packages);
     with_lists(install.env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
@@ -190,7 +219,7 @@ mod tests {
     #[test]
     fn what_is_brought_is_pinned() {
         let pinned = |packages: &[&str]| packages.iter().all(|name| name.contains("=="));
-        assert!(pinned(MOTO) && pinned(MODEL_SIGNING) && pinned(BINDING));
+        assert!(pinned(MOTO) && pinned(MODEL_SIGNING) && pinned(BINDING) && pinned(TORCH_USERS));
         assert!(
             UNPACKED
                 .iter()

@@ -136,6 +136,26 @@ fn whole_folders_and_a_file_system_by_lfs() {
     folders(client);
 }
 
+/// Models of transformers with torch; the client of its time speaks Xet too.
+#[test]
+fn models_of_torch_come_back() {
+    let python = engines().join("torch/bin/python");
+    if !python.is_file() {
+        return left_out("torch");
+    }
+    let scratch = Scratch::new();
+    let server = Server::start_doors(&scratch, &["--requests"]);
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/hub/torch_models.py");
+    run(xet_client(&python, &scratch, &server, "hf").arg(script));
+    // The second version is kept as a difference from the first.
+    let stat = scratch.json(&["stat", "acme/torch"]);
+    let delta = stat["names"][0]["alone"]["delta"].as_u64().unwrap();
+    assert!(delta > 500_000, "{stat}");
+    scratch.ok(&["verify"]);
+    let said = server.stop();
+    assert!(!said.contains("\"status\":500"), "{said}");
+}
+
 /// A safetensors file with one BF16 tensor of that many elements; `step` is how far it was trained.
 fn model(n: usize, step: u8) -> Vec<u8> {
     let header = format!(
