@@ -30,7 +30,7 @@ pub(crate) use simulate::simulate;
 /// `cargo xtask drill neon [--install]`, `cargo xtask drill writers [-n N]`,
 /// `cargo xtask drill garage [--install]`, `cargo xtask drill scale [--files N] [--save]`,
 /// `cargo xtask drill hub-suite [--only TEXT] [--program FILE]`, `cargo xtask drill laptop`,
-/// `cargo xtask drill reading [--rounds N] [--memory DIR] [--realtime] [--save]` and
+/// `cargo xtask drill reading [--rounds N] [--memory DIR] [--save]` and
 /// `cargo xtask drill quantisers [--install] [--library CONTRACTION=FILE]… [--model FILE] [--write]`
 pub(crate) fn command(mut args: Args) -> Outcome {
     let which = args.positional().unwrap_or_default();

@@ -50,23 +50,20 @@ struct Trial {
     program: PathBuf,
     /// A folder of our own, in memory.
     place: PathBuf,
-    /// Whether all that counts has real-time priority, so that other work of the machine does not.
-    realtime: bool,
     rounds: usize,
 }
 
-/// `cargo xtask drill reading [--rounds N] [--memory DIR] [--realtime] [--save]`
+/// `cargo xtask drill reading [--rounds N] [--memory DIR] [--save]`
 pub(crate) fn command(mut args: Args) -> Outcome {
     let rounds = args.value("--rounds")?.unwrap_or(5);
     let memory = args
         .value("--memory")?
         .unwrap_or_else(|| PathBuf::from("/dev/shm"));
-    let (realtime, save) = (args.flag("--realtime"), args.flag("--save"));
+    let save = args.flag("--save");
     args.finish()?;
     let trial = Trial {
         program: build("mmh", &RELEASE)?,
         place: memory.join(format!("mmh-reading-{}", std::process::id())),
-        realtime,
         rounds,
     };
     let results = trial.run();
@@ -95,28 +92,15 @@ impl Trial {
         Ok(json!({
             "len": len,
             "rounds": self.rounds,
-            "realtime": self.realtime,
             "http": self.by_http(&mmh, &plain, len)?,
             "clients": self.many_clients(&mmh, len)?,
             "mounted": self.mounted(&mmh, &plain, len)?,
         }))
     }
 
-    /// A command, with real-time priority if that is asked for.
-    fn timed(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        if !self.realtime {
-            return Command::new(program);
-        }
-        let mut command = Command::new("chrt");
-        command.args(["-r", "1"]).arg(program);
-        command
-    }
-
     /// `mmh` on the repository, with a cache of its own in the given folder of the place.
     fn mmh(&self, mmh: &Mmh, cache: &str) -> Command {
-        let inner = mmh.command(None::<&str>);
-        let mut command = self.timed(inner.get_program());
-        command.args(inner.get_args()).stdin(Stdio::null());
+        let mut command = mmh.command(None::<&str>);
         command.env("XDG_CACHE_HOME", self.place.join(cache));
         command
     }
@@ -131,7 +115,7 @@ impl Trial {
         decoded.args(["serve", "--doors", "hub", "--cache-size", "off"]);
         let decoded = doors::serve(&mut decoded)?;
         let nginx = match engines::find("nginx") {
-            Some(program) => Some(Nginx::start(self.timed(program), plain, &self.place)?),
+            Some(program) => Some(Nginx::start(Command::new(program), plain, &self.place)?),
             None => None,
         };
         let path = "reading/model/resolve/main/model.safetensors";
@@ -177,7 +161,7 @@ impl Trial {
 
     /// Seconds for a whole file by curl.
     fn get(&self, url: &str, len: u64) -> Outcome<f64> {
-        let mut curl = self.timed("curl");
+        let mut curl = Command::new("curl");
         curl.args([
             "-sS",
             "-o",
@@ -207,7 +191,7 @@ impl Trial {
         let began = Instant::now();
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
-                let mut curl = self.timed("curl");
+                let mut curl = Command::new("curl");
                 curl.args(["-sS", "-o", "/dev/null", "-r", &format!("0-{}", each - 1)]);
                 curl.args(["-w", "%{http_code} %{size_download} %{time_total}", &url]);
                 let child = curl.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -269,7 +253,7 @@ impl Trial {
         let load = match python.is_file() {
             true => {
                 let each = |(_, file): &(&str, PathBuf)| {
-                    let mut load = self.timed(&python);
+                    let mut load = Command::new(&python);
                     load.args(["-c", LOAD]).arg(file.with_file_name(SINGLE));
                     succeed(&mut load)?.trim().parse().context("safetensors")
                 };
@@ -298,7 +282,7 @@ impl Trial {
 
     /// Seconds for reading a file in pieces of 1 MiB.
     fn copy(&self, file: &Path) -> Outcome<f64> {
-        let mut dd = self.timed("dd");
+        let mut dd = Command::new("dd");
         dd.arg(format!("if={}", file.display()));
         dd.args(["of=/dev/null", "bs=1M", "status=none"]);
         let began = Instant::now();
@@ -308,7 +292,7 @@ impl Trial {
 
     /// Random reads of 4 KiB a second, one at a time.
     fn random(&self, fio: &Path, file: &Path) -> Outcome<f64> {
-        let mut command = self.timed(fio);
+        let mut command = Command::new(fio);
         command.args([
             "--name=r",
             "--rw=randread",
@@ -329,7 +313,7 @@ impl Trial {
         let mut mount = self.mmh(mmh, "kept");
         mount.arg("mount");
         let mounted = Mounted::start(mount, &self.place.join("mount"), "reading/small")?;
-        let mut find = self.timed("find");
+        let mut find = Command::new("find");
         find.arg(mounted.folder())
             .args(["-type", "f", "-size", "+0"]);
         let began = Instant::now();

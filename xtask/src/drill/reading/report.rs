@@ -44,14 +44,10 @@ pub(super) fn write(results: &Value, save: bool) -> Outcome {
 
 fn section(results: &Value) -> String {
     let mut out = format!(
-        "Machine: {}. {} of BF16, medians of {}{}.\n\n",
+        "Machine: {}. {} of BF16, medians of {}.\n\n",
         results["machine"].as_str().unwrap_or_default(),
         bytes(results["len"].as_u64().unwrap_or(0)),
         results["rounds"],
-        match results["realtime"].as_bool() {
-            Some(true) => "; all with real-time priority, as the machine had other work",
-            _ => "",
-        }
     );
     let mut table = Table::new(&["door", "GB/s"]);
     let mounted = &results["mounted"];
