@@ -9,6 +9,7 @@
 
 mod error;
 mod files;
+mod handles;
 mod kernel;
 mod mount;
 mod names;
@@ -19,5 +20,6 @@ pub use error::{Error, Result};
 pub use files::{Answer, Attr, Change, Entry, Files, Kind, Listed, New, Opened, Space, Who};
 pub use mount::{Mount, MountOptions, Stop, unmount};
 pub use rustix::io::Errno;
-pub use view::{View, ViewOptions};
+pub use handles::{HANDLE_LEN_MAX, Handles, Page, Seat};
+pub use view::{Shown, View, ViewOptions};
 pub use workspace::{Staging, Work, WorkReport};

@@ -4,10 +4,13 @@
 //! of that name, with `%2F` for a slash. A name that others lie below, as `/models/acme` if there is
 //! a model `acme` as well, is the folder of those, and its own files are in `acme@main`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use mmh_core::Digest;
 use mmh_core::name::{DEFAULT_BRANCH, FAMILIES, RepoName, Target, check_rev};
 use mmh_repo::RefsView;
+
+use crate::handles::tag;
 
 /// The names of a repository at one state of its log.
 #[derive(Debug, Default)]
@@ -16,6 +19,10 @@ pub(crate) struct Names {
     below: BTreeMap<String, BTreeSet<String>>,
     /// The branches and tags of each full name.
     revisions: BTreeMap<String, BTreeSet<String>>,
+    /// Folders and full names by digests of them.
+    digests: HashMap<Digest, String>,
+    /// Full names by the first bytes of those digests.
+    tags: HashMap<u64, String>,
 }
 
 /// What a path of names stands for.
@@ -28,13 +35,21 @@ pub(crate) enum Named {
 }
 
 impl Names {
-    /// The names that these refs give.
-    pub(crate) fn of(refs: &RefsView) -> Self {
+    /// The names that these refs give, without those that are not `shown`.
+    pub(crate) fn of(refs: &RefsView, shown: &dyn Fn(&RepoName) -> bool) -> Self {
         let mut names = Self::default();
         for family in FAMILIES {
             names.below.insert(family.to_owned(), BTreeSet::new());
         }
+        let mut last = None;
         for name in refs.refs.keys().filter(|name| name.is_by_people()) {
+            // Refs of one name follow each other.
+            let asked = last.filter(|(repo, _)| *repo == &name.repo);
+            let (repo, is_shown) = asked.unwrap_or_else(|| (&name.repo, shown(&name.repo)));
+            last = Some((repo, is_shown));
+            if !is_shown {
+                continue;
+            }
             let full = name.repo.as_str();
             let revisions = names.revisions.entry(full.to_owned()).or_default();
             revisions.insert(name.rev().to_owned());
@@ -45,7 +60,30 @@ impl Names {
                 path = above;
             }
         }
+        let all = names.below.keys().chain(names.revisions.keys());
+        names.digests = all
+            .map(|path| (Digest::of(path.as_bytes()), path.clone()))
+            .collect();
+        let full = names.revisions.keys();
+        names.tags = full
+            .map(|full| (tag(&Digest::of(full.as_bytes())), full.clone()))
+            .collect();
         names
+    }
+
+    /// The folder or full name with that digest.
+    pub(crate) fn by_digest(&self, digest: &Digest) -> Option<&str> {
+        self.digests.get(digest).map(String::as_str)
+    }
+
+    /// The full name whose digest begins so.
+    pub(crate) fn by_tag(&self, tag: u64) -> Option<&str> {
+        self.tags.get(&tag).map(String::as_str)
+    }
+
+    /// Whether there is such a folder of names.
+    pub(crate) fn is_folder(&self, path: &str) -> bool {
+        path.is_empty() || self.below.contains_key(path)
     }
 
     /// What `name` is in the folder `above`, the root being the empty path.
@@ -110,11 +148,12 @@ mod tests {
     fn names(refs: &[&str]) -> Names {
         let id = SnapshotId::of(b"x");
         let refs = refs.iter().map(|r| (r.parse::<RefName>().unwrap(), id));
-        Names::of(&RefsView {
+        let view = RefsView {
             seq: 1,
             head: None,
             refs: refs.collect(),
-        })
+        };
+        Names::of(&view, &|name| name.as_str() != "models/hidden")
     }
 
     fn snapshot(text: &str) -> Option<Named> {
@@ -173,6 +212,19 @@ mod tests {
         assert_eq!(names.list("models"), ["acme", "acme@main"]);
         assert_eq!(names.find("models", "acme"), folder("models/acme"));
         assert_eq!(names.find("models", "acme@main"), snapshot("acme@main"));
+    }
+
+    #[test]
+    fn what_is_not_shown_is_not_there() {
+        let names = names(&["models/hidden@heads/main", "models/m@heads/main"]);
+        assert_eq!(names.list("models"), ["m"]);
+        assert_eq!(names.find("models", "hidden"), None);
+        assert_eq!(names.find("models", "hidden@main"), None);
+        assert_eq!(names.by_digest(&Digest::of(b"models/hidden")), None);
+        assert_eq!(
+            names.by_digest(&Digest::of(b"models/m")),
+            Some("models/m")
+        );
     }
 
     #[test]

@@ -13,10 +13,10 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use lru::LruCache;
-use mmh_core::name::Target;
+use mmh_core::name::{RepoName, Target};
 use mmh_core::tree::{self, Node};
 use mmh_core::{Digest, FileId, TreeId};
-use mmh_repo::{ChunkCache, Content, FileCache, Repository};
+use mmh_repo::{ChunkCache, Content, FileCache, RefsView, Repository};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result, errno, errno_of_content};
@@ -50,18 +50,39 @@ pub struct ViewOptions {
     pub owner: (u32, u32),
     /// The time of folders above snapshots, in milliseconds since 1970-01-01 UTC.
     pub now_ms: u64,
+    /// Which names there are; all, if nothing decides it.
+    pub shown: Option<Shown>,
+}
+
+/// Decides whether a name is there for whoever looks.
+#[derive(Clone)]
+pub struct Shown(Arc<Decide>);
+
+type Decide = dyn Fn(&RefsView, &RepoName) -> bool + Send + Sync;
+
+impl Shown {
+    /// Names for which `decide` says yes.
+    pub fn new(decide: impl Fn(&RefsView, &RepoName) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(decide))
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shown").finish_non_exhaustive()
+    }
 }
 
 /// A snapshot that something is part of.
 #[derive(Debug)]
-struct Part {
-    snapshot: String,
-    time: SystemTime,
+pub(crate) struct Part {
+    pub(crate) snapshot: String,
+    pub(crate) time: SystemTime,
 }
 
 /// What an inode stands for.
 #[derive(Debug, Clone)]
-enum Place {
+pub(crate) enum Place {
     Names(String),
     Dir(Arc<Part>, TreeId),
     File(Arc<Part>, FileId, u64, bool),
@@ -74,7 +95,7 @@ struct Inode {
     references: u64,
 }
 
-type Entries = Arc<Vec<tree::Entry>>;
+pub(crate) type Entries = Arc<Vec<tree::Entry>>;
 
 /// The repository as a file system.
 pub struct View {
@@ -161,28 +182,38 @@ impl View {
         match self.names()?.find(above, name).ok_or(Errno::NOENT)? {
             Named::Folder(path) => Ok((number(&["names", &path]), Place::Names(path))),
             Named::Snapshot(target) => {
-                let resolved = self.repo.resolve(&target).map_err(|e| errno(&e))?;
-                let part = Part {
-                    snapshot: resolved.id.to_string(),
-                    time: time(resolved.snapshot.time_ms),
-                };
-                let ino = number(&[target.repo.as_str(), &part.snapshot]);
-                Ok((ino, Place::Dir(Arc::new(part), resolved.snapshot.tree)))
+                let (ino, part, tree) = self.snapshot(&target)?;
+                Ok((ino, Place::Dir(part, tree)))
             }
         }
     }
 
+    /// The snapshot that a target names, if rules of trust allow it.
+    pub(crate) fn snapshot(&self, target: &Target) -> Answer<(u64, Arc<Part>, TreeId)> {
+        let resolved = self.repo.resolve(target).map_err(|e| errno(&e))?;
+        let part = Part {
+            snapshot: resolved.id.to_string(),
+            time: time(resolved.snapshot.time_ms),
+        };
+        let ino = number(&[target.repo.as_str(), &part.snapshot]);
+        Ok((ino, Arc::new(part), resolved.snapshot.tree))
+    }
+
     /// The names as they are now.
-    fn names(&self) -> Answer<Arc<Names>> {
+    pub(crate) fn names(&self) -> Answer<Arc<Names>> {
         let refs = self.repo.refs().map_err(|e| errno(&e))?;
         let mut names = lock(&self.names);
         if names.0 != Some(refs.seq) {
-            *names = (Some(refs.seq), Arc::new(Names::of(&refs)));
+            let shown = |name: &RepoName| match &self.options.shown {
+                Some(shown) => (shown.0)(&refs, name),
+                None => true,
+            };
+            *names = (Some(refs.seq), Arc::new(Names::of(&refs, &shown)));
         }
         Ok(Arc::clone(&names.1))
     }
 
-    fn entries(&self, id: TreeId) -> Answer<Entries> {
+    pub(crate) fn entries(&self, id: TreeId) -> Answer<Entries> {
         if let Some(entries) = lock(&self.folders).0.get(&id) {
             return Ok(Arc::clone(entries));
         }
@@ -202,7 +233,7 @@ impl View {
         Ok(entries)
     }
 
-    fn entry(&self, ino: u64, place: &Place) -> Entry {
+    pub(crate) fn entry(&self, ino: u64, place: &Place) -> Entry {
         let (kind, size, perm, time, valid) = match place {
             Place::Names(_) => (Kind::Dir, 0, 0o555, self.time, NAME_VALID),
             Place::Dir(part, _) => (Kind::Dir, 0, 0o555, part.time, CONTENT_VALID),
@@ -234,7 +265,7 @@ impl View {
     }
 
     /// The file's content, shared with whoever has it open.
-    fn content(&self, id: FileId, size: u64) -> Answer<Arc<Content>> {
+    pub(crate) fn content(&self, id: FileId, size: u64) -> Answer<Arc<Content>> {
         if let Some(open) = lock(&self.contents).get(&id).and_then(Weak::upgrade) {
             return Ok(open);
         }
@@ -260,7 +291,7 @@ fn part(repo: &Repository, target: &Target) -> Result<Arc<Part>> {
     }))
 }
 
-fn child(parent: u64, part: &Arc<Part>, entry: &tree::Entry) -> (u64, Place) {
+pub(crate) fn child(parent: u64, part: &Arc<Part>, entry: &tree::Entry) -> (u64, Place) {
     let part = Arc::clone(part);
     let place = match &entry.node {
         Node::Dir { id } => Place::Dir(part, *id),
@@ -275,7 +306,7 @@ fn child(parent: u64, part: &Arc<Part>, entry: &tree::Entry) -> (u64, Place) {
 }
 
 /// A number for an inode: 63 bits of a digest, and neither 0 nor that of the root.
-fn number(parts: &[&str]) -> u64 {
+pub(crate) fn number(parts: &[&str]) -> u64 {
     let digest = Digest::of(parts.join("\0").as_bytes());
     let (first, _) = digest
         .as_bytes()
@@ -284,13 +315,13 @@ fn number(parts: &[&str]) -> u64 {
     (u64::from_le_bytes(*first) >> 1).max(ROOT + 1)
 }
 
-fn time(ms: u64) -> SystemTime {
+pub(crate) fn time(ms: u64) -> SystemTime {
     let since = Duration::from_millis(ms);
     let time = SystemTime::UNIX_EPOCH.checked_add(since);
     time.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
