@@ -28,7 +28,7 @@ mod watch;
 pub use error::{Error, Result};
 pub use gate::Gate;
 pub use health::health;
-pub use hub::{Hub, HubOptions, PART_LEN, Upstream};
+pub use hub::{Hub, HubOptions, OpenNames, PART_LEN, Upstream};
 pub use identity::{Identity, PIN_LEN};
 pub use limits::Limits;
 pub use node::{Keys, Node};

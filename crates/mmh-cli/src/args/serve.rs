@@ -32,6 +32,8 @@ pub(crate) enum DoorArg {
     Node,
     /// Clients of model hubs, over HTTPS and HTTP.
     Hub,
+    /// Clients of network file systems, as with `--nfs`.
+    Nfs,
 }
 
 /// Which variables count besides those of all commands.
@@ -56,6 +58,15 @@ pub(crate) struct ServeArgs {
     /// Listen in the clear on other addresses too, behind a proxy that brings TLS
     #[arg(long)]
     pub(crate) http_anywhere: bool,
+    /// Where to serve names as a network file system (NFS version 3) that cannot be written to, for
+    /// hosts without FUSE; `--doors nfs` alone takes 127.0.0.1:2049. It asks nobody who they are:
+    /// whoever can connect, each user of this machine among them, reads all names but those that are
+    /// private or gated
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) nfs: Option<SocketAddr>,
+    /// Serve it on other addresses than this machine's own too: in the clear, to all who can connect
+    #[arg(long)]
+    pub(crate) nfs_anywhere: bool,
     /// Which doors to open
     #[arg(
         long,

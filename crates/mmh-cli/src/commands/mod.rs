@@ -14,6 +14,7 @@ mod mount;
 mod portable;
 mod seed;
 mod serve;
+mod serve_nfs;
 mod sign;
 mod signing;
 mod stat;

@@ -232,6 +232,7 @@ mod here {
             memory_len: args.memory,
             owner: owner.unwrap_or_default(),
             now_ms: session.components().clock.now_ms(),
+            shown: None,
         };
         let view = View::new(repo, options)?;
         let target = args.target.as_ref().map(ToString::to_string);

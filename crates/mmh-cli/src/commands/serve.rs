@@ -16,6 +16,7 @@ use mmh_serve::{
 use serde_json::json;
 
 use super::mount::cache;
+use super::serve_nfs::{self, Nfs};
 use crate::args::serve::{DoorArg, RoleArg, ServeArgs, TokenArgs};
 use crate::config::{Process, files};
 use crate::failure::Failure;
@@ -92,9 +93,10 @@ pub(crate) fn serve(session: &Session, args: &ServeArgs) -> Result<(), Failure> 
             Some(router) => Some(Server::bind(args.http, None, router, guarded()).await?),
             None => None,
         };
+        let nfs = serve_nfs::bind(session, args, anonymous).await?;
         let shown = tls.as_ref().map(|(identity, _)| identity).filter(|_| node);
-        say_where(session, &place, (&secure, shown), &clear)?;
-        Ok::<_, Failure>(run_both(secure, clear, stop).await)
+        say_where(session, &place, (&secure, shown), (&clear, nfs.as_ref()))?;
+        Ok::<_, Failure>(run_all((secure, clear, nfs), stop).await)
     };
     let ended = session.components().runtime.block_on(run);
     #[cfg(feature = "otlp")]
@@ -107,10 +109,9 @@ pub(crate) fn serve(session: &Session, args: &ServeArgs) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Runs both servers until told to stop; how many connections had to be broken off.
-async fn run_both(
-    secure: Option<Server>,
-    clear: Option<Server>,
+/// Runs all servers until told to stop; how many connections had to be broken off.
+async fn run_all(
+    (secure, clear, nfs): (Option<Server>, Option<Server>, Option<Nfs>),
     stop: impl Future<Output = ()>,
 ) -> usize {
     let (tell, told) = tokio::sync::watch::channel(false);
@@ -122,13 +123,21 @@ async fn run_both(
         let stop = async { drop(told.wait_for(|stop| *stop).await) };
         server.run(stop).await.broken_off
     };
-    let (first, second) = (one(secure, told.clone()), one(clear, told));
+    let (first, second) = (one(secure, told.clone()), one(clear, told.clone()));
+    let third = async move {
+        let Some(nfs) = nfs else {
+            return 0;
+        };
+        let mut told = told;
+        nfs.run(async { drop(told.wait_for(|stop| *stop).await) })
+            .await
+    };
     let telling = async {
         stop.await;
         tell.send_replace(true);
     };
-    let ((), first, second) = tokio::join!(telling, first, second);
-    first + second
+    let ((), first, second, third) = tokio::join!(telling, first, second, third);
+    first + second + third
 }
 
 fn node_router(
@@ -203,7 +212,7 @@ fn say_where(
     session: &Session,
     place: &str,
     (secure, identity): (&Option<Server>, Option<&Identity>),
-    clear: &Option<Server>,
+    (clear, nfs): (&Option<Server>, Option<&Nfs>),
 ) -> Result<(), Failure> {
     let pin = identity.map(|identity| {
         let pin = identity.pin();
@@ -219,6 +228,7 @@ fn say_where(
     let value = json!({
         "repository": place, "url": url, "address": address.map(|a| a.to_string()), "pin": pin,
         "post_quantum_certificate": post_quantum, "http": http,
+        "nfs": nfs.map(|nfs| serve_nfs::said(nfs.address())),
     });
     session.output.report(&value, |out| {
         writeln!(out, "{} {} at", styled(GOOD, "serving"), plain(place))?;
@@ -228,6 +238,9 @@ fn say_where(
         if let Some(http) = &http {
             writeln!(out, "{}  for clients of model hubs:", styled(ID, http))?;
             writeln!(out, "  export HF_ENDPOINT={http}")?;
+        }
+        if let Some(nfs) = nfs {
+            serve_nfs::say(out, nfs.address())?;
         }
         if post_quantum == Some(false) {
             let honest = "its certificate does not withstand quantum computers";
@@ -246,7 +259,7 @@ fn endpoint(address: SocketAddr) -> String {
 }
 
 impl ServeArgs {
-    fn has(&self, door: DoorArg) -> bool {
+    pub(super) fn has(&self, door: DoorArg) -> bool {
         self.doors.contains(&door)
     }
 

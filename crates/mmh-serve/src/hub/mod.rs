@@ -63,6 +63,7 @@ use settings::{Book, Stands};
 use uploads::Uploads;
 
 pub use mirror::Upstream;
+pub use settings::OpenNames;
 
 /// Most bytes of a JSON body.
 const JSON_LEN_MAX: u64 = 4 << 20;

@@ -11,7 +11,7 @@ use mmh_core::SnapshotId;
 use mmh_core::name::{RefName, RepoName};
 use mmh_core::tree::Node;
 use mmh_repo::refs::Resolved;
-use mmh_repo::{Change, Onto};
+use mmh_repo::{Change, Onto, RefsView, Repository};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -118,6 +118,60 @@ impl Book {
     }
 }
 
+/// Reads the settings that a snapshot of their branch has.
+fn read(repo: &Repository, id: SnapshotId) -> Outcome<Settings> {
+    let snapshot = repo.snapshot(id)?;
+    let by = None;
+    let found = Resolved { id, snapshot, by };
+    match repo.node_in(&found, FILE)? {
+        Some(Node::File { id, .. }) => {
+            let text = facts::text(repo, id, LEN_MAX)?;
+            Settings::parse(&text).map_err(|error| {
+                let text = format!("{BRANCH}:{FILE} of this repository: {error}");
+                Fail::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, text)
+            })
+        }
+        _ => Ok(Settings::default()),
+    }
+}
+
+/// Which names everybody may read who may read at all: for doors that know nobody by a token.
+#[derive(Debug)]
+pub struct OpenNames {
+    repo: Arc<Repository>,
+    known: Mutex<LruCache<SnapshotId, bool>>,
+}
+
+impl OpenNames {
+    /// Those of a repository.
+    #[must_use]
+    pub fn new(repo: Arc<Repository>) -> Self {
+        let known = Mutex::new(LruCache::new(KNOWN_MAX));
+        Self { repo, known }
+    }
+
+    /// Whether a name is neither private nor gated. One whose settings cannot be read is not open.
+    #[must_use]
+    pub fn has(&self, refs: &RefsView, name: &RepoName) -> bool {
+        let Ok(branch) = RefName::branch(name.clone(), BRANCH) else {
+            return false;
+        };
+        let Some(id) = refs.refs.get(&branch) else {
+            return true;
+        };
+        let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = lock().get(id) {
+            return *known;
+        }
+        let Ok(settings) = read(&self.repo, *id) else {
+            return false;
+        };
+        let open = !settings.private && settings.gated == Gated::No;
+        lock().put(*id, open);
+        open
+    }
+}
+
 impl Hub {
     /// What holds for a name.
     ///
@@ -141,20 +195,7 @@ impl Hub {
         if let Some(known) = lock().get(&id) {
             return Ok(Arc::clone(known));
         }
-        let snapshot = self.repo.snapshot(id)?;
-        let by = None;
-        let found = Resolved { id, snapshot, by };
-        let settings = match self.repo.node_in(&found, FILE)? {
-            Some(Node::File { id, .. }) => {
-                let text = facts::text(&self.repo, id, LEN_MAX)?;
-                Settings::parse(&text).map_err(|error| {
-                    let text = format!("{BRANCH}:{FILE} of this repository: {error}");
-                    Fail::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, text)
-                })?
-            }
-            _ => Settings::default(),
-        };
-        let settings = Arc::new(settings);
+        let settings = Arc::new(read(&self.repo, id)?);
         lock().put(id, Arc::clone(&settings));
         Ok(settings)
     }
