@@ -322,7 +322,10 @@ impl Handles {
                 Ok(self.names(above.to_owned()))
             }
             Way::In(repo, _, steps) if steps.is_empty() => {
-                let above = repo.as_str().rsplit_once('/').map_or("", |(above, _)| above);
+                let above = repo
+                    .as_str()
+                    .rsplit_once('/')
+                    .map_or("", |(above, _)| above);
                 Ok(self.names(above.to_owned()))
             }
             Way::In(repo, snapshot, steps) => {
@@ -474,7 +477,12 @@ mod tests {
 
     #[test]
     fn a_step_has_one_spelling() {
-        for bytes in [&[0x80, 0][..], &[0x80], &[0xff; 5], &[0xff, 0xff, 0xff, 0xff, 0x1f]] {
+        for bytes in [
+            &[0x80, 0][..],
+            &[0x80],
+            &[0xff; 5],
+            &[0xff, 0xff, 0xff, 0xff, 0x1f],
+        ] {
             assert_eq!(read_step(bytes), None, "{bytes:x?}");
         }
     }

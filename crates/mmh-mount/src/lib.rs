@@ -18,8 +18,8 @@ mod workspace;
 
 pub use error::{Error, Result};
 pub use files::{Answer, Attr, Change, Entry, Files, Kind, Listed, New, Opened, Space, Who};
+pub use handles::{HANDLE_LEN_MAX, Handles, Page, Seat};
 pub use mount::{Mount, MountOptions, Stop, unmount};
 pub use rustix::io::Errno;
-pub use handles::{HANDLE_LEN_MAX, Handles, Page, Seat};
 pub use view::{Shown, View, ViewOptions};
 pub use workspace::{Staging, Work, WorkReport};

@@ -221,10 +221,7 @@ mod tests {
         assert_eq!(names.find("models", "hidden"), None);
         assert_eq!(names.find("models", "hidden@main"), None);
         assert_eq!(names.by_digest(&Digest::of(b"models/hidden")), None);
-        assert_eq!(
-            names.by_digest(&Digest::of(b"models/m")),
-            Some("models/m")
-        );
+        assert_eq!(names.by_digest(&Digest::of(b"models/m")), Some("models/m"));
     }
 
     #[test]

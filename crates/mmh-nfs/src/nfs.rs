@@ -16,6 +16,8 @@ pub(crate) const PATH_LEN_MAX: usize = 1024;
 const NAME_LEN_MAX: usize = 255;
 /// Most bytes that a read gives.
 const READ_LEN_MAX: u32 = 1 << 20;
+/// Most bytes of a write, which is refused: clients do not mount where this is less than 8 KiB.
+const WRITE_LEN: u32 = 64 << 10;
 /// Most bytes of a part of a folder.
 const LIST_LEN_MAX: u32 = 64 << 10;
 /// Names that are looked at for one part: no more fit.
@@ -287,7 +289,10 @@ impl Door<'_> {
             19 => {
                 // Reads: most, best, and a multiple of what; writes, of which there are none; folders.
                 out.u32(READ_LEN_MAX).u32(READ_LEN_MAX).u32(4096);
-                out.u32(4096).u32(4096).u32(4096).u32(LIST_LEN_MAX);
+                out.u32(WRITE_LEN)
+                    .u32(WRITE_LEN)
+                    .u32(4096)
+                    .u32(LIST_LEN_MAX);
                 // The longest file, the finest time, and that there are symbolic links.
                 out.u64(u64::MAX >> 1).u32(0).u32(1_000_000).u32(2 | 8);
             }

@@ -45,10 +45,7 @@ pub(crate) async fn rest(
 }
 
 /// Writes a record as one fragment.
-pub(crate) async fn write(
-    stream: &mut (impl AsyncWrite + Unpin),
-    record: &[u8],
-) -> io::Result<()> {
+pub(crate) async fn write(stream: &mut (impl AsyncWrite + Unpin), record: &[u8]) -> io::Result<()> {
     let len = u32::try_from(record.len()).map_err(|_| io::ErrorKind::InvalidData)?;
     stream.write_u32(len | LAST).await?;
     stream.write_all(record).await

@@ -173,8 +173,14 @@ async fn serve(
 
 /// The next call; `None` if there is none, or what came is none.
 async fn next(read: &mut BufReader<OwnedReadHalf>, limits: &Limits) -> Option<Vec<u8>> {
-    let mark = timeout(limits.idle, record::mark(read)).await.ok()?.ok()??;
-    timeout(limits.stall, record::rest(read, mark)).await.ok()?.ok()
+    let mark = timeout(limits.idle, record::mark(read))
+        .await
+        .ok()?
+        .ok()??;
+    timeout(limits.stall, record::rest(read, mark))
+        .await
+        .ok()?
+        .ok()
 }
 
 /// Answers a call, away from where connections are served. Whether more can be answered.

@@ -77,7 +77,11 @@ mod tests {
     #[test]
     fn what_was_written_is_read() {
         let mut out = Writer::default();
-        out.u32(7).opaque(b"abcde").u64(1 << 40).bool(true).opaque(b"");
+        out.u32(7)
+            .opaque(b"abcde")
+            .u64(1 << 40)
+            .bool(true)
+            .opaque(b"");
         assert_eq!(out.0.len() % 4, 0);
         let mut read = Reader(&out.0);
         assert_eq!(read.u32(), Ok(7));

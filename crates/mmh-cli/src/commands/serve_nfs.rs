@@ -58,7 +58,11 @@ pub(super) fn said(at: SocketAddr) -> Value {
 
 /// What people are told.
 pub(super) fn say(out: &mut dyn Write, at: SocketAddr) -> io::Result<()> {
-    writeln!(out, "{}  for network file systems:", styled(ID, format!("nfs://{at}")))?;
+    writeln!(
+        out,
+        "{}  for network file systems:",
+        styled(ID, format!("nfs://{at}"))
+    )?;
     writeln!(out, "  {}", on_linux(at))?;
     writeln!(out, "  {}  {}", on_macos(at), styled(DIM, "on macOS"))?;
     let honest = "read only, for everybody who can connect";

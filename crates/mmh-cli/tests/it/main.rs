@@ -13,6 +13,7 @@ mod layers;
 mod links;
 mod model;
 mod mounted;
+mod nfs;
 mod parity;
 mod pipes;
 mod ranges;

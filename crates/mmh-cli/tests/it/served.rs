@@ -15,6 +15,8 @@ pub(crate) struct Server {
     address: String,
     /// Where it speaks HTTP in the clear; empty if nowhere.
     pub(crate) http: String,
+    /// Where it serves NFS; `None` if nowhere.
+    pub(crate) nfs: Option<std::net::SocketAddr>,
 }
 
 impl Server {
@@ -69,6 +71,9 @@ impl Server {
             url: of("url"),
             address: of("address"),
             http: of("http"),
+            nfs: said["nfs"]["address"]
+                .as_str()
+                .map(|at| at.parse().unwrap()),
         }
     }
 
