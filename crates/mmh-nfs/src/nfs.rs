@@ -384,3 +384,58 @@ fn write_attr(out: &mut Writer, attr: &Attr) {
         out.u32(seconds).u32(since.subsec_nanos());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The numbers of RFC 1813, chapter 2.6.
+    #[test]
+    fn errors_have_the_status_of_the_protocol() {
+        for (errno, expected) in [
+            (Errno::NOENT, 2),
+            (Errno::IO, 5),
+            (Errno::ACCESS, 13),
+            (Errno::NOTDIR, 20),
+            (Errno::INVAL, 22),
+            (Errno::ROFS, 30),
+            (Errno::NAMETOOLONG, 63),
+            (Errno::STALE, 70),
+            (Errno::BADF, 10_001),
+            (Errno::NOTSUP, 10_004),
+            (Errno::AGAIN, 10_008),
+            (Errno::BUSY, 10_008),
+            (Errno::OVERFLOW, 5),
+        ] {
+            assert_eq!(status(errno), expected, "{errno}");
+        }
+    }
+
+    #[test]
+    fn attributes_take_what_the_protocol_says() {
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(1500);
+        let attr = Attr {
+            ino: 9,
+            kind: Kind::Link,
+            size: 7,
+            blocks: 1,
+            accessed: time,
+            modified: time,
+            changed: time,
+            perm: 0o777,
+            links: 1,
+            uid: 5,
+            gid: 6,
+            device: 0,
+        };
+        let mut out = Writer::default();
+        write_attr(&mut out, &attr);
+        assert_eq!(out.0.len(), ATTR_LEN);
+        let mut read = Reader(&out.0);
+        let head: Vec<u32> = (0..5).filter_map(|_| read.u32().ok()).collect();
+        assert_eq!(head, [5, 0o777, 1, 5, 6]);
+        let sizes: Vec<u64> = (0..5).filter_map(|_| read.u64().ok()).collect();
+        assert_eq!(sizes, [7, 7, 0, 1, 9]);
+        assert_eq!((read.u32(), read.u32()), (Ok(1), Ok(500_000_000)));
+    }
+}

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::print_stderr, reason = "what is skipped is said")]
 
+mod handles;
 mod kernel;
 mod scratch;
 mod view;

@@ -101,6 +101,7 @@ impl Scratch {
             memory_len: 1 << 26,
             owner: (7, 8),
             now_ms: 1000,
+            shown: None,
         };
         View::new(self.repo(), options).unwrap()
     }
