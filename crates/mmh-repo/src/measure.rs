@@ -216,7 +216,7 @@ impl Bench {
                 .decoder
                 .decode_in(frame, &context, CHUNK_LEN_MAX, room)?;
             times.decode += cpu_time() - start;
-            if raw != &*job.raw {
+            if *raw != *job.raw {
                 return Err(Error::Codec(mmh_codec::Error::VerifyFailed {
                     method: mmh_codec::frame_info(frame)?.method,
                     len: job.raw.len() as u64,
