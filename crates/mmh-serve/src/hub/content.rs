@@ -20,12 +20,13 @@ use mmh_core::{ByteRange, FileId};
 use mmh_repo::{Piece, Repository};
 use tokio::sync::oneshot;
 
+use super::ahead::in_order;
 use super::commits::{hex, oid};
 use super::fail::{Fail, Outcome, REPO_COMMIT};
 use super::mirror::{Fetch, Task};
 use super::route::{Route, encode, id_of};
 use super::view::Kept;
-use super::{AHEAD_EACH_MAX, Ask, Hub, facts, xet};
+use super::{Ask, Hub, facts, xet};
 
 const LINKED_ETAG: HeaderName = HeaderName::from_static("x-linked-etag");
 const LINKED_SIZE: HeaderName = HeaderName::from_static("x-linked-size");
@@ -266,18 +267,15 @@ fn body(hub: &Hub, id: FileId, range: ByteRange) -> Body {
     Body::from_stream(stream_of(hub, id, range))
 }
 
-/// A range of a file. Some pieces are decoded ahead, by the pool, as long as not too many clients
-/// want that; while a client takes nothing, no thread waits for it.
+/// A range of a file. Some pieces are decoded ahead, by the pool; while a client takes nothing, no
+/// thread waits for it.
 pub(crate) fn stream_of(
     hub: &Hub,
     id: FileId,
     range: ByteRange,
 ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static + use<> {
     let repo = &hub.repo;
-    let wanted = (2 * repo.threads() + 1).min(AHEAD_EACH_MAX);
-    let ahead = u32::try_from(wanted).ok();
-    let ahead = ahead.and_then(|n| Arc::clone(&hub.ahead).try_acquire_many_owned(n).ok());
-    let at_once = if ahead.is_some() { wanted } else { 1 };
+    let share = hub.ahead.share(repo.threads());
     let listing = Arc::clone(repo);
     let windows = stream::try_unfold(range, move |range| {
         let repo = Arc::clone(&listing);
@@ -293,16 +291,11 @@ pub(crate) fn stream_of(
         }
     });
     let repo = Arc::clone(repo);
-    let decoded = windows
+    let jobs = windows
         .try_flatten()
-        .map_ok(move |piece| decode(Arc::clone(&repo), piece))
-        .try_buffered(at_once);
+        .map_ok(move |piece| decode(Arc::clone(&repo), piece));
     let mut step = hub.gate.traces().step("decode");
-    // Its place is free for others when the body is sent.
-    decoded.inspect_ok(move |piece| {
-        step.gave(piece.len() as u64);
-        let _held = &ahead;
-    })
+    in_order(jobs, share).inspect_ok(move |piece| step.gave(piece.len() as u64))
 }
 
 async fn decode(repo: Arc<Repository>, piece: Piece) -> std::io::Result<Bytes> {

@@ -4,6 +4,7 @@
 //! What it shows is a view: commit ids and git ids are made of what the repository has. Reads go
 //! through [`Repository::resolve`] and so under the rules of trust.
 
+mod ahead;
 mod attributes;
 mod card;
 mod commit;
@@ -45,7 +46,6 @@ use mmh_repo::{FileCache, Repository};
 use opentelemetry::Context;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
 use crate::body::Incoming;
 use crate::error::Result;
@@ -53,6 +53,7 @@ use crate::gate::Gate;
 use crate::limits::Limits;
 use crate::server::Scheme;
 use crate::token::{Caller, Role};
+use ahead::Ahead;
 use commits::Commits;
 use disk::OnDisk;
 use facts::Facts;
@@ -67,12 +68,6 @@ pub use settings::OpenNames;
 
 /// Most bytes of a JSON body.
 const JSON_LEN_MAX: u64 = 4 << 20;
-
-/// Pieces of files that are decoded ahead for all clients together; each has up to 4 MiB.
-const AHEAD_MAX: usize = 64;
-/// And for one of them: some wait to be sent while others are decoded, and what goes to one connection takes
-/// a few threads to decode, however many there are.
-const AHEAD_EACH_MAX: usize = 16;
 
 /// Bytes of a part of an upload, where nothing else is wanted.
 pub const PART_LEN: u64 = 64 << 20;
@@ -107,7 +102,7 @@ pub struct Hub {
     mirror: Option<Mirror>,
     disk: Option<OnDisk>,
     /// Pieces that may be decoded before they are wanted.
-    ahead: Arc<Semaphore>,
+    ahead: Arc<Ahead>,
     at_once: xet::AtOnce,
     index: xet::Index,
     later: xet::Later,
@@ -135,7 +130,7 @@ impl Hub {
             book: Book::new(),
             disk: options.cache.map(OnDisk::new),
             mirror: options.upstream.as_ref().map(Mirror::new).transpose()?,
-            ahead: Arc::new(Semaphore::new(AHEAD_MAX)),
+            ahead: Arc::default(),
             at_once: xet::AtOnce::default(),
             index: xet::Index::default(),
             later: xet::Later::default(),
